@@ -1,0 +1,172 @@
+//! What changes the meaning of a count. These values are published in the ledger; what only tunes a process is a setting.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Day, Span, Timestamp};
+
+/// One set of rules. A record is judged by the rules of its *event* day, always, in both layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Counts up with every change; a column of the published tables.
+    pub version: u32,
+    /// Allowed lateness L: a click appended more than this after its event time is late.
+    #[serde(rename = "lateness_ms")]
+    pub lateness: Span,
+    /// Dedup horizon of the live view.
+    #[serde(rename = "live_horizon_ms")]
+    pub live_horizon: Span,
+    /// Dedup horizon of the batch: what billing promises.
+    #[serde(rename = "batch_horizon_ms")]
+    pub batch_horizon: Span,
+    /// A click older than this when appended is rejected.
+    #[serde(rename = "age_max_ms")]
+    pub age_max: Span,
+    /// A click whose event time is further ahead of its append time than this is rejected.
+    #[serde(rename = "ahead_max_ms")]
+    pub ahead_max: Span,
+    /// Night N makes day N - finality_days final.
+    pub finality_days: u32,
+}
+
+/// The collector refuses earlier than the counters do, so that nothing it acknowledged is rejected later only because
+/// its own clock runs a little ahead of the broker's.
+pub const COLLECTOR_AHEAD_MAX: Span = Span::minutes(4);
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            version: 1,
+            lateness: Span::minutes(10),
+            live_horizon: Span::minutes(15),
+            batch_horizon: Span::hours(24),
+            age_max: Span::days(35),
+            ahead_max: Span::minutes(5),
+            finality_days: 3,
+        }
+    }
+}
+
+// A click within the collector's bound must still be within the counters' bound, and a horizon shorter than the
+// lateness would let a client's retry of an on-time click count twice in the live view.
+const _: () = assert!(COLLECTOR_AHEAD_MAX.as_millis() < Span::minutes(5).as_millis());
+
+/// Rules that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    #[error(
+        "rules {0}: the live dedup horizon must not be longer than the batch horizon, or live would drop what batch counts"
+    )]
+    LiveHorizonTooLong(u32),
+    #[error("rules {0}: every span must be positive")]
+    NotPositive(u32),
+    #[error("rules {given} follow rules {last}; the next version is {}", last + 1)]
+    NotTheNextVersion { given: u32, last: u32 },
+    #[error("rules {version} take effect on {effective}, which is not after {last}, the day of the rules before")]
+    NotLater { version: u32, effective: Day, last: Day },
+}
+
+impl Rules {
+    pub fn check(&self) -> Result<(), RulesError> {
+        let spans = [self.lateness, self.live_horizon, self.batch_horizon, self.age_max, self.ahead_max];
+        if spans.iter().any(|span| *span <= Span::ZERO) {
+            return Err(RulesError::NotPositive(self.version));
+        }
+        if self.live_horizon > self.batch_horizon {
+            return Err(RulesError::LiveHorizonTooLong(self.version));
+        }
+        Ok(())
+    }
+}
+
+/// All rules that were ever in force, by the first event day that they judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulesBook {
+    first: Rules,
+    later: Vec<(Day, Rules)>,
+}
+
+impl RulesBook {
+    pub fn new(first: Rules) -> Result<Self, RulesError> {
+        first.check()?;
+        Ok(RulesBook { first, later: Vec::new() })
+    }
+
+    /// Adds the next rules, in force for event days from `effective` on.
+    pub fn add(&mut self, effective: Day, rules: Rules) -> Result<(), RulesError> {
+        rules.check()?;
+        let last = self.last().version;
+        if rules.version != last + 1 {
+            return Err(RulesError::NotTheNextVersion { given: rules.version, last });
+        }
+        if let Some((day, _)) = self.later.last().filter(|(day, _)| *day >= effective) {
+            return Err(RulesError::NotLater { version: rules.version, effective, last: *day });
+        }
+        self.later.push((effective, rules));
+        Ok(())
+    }
+
+    /// The rules that judge events of `day`.
+    pub fn on(&self, day: Day) -> &Rules {
+        self.later.iter().rev().find(|(from, _)| *from <= day).map_or(&self.first, |(_, rules)| rules)
+    }
+
+    pub fn last(&self) -> &Rules {
+        self.later.last().map_or(&self.first, |(_, rules)| rules)
+    }
+
+    /// Dedup must remember this long, so that every record finds all sightings that its own rules look back to.
+    pub fn live_horizon_max(&self) -> Span {
+        self.all().map(|rules| rules.live_horizon).max().unwrap_or(Span::ZERO)
+    }
+
+    pub fn batch_horizon_max(&self) -> Span {
+        self.all().map(|rules| rules.batch_horizon).max().unwrap_or(Span::ZERO)
+    }
+
+    /// The first instant that night `day` must not read any more: its cut is the first record appended at or after it.
+    pub fn cut_time(&self, day: Day) -> Timestamp {
+        day.end() + self.on(day).lateness
+    }
+
+    /// The night whose cut is the first to lie after a record appended at `append_time`.
+    pub fn night_of(&self, append_time: Timestamp) -> Day {
+        let mut night = append_time.day().plus(-2);
+        while self.cut_time(night) <= append_time {
+            night = night.next();
+        }
+        night
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rules> {
+        std::iter::once(&self.first).chain(self.later.iter().map(|(_, rules)| rules))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> Day {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_record_belongs_to_the_first_night_whose_cut_lies_after_it() {
+        let book = RulesBook::new(Rules::default()).unwrap();
+        let cut = day("2026-03-02").start() + Span::minutes(10);
+        assert_eq!(book.cut_time(day("2026-03-01")), cut);
+        assert_eq!(book.night_of(cut - Span::millis(1)), day("2026-03-01"));
+        assert_eq!(book.night_of(cut), day("2026-03-02"));
+    }
+
+    #[test]
+    fn rules_change_by_event_day_and_only_forward() {
+        let mut book = RulesBook::new(Rules::default()).unwrap();
+        let second = Rules { version: 2, lateness: Span::minutes(60), ..Rules::default() };
+        book.add(day("2026-03-02"), second.clone()).unwrap();
+        assert_eq!(book.on(day("2026-03-01")).version, 1);
+        assert_eq!(book.on(day("2026-03-02")).version, 2);
+        assert!(book.add(day("2026-03-03"), second).is_err());
+        assert!(book.add(day("2026-03-02"), Rules { version: 3, ..Rules::default() }).is_err());
+    }
+}
