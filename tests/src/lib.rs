@@ -1,0 +1,3 @@
+//! What the tests of the system's promises stand on. The promises themselves are the files of `tests/tests`.
+
+pub mod services;

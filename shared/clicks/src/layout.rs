@@ -50,6 +50,30 @@ pub mod columns {
     pub const HEADERS: &str = "headers";
 }
 
+/// Key-value metadata in the Parquet footer of a raw object.
+pub mod footer {
+    /// Format version, `1`.
+    pub const VERSION: &str = "twofold.version";
+    /// The partition, `region/topic-id/number`.
+    pub const PARTITION: &str = "twofold.partition";
+    /// Offset of the first record.
+    pub const START_OFFSET: &str = "twofold.start_offset";
+    /// Offset after the last record.
+    pub const END_OFFSET: &str = "twofold.end_offset";
+    /// Append time of the first record, milliseconds.
+    pub const APPEND_TIME_MIN: &str = "twofold.append_time_min";
+    /// Append time of the last record, milliseconds.
+    pub const APPEND_TIME_MAX: &str = "twofold.append_time_max";
+    /// Clicks among the records.
+    pub const CLICKS: &str = "twofold.clicks";
+    /// Partition count that the newest heartbeat in the object names; absent without one.
+    pub const PARTITIONS: &str = "twofold.partitions";
+    /// SHA-256 of the row-group bytes (everything before the footer), hexadecimal.
+    pub const CONTENT_SHA256: &str = "twofold.content_sha256";
+    /// Who wrote the object, for operators.
+    pub const WRITER: &str = "twofold.writer";
+}
+
 /// What a raw record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i8)]

@@ -1,0 +1,3 @@
+//! The log in memory.
+#[derive(Debug)]
+pub struct MemoryLog;

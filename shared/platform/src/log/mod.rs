@@ -1,0 +1,151 @@
+//! The log port: a topic with partitions, as one region sees it.
+//!
+//! # Contract
+//! * [`Log::append`] returns only after the record is durable; an error means *unknown*, never *not written*.
+//! * Offsets of a partition are dense and increase by one: a reader that gets offset n next after n - 1 has missed nothing.
+//! * `broker_time` is given by the broker when the record is appended (LogAppendTime), and may step back between brokers.
+//! * Records may vanish from the *front* of a partition (retention). A reader whose position is gone, or lies beyond the
+//!   end, gets [`LogError::OutOfRange`]; nothing is ever skipped in silence.
+//! * A topic that is deleted and created again has another [`TopicId`]. A reader may go on reading the new life at its
+//!   old offset without any error, so whoever stores what it read asks [`Log::topic`] again between the read and the
+//!   store.
+//! * [`Log::append`] with [`Target::Key`] puts equal keys into one partition, that of [`clicks::partitioner`].
+
+pub mod conformance;
+mod kafka;
+mod memory;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use clicks::id::{Region, TopicId};
+use clicks::position::{Offset, PartitionId};
+use clicks::time::Timestamp;
+
+pub use kafka::{KafkaLog, KafkaOptions};
+pub use memory::MemoryLog;
+
+/// One life of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    pub region: Region,
+    pub name: String,
+    pub id: TopicId,
+    pub partitions: u32,
+}
+
+impl Topic {
+    pub fn partition(&self, number: u32) -> PartitionId {
+        PartitionId { region: self.region.clone(), topic: self.id, number }
+    }
+}
+
+/// A header of a record. Names may repeat, the order is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: Option<Bytes>,
+}
+
+/// A record to append.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewRecord {
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    pub headers: Vec<Header>,
+}
+
+/// Where a record goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The partition of the record's key; a record without a key is refused.
+    Key,
+    Partition(u32),
+}
+
+/// Acknowledgement of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub partition: u32,
+    pub offset: Offset,
+    pub broker_time: Timestamp,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    pub offset: Offset,
+    pub broker_time: Timestamp,
+    pub key: Option<Bytes>,
+    pub value: Option<Bytes>,
+    pub headers: Vec<Header>,
+}
+
+impl LogRecord {
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|header| header.name == name).and_then(|header| header.value.as_deref())
+    }
+
+    /// It is a record of our own: it carries the control header.
+    pub fn is_control(&self) -> bool {
+        self.headers.iter().any(|header| header.name == clicks::wire::HEADER_CONTROL)
+    }
+}
+
+/// What is on a partition: offsets `[first, end)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub first: Offset,
+    pub end: Offset,
+}
+
+/// What can go wrong with the log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("topic `{0}` does not exist; create it with `twofold topic create`")]
+    NoTopic(String),
+    #[error("topic `{topic}` has no partition {partition}")]
+    NoPartition { topic: String, partition: u32 },
+    #[error("offset {requested} of partition {partition} is not on the log, which holds [{}, {})", available.first, available.end)]
+    OutOfRange { partition: u32, requested: Offset, available: Bounds },
+    #[error("a record without a key cannot be placed by its key")]
+    NoKey,
+    #[error("the record is too large for the broker: {0}")]
+    TooLarge(String),
+    /// Worth another try; an append may have happened.
+    #[error("the log did not answer in time: {0}")]
+    Unavailable(String),
+    /// Not understood: the process ends.
+    #[error("the log failed: {0}")]
+    Failed(String),
+}
+
+/// One topic of one region.
+#[async_trait]
+pub trait Log: Send + Sync + fmt::Debug {
+    /// The life of the topic that is there now, asked of the broker.
+    async fn topic(&self) -> Result<Topic, LogError>;
+
+    /// Appends one record and waits until it is durable.
+    async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError>;
+
+    async fn bounds(&self, partition: u32) -> Result<Bounds, LogError>;
+
+    /// The first offset whose broker time is at or after `time`; `None` when there is none yet.
+    async fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<Offset>, LogError>;
+
+    /// A reader of one partition that begins at `from`.
+    async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError>;
+}
+
+/// Reads one partition in order.
+#[async_trait]
+pub trait Reader: Send + fmt::Debug {
+    /// Up to `max` records that follow those of the call before; none when `wait` passes first. Returns as soon as
+    /// there is at least one. After an error the reader is of no further use. Dropping the future of a call loses
+    /// nothing.
+    async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError>;
+}

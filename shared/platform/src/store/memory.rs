@@ -1,0 +1,3 @@
+//! The speed store in memory.
+#[derive(Debug)]
+pub struct MemoryStore;

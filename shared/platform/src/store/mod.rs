@@ -1,0 +1,90 @@
+//! The speed store port: the live counts of every partition.
+//!
+//! # Contract
+//! * [`SpeedStore::flush`] is one atomic step: it compares what is live with [`Flush::expected`], validates everything,
+//!   then writes all of it; on a mismatch it changes nothing. Values are absolute, so applying a flush again right after
+//!   it was applied (a lost reply) is a [`FlushOutcome::Mismatch`] whose `found` is the flush's own generation and next
+//!   offset, which the caller may read as success.
+//! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.
+//! * The store may lose a suffix of its history (a rollback), of a partition as a whole: counts and position go together.
+//! * [`SpeedStore::load`] and [`SpeedStore::read`] are one atomic read each of one partition.
+//! * Nothing is evicted: [`SpeedStore::check`] refuses a server that may.
+
+pub mod conformance;
+mod memory;
+mod redis;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use clicks::id::AdId;
+use clicks::keyspace::KeyspaceError;
+use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, Meta};
+use clicks::position::PartitionId;
+use clicks::rules::RulesBook;
+use clicks::time::{Day, Interval};
+
+pub use memory::MemoryStore;
+pub use redis::{RedisOptions, RedisStore};
+
+/// What a reader asks of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveQuery {
+    pub ads: Ads,
+    /// Windows that begin in it.
+    pub range: Interval,
+    /// Late counts of these nights and later ones.
+    pub late_from: Day,
+}
+
+/// Which ads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ads {
+    All,
+    Some(Vec<AdId>),
+}
+
+/// One atomic read of a partition for a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSlice {
+    pub generation: Generation,
+    pub meta: Meta,
+    /// Counts of the query's ads and windows; not sorted.
+    pub counts: Vec<(CountKey, u64)>,
+    /// Late counts of the query's ads whose minute lies in the range; not sorted.
+    pub late: Vec<(LateKey, u64)>,
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the speed store did not answer: {0}")]
+    Unavailable(String),
+    #[error("the speed store refuses us: {0}; check the password and user of `redis.url`")]
+    Denied(String),
+    #[error("the speed store's setting `{setting}` is `{found}` but must be `{wanted}`: {mend}")]
+    Setting { setting: &'static str, found: String, wanted: &'static str, mend: &'static str },
+    #[error("partition {partition} in the speed store cannot be read: {source}")]
+    Content { partition: PartitionId, source: KeyspaceError },
+    #[error("the speed store failed: {0}")]
+    Failed(String),
+}
+
+/// Live counts of all partitions.
+#[async_trait]
+pub trait SpeedStore: Send + Sync + fmt::Debug {
+    /// Most changed counts that one flush should carry, so that a step stays short.
+    fn max_changes(&self) -> usize;
+
+    /// For the partition's worker: the live generation with every count that may still change, by the watermark that
+    /// follows from the stored append time; `None` when none is live.
+    async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError>;
+
+    async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError>;
+
+    /// For readers, and for the worker before it expires windows; `None` when no generation is live.
+    async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError>;
+
+    /// Reaches the server and checks the settings that correctness rests on.
+    async fn check(&self) -> Result<(), StoreError>;
+}

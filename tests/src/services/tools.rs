@@ -1,0 +1,100 @@
+//! Programs that a test runs to the end: DuckDB, which reads our Parquet as a stranger would, and a browser.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use super::folder::repository;
+
+const RUN_MAX: Duration = Duration::from_secs(120);
+
+/// Where `tests/setup` leaves what it installed for this source tree.
+pub fn tools() -> PathBuf {
+    repository().join("target/tools")
+}
+
+/// Runs SQL in DuckDB and returns the rows of its last statement, each value as DuckDB writes it, NULL as "NULL".
+pub async fn duckdb(sql: &str) -> Result<Vec<Vec<String>>> {
+    let mut command = Command::new(tool("python/bin/python")?);
+    command.arg(repository().join("tests/services/query.py"));
+    let printed = run_to_end("duckdb", command, sql).await.with_context(|| format!("run in DuckDB: {sql}"))?;
+    let rows: Vec<Vec<Option<String>>> = serde_json::from_str(&printed).context("read the rows from DuckDB")?;
+    let text = |value: Option<String>| value.unwrap_or_else(|| "NULL".to_owned());
+    Ok(rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect())
+}
+
+/// How to look at a page.
+#[derive(Clone, Copy, Debug)]
+pub struct PageView<'a> {
+    /// A selector of what must be visible before the page counts as shown.
+    pub wait: Option<&'a str>,
+    pub width: u32,
+}
+
+impl Default for PageView<'_> {
+    fn default() -> Self {
+        Self { wait: None, width: 1280 }
+    }
+}
+
+/// What a person, and whoever opens the console, saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub title: String,
+    pub text: String,
+    /// Errors of the console, uncaught exceptions and failed requests.
+    pub errors: Vec<String>,
+}
+
+/// Opens a page in the browser and saves a picture of all of it.
+pub async fn open_page(url: &str, picture: &Path, view: PageView<'_>) -> Result<Page> {
+    tool("browser/node_modules/playwright-core")?;
+    tool("chromium")?;
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/browser/shot.mjs")).arg(url).arg(picture);
+    command.args(["--width", &view.width.to_string()]);
+    if let Some(selector) = view.wait {
+        command.args(["--wait", selector]);
+    }
+    let printed = run_to_end("the browser", command, "").await?;
+    let page: Value = serde_json::from_str(&printed).context("read what the browser saw")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let errors = page["errors"].as_array().context("the browser told nothing about errors")?;
+    Ok(Page { title: text(&page["title"]), text: text(&page["text"]), errors: errors.iter().map(text).collect() })
+}
+
+/// A file that `tests/setup` installs.
+pub(super) fn tool(path: &str) -> Result<PathBuf> {
+    let file = tools().join(path);
+    if !file.exists() {
+        bail!("{} is missing: run tests/run (or tests/setup first)", file.display());
+    }
+    Ok(file)
+}
+
+/// Runs a short-lived program and returns what it printed on standard output; its errors go into the error.
+pub(super) async fn run_to_end(name: &str, command: Command, input: &str) -> Result<String> {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let run = async {
+        let mut child = command.spawn().with_context(|| {
+            let program = command.as_std().get_program().display().to_string();
+            format!("start {program}: is it installed? run tests/run (or tests/setup first)")
+        })?;
+        let mut stdin = child.stdin.take().context("no standard input")?;
+        // One that does not read all of its input tells by its exit status whether that was a mistake.
+        _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await?;
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("{name} failed ({})\n{}{printed}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(printed)
+    };
+    tokio::time::timeout(RUN_MAX, run).await.with_context(|| format!("{name} still runs after {RUN_MAX:?}"))?
+}
