@@ -1,0 +1,3 @@
+//! Every port's conformance suite against the real servers. A binary of its own, because it links no DataFusion.
+#![allow(clippy::unwrap_used, missing_docs)]
+

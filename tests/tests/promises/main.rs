@@ -1,0 +1,5 @@
+//! The system's promises as executable tests, on the real services.
+//!
+//! One binary with a module per promise: linking DataFusion once is slow enough.
+#![allow(clippy::unwrap_used, missing_docs)]
+
