@@ -1,1 +1,23 @@
+//! The merged answer: one HTTP API and one page over both layers.
+//!
+//! What is closed comes from the ledger, closed days from the files that it names, everything else from the speed
+//! store; the merge itself is [`clicks::view`]. This crate fetches, caches and speaks HTTP.
+//!
+//! * One request uses one ledger position; the books are caught up in the background.
+//! * Any source may be away at any time: the answer is then still an answer, flagged, with the reason in words. Only a
+//!   ledger that was never read leaves nothing to say (503), and one that contradicts itself ends the process.
+//! * Memory is bounded: tables by [`Options::tables_bytes_max`], answers by [`Options::rows_max`].
 
+mod position;
+mod tables;
+mod table_cache;
+mod live;
+mod sources;
+
+mod problem;
+mod params;
+mod api;
+mod page;
+mod server;
+
+pub use server::{Options, Server, ServingError};

@@ -1,1 +1,44 @@
+//! The exact count of a night and its publishing.
+//!
+//! ```text
+//! books at head -> coverage -> cut(N) -> plan: days, inputs        (night, books and archive say what is to be done)
+//!   -> scan, verified -> verdict and count -> hours and days       (DataFusion reads and rolls up, `clicks` judges)
+//!   -> gate -> data files -> ONE ledger entry -> tables/current    (nothing is visible before the entry)
+//! ```
+//!
+//! Invariants:
+//! * A night is a function of the log, the ledger before it and the release: no wall time, no listing order, no thread
+//!   decides a number or a byte of a data file.
+//! * Every input is named with its hash, and what is counted are the bytes that were hashed.
+//! * A run that ends anywhere before its entry has published nothing; one that ends after it leaves at most stale copies
+//!   in `tables/current`, which every later run repairs first.
 
+mod archived;
+mod count;
+mod current;
+mod engine;
+mod error;
+mod gate;
+mod input;
+mod merge;
+mod night;
+mod options;
+mod plan;
+mod previous;
+mod publish;
+mod record;
+mod rollup;
+mod scan;
+mod status;
+mod table;
+mod tally;
+
+pub use error::{BatchError, InputError, Incomplete, Lag, TableError};
+pub use gate::GateFailure;
+pub use night::{CatchUp, NightOutcome, NightReport, catch_up, run_night};
+pub use options::Options;
+pub use status::{DayStatus, PartitionStatus, Status, status};
+
+
+#[cfg(test)]
+mod tests;

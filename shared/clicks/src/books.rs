@@ -76,6 +76,8 @@ pub struct Books {
     cuts: BTreeMap<PartitionId, Offset>,
     last_night: Option<Day>,
     days: BTreeMap<Day, DayBook>,
+    /// Adjustments of days before the first day: those are final and empty, and have no revision.
+    early: BTreeMap<Day, Vec<DayAdjustment>>,
 }
 
 /// A ledger that contradicts itself. Nothing is published or answered on top of it.
@@ -119,6 +121,7 @@ impl Books {
             cuts: BTreeMap::new(),
             last_night: None,
             days: BTreeMap::new(),
+            early: BTreeMap::new(),
         })
     }
 
@@ -167,13 +170,11 @@ impl Books {
         }
         if let Some(adjustments) = &night.adjustments {
             for (day, clicks) in &adjustments.clicks {
-                if let Some(book) = self.days.get_mut(day) {
-                    book.adjustments.push(DayAdjustment {
-                        night: night.night,
-                        clicks: *clicks,
-                        file: adjustments.file.clone(),
-                    });
-                }
+                let of_day = match self.days.get_mut(day) {
+                    Some(book) => &mut book.adjustments,
+                    None => self.early.entry(*day).or_default(),
+                };
+                of_day.push(DayAdjustment { night: night.night, clicks: *clicks, file: adjustments.file.clone() });
             }
         }
         self.cuts.extend(night.cuts.iter().map(|(partition, cut)| (partition.clone(), *cut)));
@@ -215,7 +216,7 @@ impl Books {
         }
         let adjusted = night.adjustments.iter().flat_map(|a| a.clicks.keys());
         for day in adjusted {
-            if !self.days.get(day).is_some_and(|book| book.is_final) {
+            if !matches!(self.state(*day), PeriodState::Final | PeriodState::Adjusted) {
                 return Err(BooksError::WrongState { entry, day: *day, state: self.state(*day).name() });
             }
         }
@@ -252,6 +253,7 @@ impl Books {
     pub fn state(&self, day: Day) -> PeriodState {
         match self.days.get(&day) {
             Some(book) => book.state(),
+            None if self.early.contains_key(&day) => PeriodState::Adjusted,
             None if day < self.first_day => PeriodState::Final,
             None => PeriodState::Live,
         }
@@ -262,6 +264,15 @@ impl Books {
     }
     pub fn days(&self) -> impl DoubleEndedIterator<Item = (Day, &DayBook)> {
         self.days.iter().map(|(day, book)| (*day, book))
+    }
+    /// Adjustments of a day, oldest first. A day before the first one has no [`DayBook`] but may have adjustments.
+    pub fn adjustments(&self, day: Day) -> &[DayAdjustment] {
+        let of_day = self.days.get(&day).map(|book| &book.adjustments).or_else(|| self.early.get(&day));
+        of_day.map_or(&[], Vec::as_slice)
+    }
+    /// Days before the first one that have adjustments: final, empty, and adjusted.
+    pub fn early_days(&self) -> impl Iterator<Item = Day> + '_ {
+        self.early.keys().copied()
     }
     /// Days that are closed but not final: the next night re-checks them.
     pub fn open_days(&self) -> Vec<Day> {
@@ -384,6 +395,24 @@ mod tests {
         chain.night(fifth).unwrap();
         assert_eq!(chain.books.state(day(1)), PeriodState::Adjusted);
         assert_eq!(chain.books.through()[&partition()], Offset::new(50));
+    }
+
+    /// Scenario 21: the first archived day holds a click of five days before.
+    #[test]
+    fn a_click_from_before_the_first_day_adjusts_a_day_that_is_final_and_empty() {
+        let mut chain = Chain::new();
+        let mut first = night(1, 10, vec![revision(1, 1)], vec![]);
+        first.adjustments = Some(Adjustments { file: file(), clicks: BTreeMap::from([(day(-4), 1)]) });
+        chain.night(first).unwrap();
+        assert_eq!(chain.books.state(day(-4)), PeriodState::Adjusted);
+        assert_eq!(chain.books.state(day(-3)), PeriodState::Final);
+        assert!(chain.books.day(day(-4)).is_none(), "it was never opened");
+        assert_eq!(chain.books.adjustments(day(-4)).iter().map(|a| a.clicks).collect::<Vec<_>>(), [1]);
+        assert_eq!(chain.books.early_days().collect::<Vec<_>>(), [day(-4)]);
+        assert_eq!(chain.books.open_days(), [day(1)]);
+        let mut second = night(2, 20, vec![revision(2, 1)], vec![]);
+        second.adjustments = Some(Adjustments { file: file(), clicks: BTreeMap::from([(day(1), 1)]) });
+        assert!(chain.night(second).is_err(), "day 1 is open: its late clicks belong into its next revision");
     }
 
     #[test]

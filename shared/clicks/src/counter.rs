@@ -54,6 +54,8 @@ pub struct LiveCounter {
     late: HashMap<LateKey, u64, foldhash::fast::RandomState>,
     dirty: BTreeSet<CountKey>,
     dirty_late: BTreeSet<LateKey>,
+    /// Evictions of dedup that the meta record holds already.
+    evicted_known: u64,
     last: Option<LastRecord>,
 }
 
@@ -98,6 +100,7 @@ impl LiveCounter {
             late: HashMap::default(),
             dirty: BTreeSet::new(),
             dirty_late: BTreeSet::new(),
+            evicted_known: 0,
             last: None,
         }
     }
@@ -114,6 +117,16 @@ impl LiveCounter {
         watermark(&self.rules, self.append.last())
     }
 
+    /// What the next flush expects to be stored: the position up to which everything observed is known to be there.
+    pub fn stored_at(&self) -> Expected {
+        self.stored
+    }
+
+    /// Keys that dedup remembers.
+    pub fn sightings(&self) -> usize {
+        self.dedup.len()
+    }
+
     /// Append time from which the look-back must start, so that dedup is as if it had never been dropped.
     pub fn look_back_from(&self) -> Timestamp {
         self.meta.append_time - self.rules.live_horizon_max()
@@ -123,7 +136,8 @@ impl LiveCounter {
     /// running maximum over the look-back; where that starts at the first record with a broker time at or after
     /// [`LiveCounter::look_back_from`], it equals the partition's own.
     pub fn remember(&mut self, record: &Observed<'_>, append_time: Timestamp) {
-        self.append.observe(append_time);
+        // A generation that begins takes over the append time that the partition has reached; one that resumes knows it.
+        self.meta.append_time = self.append.observe(append_time);
         if record.control {
             return;
         }
@@ -132,6 +146,10 @@ impl LiveCounter {
             // The judgement was made when the record was counted; only the sighting matters now.
             let _ = judge(rules, &mut self.dedup, (click.ad_id, click.click_id), click.event_time, append_time);
         }
+        // The look-back repeats evictions that a resumed generation has counted, so they are not added to those; but a
+        // generation that begins, or has less memory than before, must own up to them.
+        self.evicted_known = self.dedup.evicted();
+        self.meta.dedup_evicted = self.meta.dedup_evicted.max(self.evicted_known);
     }
 
     /// Judges the next record and counts it.
@@ -147,7 +165,8 @@ impl LiveCounter {
         self.enter(&verdict, click, append_time);
         self.meta.next_offset = record.offset.next();
         self.meta.append_time = append_time;
-        self.meta.dedup_evicted = self.meta.dedup_evicted.max(self.dedup.evicted());
+        self.meta.dedup_evicted += self.dedup.evicted() - self.evicted_known;
+        self.evicted_known = self.dedup.evicted();
         self.last = Some(LastRecord {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
@@ -251,14 +270,16 @@ impl LiveCounter {
         self.late.retain(|key, _| key.night >= night);
     }
 
-    /// A step that expires what lies below `base_day` (windows) and `base_night` (late counts): both lie below the
-    /// ledger's closed set. The sums are what the store holds there. Everything observed must be stored before.
+    /// The next flush, which also expires what lies below `base_day` (windows) and `base_night` (late counts): both lie
+    /// below the ledger's closed set. The sums are what the store holds there, from `meta`'s base on, read at the position
+    /// [`LiveCounter::stored_at`]; nothing that is observed later can change them, as the watermark has passed.
     ///
-    /// `None` when the partition's own watermark has not passed the base day, or nothing would change.
+    /// `None` when the partition's own watermark has not passed the base day, when nothing would change, or when nothing
+    /// was observed since: the step must move the position, or another writer that stands at the same one (a zombie)
+    /// would still match and bring the old base back over windows that are gone.
     pub fn expire(&mut self, base_day: Day, base_night: Day, expired: u64, late_expired: u64) -> Option<Flush> {
-        let sealed = self.watermark().day();
         let moves = base_day > self.meta.base_day || base_night > self.meta.base_night;
-        if self.has_news() || !moves || base_day > sealed || base_night > self.rules.night_of(self.append.last()) {
+        if !moves || !self.has_news() || !self.has_passed(base_day, base_night) {
             return None;
         }
         let drop_hours = hours_of(self.meta.base_day, base_day);
@@ -272,6 +293,14 @@ impl LiveCounter {
         step.drop_nights = drop_nights;
         Some(step)
     }
+
+    /// No window before `base_day` and no late count of a night before `base_night` can change any more.
+    pub fn has_passed(&self, base_day: Day, base_night: Day) -> bool {
+        // Before the first record there is no progress, and no day that its time would belong to.
+        self.append.last() > Timestamp::MIN
+            && base_day <= self.watermark().day()
+            && base_night <= self.rules.night_of(self.append.last())
+    }
 }
 
 /// Every hour of the days `[from, to)`.
@@ -284,103 +313,4 @@ fn key_of(click: Click) -> CountKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::Click;
-    use crate::id::UserId;
-    use crate::rules::Rules;
-    use crate::time::Span;
-
-    fn start() -> Timestamp {
-        "2026-03-01".parse::<Day>().unwrap().start() + Span::hours(12)
-    }
-
-    fn value(id: u128, event: Timestamp) -> Vec<u8> {
-        let click = Click {
-            click_id: ClickId::from_u128(id),
-            ad_id: AdId::parse("a").unwrap(),
-            user_id: UserId::parse("u").unwrap(),
-            event_time: event,
-        };
-        wire::encode(&click).into_bytes()
-    }
-
-    fn counter() -> LiveCounter {
-        let day = start().day();
-        let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::ZERO);
-        LiveCounter::begin(
-            RulesBook::new(Rules::default()).unwrap(),
-            Expected::Nothing,
-            Generation::from_u128(1),
-            meta,
-            usize::MAX,
-        )
-    }
-
-    fn observe(counter: &mut LiveCounter, value: Option<&[u8]>, at: Timestamp) -> Verdict {
-        let offset = counter.meta().next_offset;
-        counter.observe(&Observed { offset, broker_time: at, key: None, value, control: false }).unwrap()
-    }
-
-    /// Scenario 1: 500 are stored, the worker is killed, one more click arrives.
-    #[test]
-    fn a_resumed_counter_writes_the_whole_count() {
-        let mut first = counter();
-        for id in 0..500 {
-            observe(&mut first, Some(&value(id, start())), start());
-        }
-        let flush = first.flush();
-        let loaded = Loaded { generation: flush.generation, meta: flush.meta, counts: flush.counts, late: flush.late };
-        let mut second = LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX);
-        observe(&mut second, Some(&value(500, start())), start());
-        let flush = second.flush();
-        assert_eq!(flush.counts.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [501]);
-        assert_eq!(
-            flush.expected,
-            Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(500) }
-        );
-    }
-
-    #[test]
-    fn totals_balance_whatever_arrives() {
-        let mut counter = counter();
-        observe(&mut counter, None, start());
-        observe(&mut counter, Some(b"no json"), start());
-        observe(&mut counter, Some(&value(1, start())), start());
-        observe(&mut counter, Some(&value(1, start())), start());
-        observe(&mut counter, Some(&value(2, start() - Span::minutes(11))), start());
-        observe(&mut counter, Some(&value(3, start() - Span::days(36))), start());
-        let record = Observed {
-            offset: counter.meta().next_offset,
-            broker_time: start(),
-            key: None,
-            value: Some(b"x"),
-            control: true,
-        };
-        counter.observe(&record).unwrap();
-        let totals = counter.meta().totals;
-        assert!(totals.balance());
-        assert_eq!(
-            (totals.seen, totals.control, totals.rejected, totals.duplicate, totals.late, totals.counted),
-            (7, 1, 3, 1, 1, 1)
-        );
-    }
-
-    #[test]
-    fn a_gap_is_refused_and_changes_nothing() {
-        let mut counter = counter();
-        let record = Observed { offset: Offset::new(5), broker_time: start(), key: None, value: None, control: false };
-        assert_eq!(counter.observe(&record), Err(Gap { expected: Offset::ZERO, found: Offset::new(5) }));
-        assert!(counter.has_news(), "a generation that is not stored yet is news");
-        assert_eq!(counter.meta().totals.seen, 0);
-    }
-
-    #[test]
-    fn windows_before_the_base_day_are_expired_at_once() {
-        let mut counter = counter();
-        let midnight = start().day().start();
-        observe(&mut counter, Some(&value(1, midnight - Span::minutes(2))), midnight + Span::minutes(1));
-        let totals = counter.meta().totals;
-        assert_eq!((totals.counted, totals.expired, counter.changes()), (1, 1, 0));
-    }
-}
+mod tests;

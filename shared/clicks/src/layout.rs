@@ -72,6 +72,10 @@ pub mod footer {
     pub const CONTENT_SHA256: &str = "twofold.content_sha256";
     /// Who wrote the object, for operators.
     pub const WRITER: &str = "twofold.writer";
+    /// How many row-group bytes there are, as 20 digits, a colon, and the SHA-256 of everything behind them (page index
+    /// and footer) in hexadecimal, computed with zeros in place of its own 64 digits. So a flipped bit that the content
+    /// hash does not see, in a statistic that a reader prunes by, is found by whoever reads the footer.
+    pub const TAIL: &str = "twofold.tail";
 }
 
 /// What a raw record is.
@@ -89,6 +93,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Click, Kind::Control, Kind::Unreadable, Kind::Empty];
+
+    /// As it stands in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Click => "click",
+            Kind::Control => "control",
+            Kind::Unreadable => "unreadable",
+            Kind::Empty => "empty",
+        }
+    }
+
     pub const fn from_code(code: i8) -> Option<Self> {
         match code {
             0 => Some(Kind::Click),

@@ -141,12 +141,21 @@ pub struct DayTotals {
     pub duplicates: u64,
     /// Those of `duplicates` that lie beyond the live horizon, so that the live view counted them.
     pub far_duplicates: u64,
+    /// Those of `duplicates` that lie beyond the live horizon and were late besides: live they stand among the late
+    /// counts, the batch has them nowhere.
+    #[serde(default)]
+    pub late_duplicates: u64,
 }
 
 impl DayTotals {
     /// What the live view counts for this day by its own rule: exact = live + late - far duplicates.
     pub const fn live(&self) -> u64 {
         self.clicks + self.far_duplicates - self.late
+    }
+
+    /// What the live layer holds among its late counts for this day.
+    pub const fn live_late(&self) -> u64 {
+        self.late + self.late_duplicates
     }
 }
 

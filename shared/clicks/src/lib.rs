@@ -20,6 +20,7 @@ pub mod rules;
 pub mod tables;
 pub mod time;
 pub mod verdict;
+pub mod view;
 pub mod watermark;
 pub mod window;
 pub mod wire;

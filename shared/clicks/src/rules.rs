@@ -28,6 +28,10 @@ pub struct Rules {
     pub finality_days: u32,
 }
 
+/// No rules may allow event times further ahead of the append time than this, so a reader that has no rules at hand knows
+/// where the youngest stored window can lie.
+pub const AHEAD_LIMIT: Span = Span::hours(24);
+
 /// The collector refuses earlier than the counters do, so that nothing it acknowledged is rejected later only because
 /// its own clock runs a little ahead of the broker's.
 pub const COLLECTOR_AHEAD_MAX: Span = Span::minutes(4);
@@ -59,6 +63,8 @@ pub enum RulesError {
     LiveHorizonTooLong(u32),
     #[error("rules {0}: every span must be positive")]
     NotPositive(u32),
+    #[error("rules {version}: `ahead_max_ms` allows {found} ahead; at most {AHEAD_LIMIT} are allowed")]
+    TooFarAhead { version: u32, found: Span },
     #[error("rules {given} follow rules {last}; the next version is {}", last + 1)]
     NotTheNextVersion { given: u32, last: u32 },
     #[error("rules {version} take effect on {effective}, which is not after {last}, the day of the rules before")]
@@ -70,6 +76,9 @@ impl Rules {
         let spans = [self.lateness, self.live_horizon, self.batch_horizon, self.age_max, self.ahead_max];
         if spans.iter().any(|span| *span <= Span::ZERO) {
             return Err(RulesError::NotPositive(self.version));
+        }
+        if self.ahead_max > AHEAD_LIMIT {
+            return Err(RulesError::TooFarAhead { version: self.version, found: self.ahead_max });
         }
         if self.live_horizon > self.batch_horizon {
             return Err(RulesError::LiveHorizonTooLong(self.version));
@@ -123,6 +132,11 @@ impl RulesBook {
         self.all().map(|rules| rules.batch_horizon).max().unwrap_or(Span::ZERO)
     }
 
+    /// No click that is older than this when it is appended is kept, whatever rules judge it.
+    pub fn age_max(&self) -> Span {
+        self.all().map(|rules| rules.age_max).max().unwrap_or(Span::ZERO)
+    }
+
     /// The first instant that night `day` must not read any more: its cut is the first record appended at or after it.
     pub fn cut_time(&self, day: Day) -> Timestamp {
         day.end() + self.on(day).lateness
@@ -157,6 +171,14 @@ mod tests {
         assert_eq!(book.cut_time(day("2026-03-01")), cut);
         assert_eq!(book.night_of(cut - Span::millis(1)), day("2026-03-01"));
         assert_eq!(book.night_of(cut), day("2026-03-02"));
+    }
+
+    #[test]
+    fn rules_look_no_further_ahead_than_readers_do() {
+        let ahead = |ahead_max| Rules { ahead_max, ..Rules::default() }.check();
+        assert_eq!(ahead(AHEAD_LIMIT), Ok(()));
+        let found = Span::millis(AHEAD_LIMIT.as_millis() + 1);
+        assert_eq!(ahead(found), Err(RulesError::TooFarAhead { version: 1, found }));
     }
 
     #[test]

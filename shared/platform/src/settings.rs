@@ -1,1 +1,408 @@
-//! Settings.
+//! Settings: what tunes one process. What changes the meaning of a count is not here but in the ledger's rules.
+//!
+//! Precedence: flags > environment (`TWOFOLD__KAFKA__BROKERS`) > `twofold.toml` > defaults. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clicks::id::Region;
+use figment::Figment;
+use figment::error::Kind;
+use figment::providers::{Env, Format, Toml};
+use serde::{Deserialize, Serialize};
+
+/// Name of the file that is read when none is named.
+pub const FILE: &str = "twofold.toml";
+/// Prefix of environment variables; `__` separates the levels.
+pub const ENV: &str = "TWOFOLD__";
+
+/// All settings of an installation; each service reads its part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The region of this Kafka, speed layer and archiver.
+    pub region: Region,
+    pub kafka: Kafka,
+    pub redis: Redis,
+    pub storage: Storage,
+    pub collector: Collector,
+    pub speed: Speed,
+    pub archive: Archive,
+    pub batch: Batch,
+    pub serving: Serving,
+    pub clock: Clock,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, several separated by commas.
+    pub brokers: String,
+    pub topic: String,
+    /// Of a topic that `topic create` makes.
+    pub partitions: u32,
+    pub replication_factor: u32,
+    pub retention: Time,
+    /// Any librdkafka property that Twofold does not own (TLS, SASL).
+    pub client: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://host:port/db` or `rediss://…`; a password may stand here, better in `password_file`.
+    pub url: Secret,
+    pub password_file: Option<PathBuf>,
+    pub cluster: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// `s3://bucket/prefix` or `file:///folder`.
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key: Option<String>,
+    pub secret_key: Option<Secret>,
+    pub secret_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Collector {
+    pub listen: SocketAddr,
+    /// Longest request body, bytes.
+    pub body_limit_bytes: usize,
+    /// Most clicks in one request.
+    pub batch_max: usize,
+    /// Most clicks that wait for Kafka at once.
+    pub in_flight_max: usize,
+    /// How long a click may wait for Kafka before the client gets 503.
+    pub append_timeout: Time,
+    /// How long what was accepted may take to finish after SIGTERM.
+    pub drain: Time,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Speed {
+    /// Address of `/metrics`, `/livez`, `/readyz`.
+    pub admin: SocketAddr,
+    pub flush_interval: Time,
+    /// Sightings that dedup remembers per partition at the most.
+    pub sightings_max: usize,
+    /// Live minutes are kept this long after their day ended.
+    pub keep_closed: Time,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    pub admin: SocketAddr,
+    pub heartbeat: Time,
+    pub object_bytes_max: usize,
+    pub object_age_max: Time,
+    /// Begin an archive although the log has already lost its first records.
+    pub begin: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batch {
+    /// Memory of the query engine, bytes; beyond it sorts and aggregations go to disk.
+    pub memory_bytes: usize,
+    pub target_partitions: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Serving {
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clock {
+    /// A file with milliseconds that are added to the machine's clock: for tests that cross midnights.
+    pub offset_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            region: Region::parse("local").expect("`local` is a valid region"),
+            kafka: Kafka::default(),
+            redis: Redis::default(),
+            storage: Storage::default(),
+            collector: Collector::default(),
+            speed: Speed::default(),
+            archive: Archive::default(),
+            batch: Batch::default(),
+            serving: Serving::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Kafka {
+            brokers: "127.0.0.1:9092".to_owned(),
+            topic: "clicks".to_owned(),
+            partitions: 16,
+            replication_factor: 3,
+            retention: Time(Duration::from_secs(7 * 86_400)),
+            client: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Redis { url: Secret("redis://127.0.0.1:6379".to_owned()), password_file: None, cluster: false }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Storage {
+            url: "s3://twofold".to_owned(),
+            endpoint: None,
+            region: None,
+            access_key: None,
+            secret_key: None,
+            secret_key_file: None,
+        }
+    }
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Collector {
+            listen: loopback(8080),
+            body_limit_bytes: 1 << 20,
+            batch_max: 1_000,
+            in_flight_max: 20_000,
+            append_timeout: Time(Duration::from_secs(5)),
+            drain: Time(Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Default for Speed {
+    fn default() -> Self {
+        Speed {
+            admin: loopback(9101),
+            flush_interval: Time(Duration::from_millis(50)),
+            sightings_max: 5_000_000,
+            keep_closed: Time(Duration::from_secs(24 * 3600)),
+        }
+    }
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Archive {
+            admin: loopback(9102),
+            heartbeat: Time(Duration::from_secs(5)),
+            object_bytes_max: 64 << 20,
+            object_age_max: Time(Duration::from_secs(15 * 60)),
+            begin: false,
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch { memory_bytes: 2 << 30, target_partitions: 2 }
+    }
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Serving { listen: loopback(8081) }
+    }
+}
+
+/// A length of time, written `50ms`, `5s`, `15min`, `7d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+impl Serialize for Time {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map(Time)
+            .map_err(|e| serde::de::Error::custom(format!("`{text}`: {e}; write 50ms, 5s, 15min, 7d")))
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Secret(text)
+    }
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"…\"")
+    }
+}
+
+impl Serialize for Secret {
+    /// The user info of a URL is hidden, the rest helps to find a mistake; anything else is hidden whole.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match url::Url::parse(&self.0) {
+            Ok(mut url) if url.has_host() => {
+                if !url.username().is_empty() || url.password().is_some() {
+                    // Both fail only for URLs without a host.
+                    let _ = url.set_username("…");
+                    let _ = url.set_password(None);
+                }
+                serializer.serialize_str(url.as_str())
+            }
+            _ => serializer.serialize_str("…"),
+        }
+    }
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("settings file {0} does not exist; leave the flag out to run on defaults and environment")]
+    NoFile(PathBuf),
+    #[error("setting `{key}` ({origin}) is unknown; {hint}")]
+    Unknown { key: String, origin: String, hint: String },
+    #[error("setting `{key}` ({origin}): {reason}")]
+    Bad { key: String, origin: String, reason: String },
+    #[error("setting `{key}`: the file {file} cannot be read: {source}")]
+    SecretFile { key: &'static str, file: PathBuf, source: std::io::Error },
+}
+
+impl Settings {
+    /// Reads `file` (or `twofold.toml` in the working directory, if it is there) and the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        if let Some(file) = file.filter(|file| !file.is_file()) {
+            return Err(SettingsError::NoFile(file.to_owned()));
+        }
+        let toml = Toml::file(file.unwrap_or(Path::new(FILE)));
+        Self::from(Figment::new().merge(toml).merge(Env::prefixed(ENV).split("__")))
+    }
+
+    /// Reads settings from TOML text alone.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        Self::from(Figment::new().merge(Toml::string(text)))
+    }
+
+    fn from(figment: Figment) -> Result<Self, SettingsError> {
+        figment.extract::<Settings>().map_err(|errors| {
+            // One clear error is more use than a list; the next run names the next one.
+            let error = errors.into_iter().next().expect("a figment error holds at least one");
+            let origin = error.metadata.as_ref().map_or("defaults".to_owned(), |m| match &m.source {
+                Some(source) => source.to_string(),
+                None => m.name.to_string(),
+            });
+            explain(error.path, origin, error.kind)
+        })
+    }
+
+    /// The Redis password, if there is one in a file.
+    pub fn redis_password(&self) -> Result<Option<Secret>, SettingsError> {
+        self.redis.password_file.as_deref().map(|file| read_secret("redis.password_file", file)).transpose()
+    }
+
+    /// The secret key of the object store, from the settings or a file.
+    pub fn storage_secret_key(&self) -> Result<Option<Secret>, SettingsError> {
+        match (&self.storage.secret_key, &self.storage.secret_key_file) {
+            (Some(secret), _) => Ok(Some(secret.clone())),
+            (None, file) => file.as_deref().map(|file| read_secret("storage.secret_key_file", file)).transpose(),
+        }
+    }
+
+    /// All effective settings as TOML, secrets hidden.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("settings are tables of plain values, which always serialise")
+    }
+}
+
+fn read_secret(key: &'static str, file: &Path) -> Result<Secret, SettingsError> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Secret(text.trim_end().to_owned())),
+        Err(source) => Err(SettingsError::SecretFile { key, file: file.to_owned(), source }),
+    }
+}
+
+fn explain(path: Vec<String>, origin: String, kind: Kind) -> SettingsError {
+    match kind {
+        Kind::UnknownField(field, valid) => {
+            let nearest =
+                valid.iter().max_by(|a, b| strsim::jaro_winkler(&field, a).total_cmp(&strsim::jaro_winkler(&field, b)));
+            let hint = match nearest {
+                Some(nearest) => format!("did you mean `{nearest}`? Valid here: {}", valid.join(", ")),
+                None => "nothing is valid here".to_owned(),
+            };
+            let table = path.iter().filter(|part| **part != field).map(|part| format!("{part}.")).collect::<String>();
+            SettingsError::Unknown { key: format!("{table}{field}"), origin, hint }
+        }
+        kind => SettingsError::Bad { key: path.join("."), origin, reason: kind.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest_valid_one() {
+        let cases = [
+            ("[kafka]\nbroker = \"x:1\"", "kafka.broker", "`brokers`"),
+            ("[sped]\nflush_interval = \"1s\"", "sped", "`speed`"),
+            ("[redis]\nurll = \"x\"", "redis.urll", "`url`"),
+        ];
+        for (text, key, nearest) in cases {
+            let message = Settings::from_toml(text).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{key}`")) && message.contains(nearest), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_reason() {
+        let message = Settings::from_toml("[speed]\nflush_interval = \"soon\"").unwrap_err().to_string();
+        assert!(message.contains("speed.flush_interval") && message.contains("50ms"), "{message}");
+        assert!(Settings::from_toml("[kafka]\npartitions = -1").is_err());
+    }
+
+    #[test]
+    fn settings_round_trip_and_hide_secrets() {
+        let text = "[redis]\nurl = \"redis://user:hush@localhost:6379\"\n[storage]\nsecret_key = \"hush\"\n";
+        let settings = Settings::from_toml(text).unwrap();
+        assert_eq!(settings.redis.url.reveal(), "redis://user:hush@localhost:6379");
+        let shown = settings.to_toml();
+        assert!(!shown.contains("hush") && shown.contains("localhost:6379"), "{shown}");
+        assert!(!format!("{settings:?}").contains("hush"));
+        let again = Settings::from_toml(&Settings::default().to_toml()).unwrap();
+        assert_eq!(again.speed.flush_interval, Settings::default().speed.flush_interval);
+    }
+}

@@ -2,4 +2,3 @@
 //!
 //! One binary with a module per promise: linking DataFusion once is slow enough.
 #![allow(clippy::unwrap_used, missing_docs)]
-

@@ -14,6 +14,7 @@
 pub mod conformance;
 mod kafka;
 mod memory;
+mod topic;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +26,11 @@ use clicks::position::{Offset, PartitionId};
 use clicks::time::Timestamp;
 
 pub use kafka::{KafkaLog, KafkaOptions};
-pub use memory::MemoryLog;
+pub use memory::{AppendFault, MemoryLog};
+pub use topic::{Finding, Severity, TopicError, TopicReport, TopicSpec};
+
+/// Most bytes of key and value of a record together, and of a batch of records on its way to the broker.
+pub const RECORD_LENGTH_MAX: usize = 1_000_000;
 
 /// One life of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +120,9 @@ pub enum LogError {
     NoKey,
     #[error("the record is too large for the broker: {0}")]
     TooLarge(String),
+    /// The operator's to mend: another try fails in the same way.
+    #[error("the setting `{name}` of the log is refused: {reason}")]
+    Setting { name: String, reason: String },
     /// Worth another try; an append may have happened.
     #[error("the log did not answer in time: {0}")]
     Unavailable(String),
@@ -148,4 +156,11 @@ pub trait Reader: Send + fmt::Debug {
     /// there is at least one. After an error the reader is of no further use. Dropping the future of a call loses
     /// nothing.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError>;
+}
+
+/// When a wait that begins now is over.
+fn deadline(wait: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    // As good as never, for waits that no clock can hold.
+    now.checked_add(wait).unwrap_or(now + Duration::from_secs(365 * 24 * 60 * 60))
 }

@@ -14,6 +14,11 @@ use object_store::path::Path;
 /// Folder of staging files below the root.
 const STAGING: &str = ".staging";
 
+/// True for the key of a staging file, which no listing shows.
+pub(super) fn is_staging(key: &str) -> bool {
+    key.strip_prefix(STAGING).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Synced writes below a root folder.
 #[derive(Debug, Clone)]
 pub struct LocalFolder {
@@ -67,15 +72,24 @@ impl LocalFolder {
                 // The error that matters is the one above.
                 let _ = fs::remove_file(&staged);
             }
-            published?;
-            for folder in made {
+            // An object that was there already may be our own, of an attempt that was killed before it came to this:
+            // whoever reads it back and finds the same bytes takes it for durable.
+            let changed = if published.is_ok() { made } else { folders_between(&root, &target) };
+            for folder in changed {
                 File::open(folder)?.sync_all()?;
             }
-            File::open(target.parent().unwrap_or(&root))?.sync_all()
+            File::open(target.parent().unwrap_or(&root))?.sync_all()?;
+            published
         })
         .await
         .map_err(io::Error::other)?
     }
+}
+
+/// Every folder from the root down to the one that holds `target`.
+fn folders_between(root: &FsPath, target: &FsPath) -> Vec<PathBuf> {
+    let folders = target.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    folders.map(FsPath::to_owned).collect()
 }
 
 /// Creates missing folders and tells which folders got a new entry, so that they are synced too.

@@ -177,6 +177,7 @@ impl Objects {
         let mut objects: Vec<ObjectInfo> = found
             .into_iter()
             .map(|meta| ObjectInfo { key: meta.location.as_ref()[skip..].to_owned(), bytes: meta.size })
+            .filter(|object| self.folder.is_none() || !local::is_staging(&object.key))
             .collect();
         objects.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(objects)

@@ -5,6 +5,11 @@
 //!   then writes all of it; on a mismatch it changes nothing. Values are absolute, so applying a flush again right after
 //!   it was applied (a lost reply) is a [`FlushOutcome::Mismatch`] whose `found` is the flush's own generation and next
 //!   offset, which the caller may read as success.
+//! * The compare covers expiries too, which move no offset: within a generation `base_day`, `base_night`, `expired` and
+//!   `late_expired` never go back. A flush that would set one back comes from a writer that missed an expiry; it is a
+//!   mismatch although `found` is the very pair that the writer expected.
+//! * Numbers are below 2^62, an hour or night is not both written and dropped, and a generation that becomes live is
+//!   new: anything else is [`StoreError::Failed`], and nothing was changed.
 //! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.
 //! * The store may lose a suffix of its history (a rollback), of a partition as a whole: counts and position go together.
 //! * [`SpeedStore::load`] and [`SpeedStore::read`] are one atomic read each of one partition.
@@ -13,6 +18,7 @@
 pub mod conformance;
 mod memory;
 mod redis;
+mod scope;
 
 use std::fmt;
 
@@ -24,8 +30,12 @@ use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval};
 
-pub use memory::MemoryStore;
-pub use redis::{RedisOptions, RedisStore};
+pub use memory::{MemoryStore, Snapshot};
+pub use redis::{FLUSH_SCRIPT, RedisOptions, RedisStore, flush_arguments};
+
+/// Most changed counts per flush, of both implementations: a script over as many keeps Redis busy for 2 ms, and no other
+/// partition waits longer than that.
+const CHANGES_MAX: usize = 2_000;
 
 /// What a reader asks of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,4 +97,10 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
 
     /// Reaches the server and checks the settings that correctness rests on.
     async fn check(&self) -> Result<(), StoreError>;
+}
+
+impl LiveSlice {
+    fn into_loaded(self) -> Loaded {
+        Loaded { generation: self.generation, meta: self.meta, counts: self.counts, late: self.late }
+    }
 }

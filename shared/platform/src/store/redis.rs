@@ -1,5 +1,241 @@
-//! The speed store on Redis.
-#[derive(Debug)]
-pub struct RedisStore;
-#[derive(Debug)]
-pub struct RedisOptions;
+//! The speed store on Redis, or Redis Cluster.
+//!
+//! A flush is one script ([`FLUSH_SCRIPT`]), a read one MULTI/EXEC of plain reads; both touch the keys of one partition,
+//! which lie in one slot. What a read must name depends on the meta record, so it is planned by one look at that record
+//! and holds when the record found *inside* the transaction asks for nothing more.
+
+mod command;
+mod error;
+mod link;
+mod read;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ::redis::{Script, Value, cmd};
+use async_trait::async_trait;
+use clicks::keyspace::KeyspaceError;
+use clicks::live::{Flush, FlushOutcome, Generation, Loaded};
+use clicks::position::{Offset, PartitionId};
+use clicks::rules::RulesBook;
+
+use self::error::store_error;
+use self::link::Link;
+use super::scope::Scope;
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
+
+pub use self::command::{FLUSH_SCRIPT, flush_arguments};
+
+/// How to reach Redis.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://[user@]host:port/[database]`; of a cluster one or several nodes, with commas between.
+    pub url: String,
+    /// Kept apart from the URL, so that it can come from a file. Never shown.
+    pub password: Option<String>,
+    /// The URL names nodes of a Redis Cluster.
+    pub cluster: bool,
+    pub connect_timeout: Duration,
+    /// Longest wait for an answer. The client's own default of 500 ms is shorter than a fsync of a busy disk.
+    pub response_timeout: Duration,
+}
+
+impl RedisOptions {
+    pub fn new(url: impl Into<String>) -> Self {
+        RedisOptions {
+            url: url.into(),
+            password: None,
+            cluster: false,
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl std::fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Secrets are never shown.
+        f.debug_struct("RedisOptions")
+            .field("url", &shown(&self.url))
+            .field("cluster", &self.cluster)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// URLs without what may be a secret in them: everything between the scheme and the last `@`.
+fn shown(urls: &str) -> String {
+    let one = |url: &str| match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        (_, Some(at)) => format!("…{}", &url[at..]),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(one).collect::<Vec<_>>().join(",")
+}
+
+/// Live counts of all partitions on one Redis or Redis Cluster. The connection is shared by all tasks.
+pub struct RedisStore {
+    link: Link,
+    script: Script,
+    shown: String,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RedisStore({})", self.shown)
+    }
+}
+
+impl RedisStore {
+    /// Connects at the first use and again after every failure, so a server that is away is an error of the operation.
+    ///
+    /// # Errors
+    /// [`StoreError::Setting`] when the URL cannot be read.
+    pub fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
+        Ok(RedisStore { link: Link::new(options)?, script: Script::new(FLUSH_SCRIPT), shown: shown(&options.url) })
+    }
+
+    fn error(&self, what: &str, error: &::redis::RedisError) -> StoreError {
+        store_error(&format!("{what} at {}", self.shown), error)
+    }
+
+    async fn run_script(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
+        let (keys, arguments) = flush_arguments(partition, flush);
+        let mut call = self.script.prepare_invoke();
+        keys.iter().for_each(|key| _ = call.key(key));
+        arguments.iter().for_each(|argument| _ = call.arg(argument));
+        let what = || format!("the flush of partition {partition}");
+        let answer: Vec<Value> =
+            call.invoke_async(&mut self.link.clone()).await.map_err(|error| self.error(&what(), &error))?;
+        let found = match &answer[..] {
+            [Value::Int(1)] => return Ok(FlushOutcome::Applied),
+            [Value::Int(0), Value::BulkString(live), Value::BulkString(offset)] => (live, offset),
+            other => return Err(StoreError::Failed(format!("{} was answered by {other:?}", what()))),
+        };
+        let found = match found {
+            (live, _) if live.is_empty() => None,
+            (live, offset) => match parse_found(live, offset) {
+                Some(found) => Some(found),
+                // Another generation is live, whose meta the script must not touch, or what is there is damaged.
+                None => self.look(partition).await?.map(|(generation, meta)| (generation, meta.next_offset)),
+            },
+        };
+        Ok(FlushOutcome::Mismatch { found })
+    }
+
+    async fn eviction_policy(&self) -> Result<String, StoreError> {
+        let mut link = self.link.clone();
+        let mut config = cmd("CONFIG");
+        config.arg("GET").arg("maxmemory-policy");
+        if let Ok(settings) = config.query_async::<HashMap<String, String>>(&mut link).await
+            && let Some(policy) = settings.get("maxmemory-policy")
+        {
+            return Ok(policy.clone());
+        }
+        // Managed servers forbid or rename CONFIG.
+        let info: String = cmd("INFO")
+            .arg("memory")
+            .query_async(&mut link)
+            .await
+            .map_err(|error| self.error("asking for `maxmemory-policy`", &error))?;
+        let policy = info.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
+        policy.map(str::to_owned).ok_or_else(|| {
+            StoreError::Failed(format!(
+                "{} tells `maxmemory-policy` neither by CONFIG GET nor by INFO memory; allow the user one of the two",
+                self.shown
+            ))
+        })
+    }
+}
+
+/// Generation and next offset as the script found them.
+fn parse_found(live: &[u8], offset: &[u8]) -> Option<(Generation, Offset)> {
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    Some((Generation::parse(text(live)?)?, Offset::new(text(offset)?.parse().ok()?)))
+}
+
+fn content(partition: &PartitionId, source: KeyspaceError) -> StoreError {
+    StoreError::Content { partition: partition.clone(), source }
+}
+
+#[async_trait]
+impl SpeedStore for RedisStore {
+    fn max_changes(&self) -> usize {
+        CHANGES_MAX
+    }
+
+    async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
+        let slice = self.select(partition, |meta| Scope::to_load(meta, rules)).await?;
+        Ok(slice.map(LiveSlice::into_loaded))
+    }
+
+    async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
+        let began = Instant::now();
+        let outcome = self.run_script(partition, flush).await;
+        let name = match &outcome {
+            Ok(FlushOutcome::Applied) => "applied",
+            Ok(FlushOutcome::Mismatch { .. }) => "mismatch",
+            Err(_) => "unknown",
+        };
+        metrics::counter!("twofold_store_flushes_total", "outcome" => name).increment(1);
+        metrics::histogram!("twofold_store_flush_seconds").record(began.elapsed().as_secs_f64());
+        outcome
+    }
+
+    async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
+        self.select(partition, |meta| Scope::to_read(meta, query)).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let mut link = self.link.clone();
+        let _: Value =
+            cmd("PING").query_async(&mut link).await.map_err(|error| self.error("the connection", &error))?;
+        let policy = self.eviction_policy().await?;
+        if policy != "noeviction" {
+            return Err(StoreError::Setting {
+                setting: "maxmemory-policy",
+                found: policy,
+                wanted: "noeviction",
+                mend: "run `CONFIG SET maxmemory-policy noeviction` and write it to redis.conf; with any other policy \
+                       Redis drops counts without an error when its memory is full",
+            });
+        }
+        // A user who may not run scripts is told now and not at the first flush.
+        self.script.load_async(&mut link).await.map_err(|error| self.error("loading the flush script", &error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_shown() {
+        for (url, want) in [
+            ("redis://127.0.0.1:6379/", "redis://127.0.0.1:6379/"),
+            ("redis://:hush@127.0.0.1:6379/", "redis://…@127.0.0.1:6379/"),
+            ("redis://me:hu@sh@h:1/,redis://me:hush@i:1/", "redis://…@h:1/,redis://…@i:1/"),
+            ("me:hush@h", "…@h"),
+        ] {
+            assert_eq!(shown(url), want);
+            let mut options = RedisOptions::new(url);
+            options.password = Some("hush".to_owned());
+            assert!(!format!("{options:?}").contains("hush"), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn urls_that_cannot_be_used_say_how_to_write_them() {
+        for url in ["", "localhost:6379", "http://:hush@localhost/", "redis://:hush@h:port/", "redis://a/,redis://b/"] {
+            let error = RedisStore::connect(&RedisOptions::new(url)).unwrap_err();
+            assert!(matches!(error, StoreError::Setting { setting: "redis.url", .. }), "{url}: {error}");
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+        let tls = RedisStore::connect(&RedisOptions::new("rediss://h:1/")).unwrap_err();
+        assert!(tls.to_string().contains("TLS"), "{tls}");
+        let cluster = RedisOptions { cluster: true, ..RedisOptions::new("redis://a:1/,redis://b:1/") };
+        assert_eq!(format!("{:?}", RedisStore::connect(&cluster).unwrap()), "RedisStore(redis://a:1/,redis://b:1/)");
+    }
+}

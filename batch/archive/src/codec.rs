@@ -1,0 +1,225 @@
+//! Records of the log as a raw object, and back: byte-equal keys, values, headers, times and offsets.
+//!
+//! Clicks become typed columns. What encoding the columns would not give back (a value in another spelling, a key that
+//! is not the ad, headers of others) is kept beside them as bytes, so everything is recoverable and common records cost
+//! nothing extra.
+//!
+//! The bytes are a function of partition, records and writer: no clock, no random name. Encoding again after a crash
+//! gives the same object, so a put whose answer was lost is recognised.
+
+mod columns;
+mod headers;
+mod rows;
+
+use bytes::Bytes;
+use clicks::control::Heartbeat;
+use clicks::event::Click;
+use clicks::layout::{Kind, columns as names, footer::TAIL};
+use clicks::position::{Offset, PartitionId};
+use clicks::time::Timestamp;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use platform::log::LogRecord;
+use sha2::{Digest, Sha256};
+
+use crate::footer::{self, Footer, FooterError};
+use crate::schema::schema;
+use columns::Columns;
+
+/// Rows of a row group: what a reader holds at once. Smaller groups cost size, larger ones memory (measured: 1.5 % more
+/// bytes than 1 Mi rows, 8 MB instead of 20).
+const GROUP_ROWS: usize = 128 * 1024;
+/// Rows and bytes that are handed to the Parquet writer at once; offsets within a column of bytes are 32 bits wide.
+const BATCH_ROWS: usize = 8 * 1024;
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Distinct ads of a row group fit, so that the dictionary does not fall back (100 k names of 12 bytes and more).
+const DICTIONARY_BYTES: usize = 4 * 1024 * 1024;
+const ZSTD_LEVEL: i32 = 3;
+
+/// A raw object that is not stored yet.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The whole object.
+    pub bytes: Bytes,
+    /// What its footer says.
+    pub footer: Footer,
+    /// Records of each kind, in the order of [`Kind::ALL`].
+    pub kinds: [u64; Kind::ALL.len()],
+}
+
+/// Records that cannot be encoded, or an object that cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    #[error("an object of no records cannot be")]
+    Empty,
+    #[error("record {found} follows where {expected} is next; an object holds a contiguous range")]
+    NotContiguous { expected: Offset, found: Offset },
+    #[error("the append time of record {offset} is {found}, less than {least}; it is a running maximum")]
+    AppendTime { offset: Offset, found: Timestamp, least: Timestamp },
+    #[error("Parquet: {0}")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("Arrow: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    #[error(transparent)]
+    Footer(#[from] FooterError),
+    #[error("object `{key}` is damaged: {reason}; restore it, nothing of it was used")]
+    Damaged { key: String, reason: String },
+}
+
+/// What a record is, and its click if it is a readable one. Time limits are no matter of the archive.
+pub fn classify(record: &LogRecord) -> (Kind, Option<Click>) {
+    if record.is_control() {
+        return (Kind::Control, None);
+    }
+    match (record.value.is_some(), clicks::wire::decode(record.value.as_deref())) {
+        (false, _) => (Kind::Empty, None),
+        (true, Ok(click)) => (Kind::Click, Some(click)),
+        (true, Err(_)) => (Kind::Unreadable, None),
+    }
+}
+
+/// Encodes records, each with its append time, as one raw object.
+///
+/// # Errors
+/// When there are none, their offsets are not contiguous, or an append time is no running maximum of the broker times.
+pub fn encode(
+    partition: &PartitionId,
+    writer: &str,
+    records: &[(LogRecord, Timestamp)],
+) -> Result<Encoded, CodecError> {
+    let [(first, append_time_min), ..] = records else { return Err(CodecError::Empty) };
+    let mut footer = Footer {
+        version: footer::VERSION,
+        partition: partition.clone(),
+        start: first.offset,
+        end: first.offset,
+        append_time_min: *append_time_min,
+        append_time_max: *append_time_min,
+        clicks: 0,
+        rows: records.len() as u64,
+        partitions: None,
+        content_sha256: String::new(),
+        content_bytes: 0,
+        writer: writer.to_owned(),
+    };
+    let mut kinds = [0; Kind::ALL.len()];
+    let mut object = Vec::new();
+    let mut parquet = ArrowWriter::try_new(&mut object, schema(), Some(properties()))?;
+    let mut columns = Columns::new();
+    for (record, append_time) in records {
+        let (kind, click) = classify(record);
+        footer.add(record, *append_time, kind)?;
+        kinds[kind as usize] += 1;
+        columns.push(record, *append_time, kind, click.as_ref());
+        if columns.rows() >= BATCH_ROWS || columns.bytes() >= BATCH_BYTES {
+            parquet.write(&columns.finish()?)?;
+        }
+    }
+    parquet.write(&columns.finish()?)?;
+    // The last row group is closed and everything pushed through the writer's own buffer, so that the content is whole.
+    parquet.flush()?;
+    parquet.sync().map_err(parquet::errors::ParquetError::from)?;
+    let content = parquet.inner().as_slice();
+    footer.content_sha256 = clicks::hex(&Sha256::digest(content));
+    footer.content_bytes = content.len() as u64;
+    for pair in footer.metadata() {
+        parquet.append_key_value_metadata(pair);
+    }
+    // Last, because it is looked for from the end.
+    parquet.append_key_value_metadata(KeyValue::new(TAIL.to_owned(), footer::placeholder(footer.content_bytes)));
+    parquet.close()?;
+    footer::seal(&mut object, footer.content_bytes);
+    Ok(Encoded { bytes: object.into(), footer, kinds })
+}
+
+/// Checks both hashes of a whole object and gives its footer; `name` is for error messages.
+pub fn verify(name: &str, object: &Bytes) -> Result<Footer, CodecError> {
+    let footer = Footer::of(name, object)?;
+    let content = &object[..footer.content_bytes as usize];
+    if clicks::hex(&Sha256::digest(content)) != footer.content_sha256 {
+        let reason = "its row groups do not have the hash that its footer names".to_owned();
+        return Err(CodecError::Damaged { key: name.to_owned(), reason });
+    }
+    Ok(footer)
+}
+
+/// Gives back the exact log: every record with its append time. Both hashes are checked first.
+///
+/// # Errors
+/// [`CodecError::Damaged`] or [`CodecError::Footer`] when the object is not what an archiver wrote.
+pub fn decode(object: Bytes) -> Result<Vec<(LogRecord, Timestamp)>, CodecError> {
+    let footer = verify("(in memory)", &object)?;
+    let key = footer.key().to_string();
+    let damaged = |reason: String| CodecError::Damaged { key: key.clone(), reason };
+    let mut records = Vec::with_capacity(footer.rows as usize);
+    for batch in ParquetRecordBatchReaderBuilder::try_new(object)?.build()? {
+        rows::read(&batch?, &mut records).map_err(damaged)?;
+    }
+    let expected = (footer.start.value()..footer.end.value()).map(Offset::new);
+    match records.iter().map(|(record, _)| record.offset).eq(expected) {
+        true => Ok(records),
+        false => Err(damaged(format!("its offsets are not those of [{}, {})", footer.start, footer.end))),
+    }
+}
+
+impl Footer {
+    /// Takes the next record into account.
+    fn add(&mut self, record: &LogRecord, append_time: Timestamp, kind: Kind) -> Result<(), CodecError> {
+        if record.offset != self.end {
+            return Err(CodecError::NotContiguous { expected: self.end, found: record.offset });
+        }
+        let least = self.append_time_max.max(record.broker_time);
+        if append_time < least {
+            return Err(CodecError::AppendTime { offset: record.offset, found: append_time, least });
+        }
+        self.end = self.end.next();
+        self.append_time_max = append_time;
+        match kind {
+            Kind::Click => self.clicks += 1,
+            Kind::Control => self.partitions = partitions(&self.partition, record).or(self.partitions),
+            Kind::Unreadable | Kind::Empty => {}
+        }
+        Ok(())
+    }
+}
+
+/// The partition count that a heartbeat names. One of another topic life, or with a count that this very partition
+/// disproves, says nothing.
+fn partitions(partition: &PartitionId, record: &LogRecord) -> Option<u32> {
+    let beat = Heartbeat::decode(record.value.as_deref()?)?;
+    (beat.topic_id == partition.topic && beat.partitions > partition.number).then_some(beat.partitions)
+}
+
+/// How the columns are stored, as measured: 17 bytes a click whose ids are UUIDs of version 7.
+fn properties() -> WriterProperties {
+    let path = |name: &str| ColumnPath::from(name);
+    let zstd = ZstdLevel::try_new(ZSTD_LEVEL).expect("3 is a level of zstd");
+    // No sorting columns are declared: the engine plans slower with them, and readers know the order anyway.
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(zstd))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES);
+    for name in [names::OFFSET, names::APPEND_TIME, names::BROKER_TIME, names::EVENT_TIME, names::RECEIVED_TIME] {
+        properties = properties
+            .set_column_dictionary_enabled(path(name), false)
+            .set_column_encoding(path(name), Encoding::DELTA_BINARY_PACKED);
+    }
+    // Nobody prunes by these, and a maximum of 0xff bytes only cannot be shortened: it would stand in the footer as long
+    // as the client made it.
+    for name in [names::USER_AGENT, names::KEY, names::RAW, names::HEADERS] {
+        properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::None);
+    }
+    properties
+        .set_column_dictionary_enabled(path(names::CLICK_ID), false)
+        .set_column_encoding(path(names::CLICK_ID), CLICK_ID_ENCODING)
+        .set_column_dictionary_enabled(path(names::RAW), false)
+        .build()
+}
+
+/// `BYTE_STREAM_SPLIT` saves another 0.9 bytes a click, but DuckDB 2.0 does not read it in this type, and raw files are
+/// there to be read with any tool.
+const CLICK_ID_ENCODING: Encoding = Encoding::PLAIN;

@@ -1,0 +1,63 @@
+//! What can end an archiver.
+
+use clicks::id::TopicId;
+use clicks::position::{Offset, PartitionId};
+use platform::ledger::LedgerError;
+use platform::log::LogError;
+use platform::objects::ObjectError;
+
+use crate::chain::ChainError;
+use crate::codec::CodecError;
+
+/// Why an archiver ended. Nothing is lost by any of them: the next start goes on at the end of the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("partition {partition}: {source}")]
+    Codec { partition: PartitionId, source: CodecError },
+    #[error("setting `{name}` of the archiver is {value}: {reason}")]
+    Options { name: &'static str, value: String, reason: &'static str },
+    #[error("the ledger knows no topic of region {0}; record it with `twofold topic create`")]
+    NoLife(String),
+    #[error(
+        "topic `{topic}` has the id {found}, the ledger reads {expected}: it was deleted and created again. Offsets mean \
+         nothing across the two; record the new life with `twofold topic migrate`"
+    )]
+    OtherLife { topic: String, expected: TopicId, found: TopicId },
+    #[error(
+        "topic `{topic}` has {found} partitions, the ledger reads {expected}; keys lie elsewhere since, so the change \
+         must be recorded: `twofold topic migrate`"
+    )]
+    PartitionCount { topic: String, expected: u32, found: u32 },
+    #[error("the topic has {count} partitions, numbered from 0; there is no {number} to archive")]
+    NoPartition { number: u32, count: u32 },
+    #[error(
+        "nothing of partition {partition} is stored in {store}, but its log begins at offset {first}: is this the wrong \
+         bucket or prefix? If what came before may be missing for ever, let the archive begin there (`--begin`)"
+    )]
+    EmptyChain { partition: PartitionId, store: String, first: Offset },
+    #[error(
+        "partition {partition} has lost the records [{from}, {to}): the log's retention removed them before they were \
+         stored. Look for a copy of them; nothing is skipped in silence"
+    )]
+    Gap { partition: PartitionId, from: Offset, to: Offset },
+    #[error(
+        "partition {partition} is stored up to offset {stored}, its log ends at {end}: the log was cut back (an unclean \
+         leader election, or restored from a backup). Records of two histories must not be mixed; record a new topic life \
+         with `twofold topic migrate`"
+    )]
+    BeyondLog { partition: PartitionId, stored: Offset, end: Offset },
+    #[error("the log of partition {partition} gave record {found} where {expected} is next")]
+    NotContiguous { partition: PartitionId, expected: Offset, found: Offset },
+    #[error("another object of partition {partition} begins at {start}, yet the chain read again ends at {end}")]
+    NoProgress { partition: PartitionId, start: Offset, end: Offset },
+    #[error("a task of the archiver ended early: {0}")]
+    Task(String),
+}

@@ -1,0 +1,11 @@
+//! The archive against logs and stores in memory, which fail, forget, hang and compete as told.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod chain;
+mod codec;
+mod faulty;
+mod golden;
+mod run;
+mod support;
+mod world;
+mod zombies;

@@ -1,0 +1,91 @@
+//! Archivers that are killed, paused and started again beside each other, on a store that fails: whatever the schedule,
+//! what is stored is the log, each record once.
+
+use archive::Options;
+use clicks::position::Offset;
+use clicks::time::Span;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::support::noon;
+use crate::world::{Archiver, World, soon};
+
+const PARTITIONS: u32 = 2;
+
+/// One random history. `slots` archivers may run at the same time; each owns every partition and knows nothing of the
+/// others, so all but one are zombies.
+async fn history(seed: u64, slots: usize) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let world = World::new(noon(), PARTITIONS).await;
+    world.store.be_chaotic(seed);
+    let mut running: Vec<Option<Archiver>> = (0..slots).map(|_| None).collect();
+    let mut number = 0;
+    for _ in 0..60 {
+        let slot = random.random_range(0..slots);
+        match random.random_range(0..10) {
+            0..4 => {
+                for _ in 0..random.random_range(1..40) {
+                    world.click(random.random_range(0..PARTITIONS), number).await;
+                    number += 1;
+                }
+            }
+            4..6 => world.advance(Span::seconds(random.random_range(1..1_500))),
+            6 => {
+                let skew = Span::seconds(random.random_range(-120..120));
+                world.log.set_broker_skew(random.random_range(0..PARTITIONS), skew).unwrap();
+            }
+            7 => match running[slot].take() {
+                Some(archiver) if random.random_bool(0.7) => archiver.kill().await,
+                Some(archiver) => archiver.stop().await.unwrap_or_else(|error| panic!("seed {seed}: {error}")),
+                None => {}
+            },
+            8 => drop(running[slot].as_ref().map(|archiver| {
+                let handle = archiver.handle.clone();
+                tokio::spawn(async move { handle.cut_now().await })
+            })),
+            _ => {}
+        }
+        if running[slot].is_none() {
+            let options = Options {
+                object_records_max: random.random_range(1..60),
+                poll_records_max: random.random_range(1..30),
+                // The same name in some, so that their objects are equal or differ only in their end.
+                writer: format!("archiver-{}", random.random_range(0..2)),
+                ..Options::default()
+            };
+            running[slot] = Some(world.start(options));
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(random.random_range(0..15))).await;
+    }
+    world.store.calm_down();
+    let last = world.start(Options::default());
+    soon(last.handle.cut_now()).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    for archiver in running.into_iter().flatten() {
+        archiver.stop().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    last.stop().await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let mut clicks = 0;
+    for partition in 0..PARTITIONS {
+        world.check_archived(partition, Offset::ZERO).await;
+        clicks += world.archived(partition).await.iter().filter(|record| !record.is_control()).count() as u64;
+    }
+    assert_eq!(clicks, number, "seed {seed}");
+}
+
+async fn histories(seeds: std::ops::Range<u64>, slots: usize) {
+    // At the same time, because they mostly wait.
+    let all: Vec<_> = seeds.map(|seed| (seed, tokio::spawn(history(seed, slots)))).collect();
+    for (seed, history) in all {
+        history.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_point_resumes_exactly_at_the_end_of_the_chain() {
+    histories(0..12, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zombies_never_make_an_overlap_or_a_gap() {
+    histories(100..124, 3).await;
+}

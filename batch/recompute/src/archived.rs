@@ -1,0 +1,171 @@
+//! What the archive holds, held against what the books know: coverage, cuts, and whatever would be left out in silence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use archive::chain::{Chain, Segment, read_chain};
+use archive::schema::schema;
+use arrow::datatypes::TimestampMillisecondType;
+use arrow::array::AsArray;
+use clicks::books::Books;
+use clicks::id::{Region, TopicId};
+use clicks::layout::{RAW, columns};
+use clicks::position::{Offset, PartitionId};
+use clicks::time::{Day, Timestamp};
+use futures::{StreamExt, TryStreamExt};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use platform::objects::{ObjectError, Objects};
+
+use crate::error::{BatchError, Incomplete, InputError, Lag};
+use crate::input::read_verified;
+
+/// Chains that are read at the same time.
+const CHAINS_MAX: usize = 8;
+
+/// The chains of all partitions that the books know.
+#[derive(Debug)]
+pub(crate) struct Archived {
+    pub(crate) chains: BTreeMap<PartitionId, Chain>,
+    /// Partitions of topic lives that are over: their last record is their end.
+    ended: BTreeSet<PartitionId>,
+}
+
+impl Archived {
+    /// Reads and proves the chains.
+    pub(crate) async fn read(objects: &Objects, books: &Books) -> Result<Self, BatchError> {
+        let chains = futures::stream::iter(books.partitions())
+            .map(|partition| async move { read_chain(objects, &partition).await.map(|chain| (partition, chain)) })
+            .buffered(CHAINS_MAX)
+            .try_collect()
+            .await?;
+        let ended = books.lives().iter().filter(|life| books.has_ended(life));
+        let ended = ended.flat_map(clicks::books::partitions_of).collect();
+        Ok(Archived { chains, ended })
+    }
+
+    pub(crate) fn has_ended(&self, partition: &PartitionId) -> bool {
+        self.ended.contains(partition)
+    }
+
+    /// Partitions whose coverage does not reach the cut of `night`.
+    pub(crate) fn lagging(&self, books: &Books, night: Day) -> Option<Incomplete> {
+        let needed = books.rules().cut_time(night);
+        let lags = |chain: &&Chain| !self.has_ended(&chain.partition) && chain.coverage().is_none_or(|at| at < needed);
+        let lag = |chain: &Chain| Lag { partition: chain.partition.clone(), coverage: chain.coverage(), needed };
+        let lagging: Vec<Lag> = self.chains.values().filter(lags).map(lag).collect();
+        // Without any partition there is nothing that could prove that nothing happened.
+        (!lagging.is_empty() || self.chains.is_empty()).then_some(Incomplete { night, lagging })
+    }
+
+    /// Refuses what would silently be left out: partitions that heartbeats know and the books do not, and raw objects
+    /// of partitions that are none of ours.
+    pub(crate) async fn check_known(&self, objects: &Objects, books: &Books, night: Day) -> Result<(), BatchError> {
+        for life in books.lives() {
+            let own = |chain: &&Chain| chain.partition.topic == life.topic_id && chain.partition.region == life.region;
+            let counts = self.chains.values().filter(own).flat_map(|chain| &chain.segments);
+            let found = counts.filter_map(|segment| segment.footer.partitions).max().unwrap_or(0);
+            if found > life.partitions {
+                let (region, topic, known) = (life.region.clone(), life.topic_id, life.partitions);
+                return Err(BatchError::MorePartitions { night, region, topic, known, found });
+            }
+        }
+        for prefix in stored_partitions(objects).await? {
+            if !parse(&prefix).is_some_and(|partition| self.chains.contains_key(&partition)) {
+                return Err(BatchError::UnknownPartition { night, prefix });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an archive that has lost what was published from it: every chain must still reach from where it must
+    /// begin to what the last night has used.
+    pub(crate) fn check_held(&self, books: &Books) -> Result<(), InputError> {
+        for (partition, through) in books.through() {
+            let chain = self.chains.get(partition);
+            let base = chain.and_then(Chain::base).unwrap_or_default();
+            let end = chain.and_then(Chain::next_offset).unwrap_or_default();
+            if base > *through || end < *through {
+                return Err(InputError::Lost {
+                    partition: partition.clone(),
+                    held: format!("[{base}, {end})"),
+                    needed: format!("up to {through}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// cut(night): per partition the first offset with append time at or after the cut time; the chain's end in a life
+    /// that is over and has no such record. A function of the log: a rerun finds the same.
+    pub(crate) async fn cuts(
+        &self,
+        objects: &Objects,
+        books: &Books,
+        night: Day,
+    ) -> Result<BTreeMap<PartitionId, Offset>, BatchError> {
+        let time = books.rules().cut_time(night);
+        futures::stream::iter(self.chains.values())
+            .map(|chain| async move { Ok((chain.partition.clone(), cut(objects, chain, time).await?)) })
+            .buffered(CHAINS_MAX)
+            .try_collect()
+            .await
+    }
+}
+
+async fn cut(objects: &Objects, chain: &Chain, time: Timestamp) -> Result<Offset, BatchError> {
+    // Append time never goes back along a chain, so the segment can be found by halving.
+    let at = chain.segments.partition_point(|segment| segment.footer.append_time_max < time);
+    match chain.segments.get(at) {
+        None => Ok(chain.next_offset().unwrap_or_default()),
+        Some(segment) if segment.footer.append_time_min >= time => Ok(segment.footer.start),
+        Some(segment) => Ok(cut_within(objects, segment, time).await?),
+    }
+}
+
+/// The exact offset inside an object, from its append times.
+async fn cut_within(objects: &Objects, segment: &Segment, time: Timestamp) -> Result<Offset, InputError> {
+    let (bytes, _) = read_verified(objects, segment).await?;
+    let damaged = |reason: String| InputError::damaged(&segment.key, reason);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| damaged(e.to_string()))?;
+    let column = schema().index_of(columns::APPEND_TIME).map_err(|e| damaged(e.to_string()))?;
+    let only = ProjectionMask::roots(builder.parquet_schema(), [column]);
+    let mut before = 0;
+    for batch in builder.with_projection(only).build().map_err(|e| damaged(e.to_string()))? {
+        let batch = batch.map_err(|e| damaged(e.to_string()))?;
+        let times = batch.column(0).as_primitive_opt::<TimestampMillisecondType>();
+        let times = times.ok_or_else(|| damaged("its append times are of another type".to_owned()))?;
+        let within = times.values().partition_point(|at| *at < time.as_millis());
+        before += within as u64;
+        if within < times.len() {
+            return Ok(segment.footer.start.plus(before));
+        }
+    }
+    Err(damaged(format!("by its footer it reaches {time}, its records do not")))
+}
+
+/// `region=…/topic=…/part=…` of everything that lies below `raw/v1/`, from three levels of folders, not from a listing.
+async fn stored_partitions(objects: &Objects) -> Result<Vec<String>, ObjectError> {
+    let store = objects.store();
+    let mut level = vec![objects.path(RAW)];
+    for _ in 0..3 {
+        let mut next = Vec::new();
+        for folder in level {
+            let found = store.list_with_delimiter(Some(&folder)).await;
+            let found = found.map_err(|source| ObjectError::Store { key: folder.to_string(), source })?;
+            next.extend(found.common_prefixes);
+        }
+        level = next;
+    }
+    let root = format!("{}/", objects.path(RAW));
+    Ok(level.iter().map(|path| path.as_ref().strip_prefix(&root).unwrap_or(path.as_ref()).to_owned()).collect())
+}
+
+fn parse(prefix: &str) -> Option<PartitionId> {
+    let mut parts = prefix.split('/');
+    let mut value = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=');
+    Some(PartitionId {
+        region: Region::parse(value("region")?).ok()?,
+        topic: TopicId::parse(value("topic")?).ok()?,
+        number: value("part")?.parse().ok()?,
+    })
+}

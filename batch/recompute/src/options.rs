@@ -1,0 +1,31 @@
+//! What tunes a run and changes no number.
+
+use std::path::PathBuf;
+
+/// Options of a batch run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Bound of DataFusion's memory pool in bytes; beyond it operators spill to disk. Deduplication is not in it: that
+    /// holds one batch horizon of keys per partition that is counted at the moment.
+    pub memory_limit_bytes: usize,
+    /// Partitions that are counted at the same time, and DataFusion's parallelism. At least 1.
+    pub target_partitions: usize,
+    /// Release that computes: named in the ledger and in the files, because "the same bytes" holds per release.
+    pub release: String,
+    /// Folder of spill files; the system's folder for temporary files when absent.
+    pub spill_folder: Option<PathBuf>,
+    /// Bound of the spill files in bytes.
+    pub spill_limit_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            memory_limit_bytes: 1 << 30,
+            target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            spill_folder: None,
+            spill_limit_bytes: 64 << 30,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Random logs over many nights, against the oracle: every number of every day, minute and ad.
+
+use clicks::time::{Span, Timestamp};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::oracle::check;
+use super::world::{World, at, partition};
+
+/// Clicks of one day of one partition in append order, with lates, duplicates near and far, and junk.
+fn fill_day(world: &mut World, random: &mut SmallRng, n: i32, topic: u128, number: u32, seen: &mut Vec<(String, u128)>) {
+    let p = partition(topic, number);
+    let mut times: Vec<i64> = (0..120).map(|_| random.random_range(0..86_400_000)).collect();
+    // A few around midnight and the cut, to the millisecond.
+    times.extend([0, 1, 599_999, 600_000, 600_001, 86_399_999]);
+    times.sort_unstable();
+    for time in times {
+        let append = at(n, 0, 0) + Span::millis(time);
+        let (ad, id) = match random.random_range(0..10) {
+            0..3 if !seen.is_empty() => seen[random.random_range(0..seen.len())].clone(),
+            _ => (format!("ad-{number}-{}", random.random_range(0..4)), random.random()),
+        };
+        match random.random_range(0..20) {
+            0 => world.junk(&p, append, Some(b"{}")),
+            1 => world.junk(&p, append, None),
+            2 => world.heartbeat(&p, append, 0),
+            _ => {
+                let event = append - Span::millis(delay(random));
+                world.click(&p, append, event, &ad, id);
+                seen.push((ad, id));
+            }
+        }
+    }
+}
+
+/// Milliseconds from event to append: mostly on time, some ahead, some late by minutes, hours, days, too many days.
+fn delay(random: &mut SmallRng) -> i64 {
+    match random.random_range(0..20) {
+        0 => random.random_range(-301_000..0),
+        1 => [-300_000, -300_001, 600_000, 600_001][random.random_range(0..4)],
+        2 => random.random_range(600_000..4 * 3_600_000),
+        3 => random.random_range(0..6 * 86_400_000),
+        4 if random.random_bool(0.2) => random.random_range(34 * 86_400_000..36 * 86_400_000),
+        _ => random.random_range(0..600_000),
+    }
+}
+
+#[tokio::test]
+async fn every_number_equals_the_oracle() {
+    for seed in 0..4 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut world = World::new(2).await;
+        world.object_rows = random.random_range(1..60);
+        let mut seen = [Vec::new(), Vec::new()];
+        for n in 1..=7 {
+            for number in 0..2 {
+                fill_day(&mut world, &mut random, n, 1, number, &mut seen[number as usize]);
+            }
+            world.publish(n).await;
+        }
+        eprintln!("seed {seed}");
+        check(&world, 7, -36).await;
+    }
+}
+
+/// The same with a migration in the middle: the keys go on in partitions of another life.
+#[tokio::test]
+async fn every_number_equals_the_oracle_across_a_migration() {
+    for seed in 10..13 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut world = World::new(1).await;
+        world.object_rows = random.random_range(1..60);
+        let mut seen = Vec::new();
+        for n in 1..=9 {
+            let topic = if n < 4 { 1 } else { 2 };
+            if n == 4 {
+                world.store().await;
+                world.begin_life(2, 1).await;
+            }
+            fill_day(&mut world, &mut random, n, topic, 0, &mut seen);
+            world.cover_life(topic, n).await;
+            world.published(n).await;
+        }
+        eprintln!("seed {seed}");
+        check(&world, 9, -36).await;
+    }
+}
+
+/// A million rows in one day, for the clock: run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a promise"]
+async fn a_day_of_a_million_rows() {
+    let mut world = World::new(4).await;
+    world.object_rows = 100_000;
+    for i in 0..1_000_000i64 {
+        let time: Timestamp = at(1, 0, 0) + Span::millis(i * 86);
+        let number = (i % 4) as u32;
+        world.click(&partition(1, number), time, time, &format!("ad-{number}-{}", i % 500), i as u128 * 0x9E37_79B9_7F4A_7C15);
+    }
+    world.cover(1).await;
+    let started = std::time::Instant::now();
+    let report = world.published(1).await;
+    eprintln!("{} rows in {:?}", report.balance.rows, started.elapsed());
+    assert_eq!(report.days[0].totals.clicks, 1_000_000);
+}

@@ -1,0 +1,86 @@
+//! The command line. Every subcommand is thin: read settings, build, run.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clicks::time::Day;
+
+use crate::demo::DemoArgs;
+
+/// Counts ad clicks twice and answers once.
+#[derive(Debug, Parser)]
+#[command(name = "twofold", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done or already done, 1 failure, 2 usage or configuration, 10 input incomplete (try \
+later), 11 another run published, 12 quality gate failed.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
+)]
+pub struct Cli {
+    /// Settings file; twofold.toml in this folder if it is there.
+    #[arg(long, short, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Results as JSON on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(Box<DemoArgs>),
+    /// The click collector: HTTP in, Kafka out.
+    Collect,
+    /// The speed layer: Kafka to live counts in Redis.
+    Speed,
+    /// The archiver: Kafka to raw Parquet.
+    Archive,
+    /// The merged answer: API and page.
+    Serve,
+    /// All four services in one process.
+    Up,
+    /// The nightly recount.
+    #[command(subcommand)]
+    Batch(BatchCommand),
+    /// The topic and the ledger's record of it.
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Reaches every dependency and checks its settings, each failure with its mend.
+    Check,
+    /// The effective settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BatchCommand {
+    /// Closes one day: the next one in order, or the one named. Running it twice changes nothing.
+    Run {
+        /// The day to close, UTC.
+        #[arg(long)]
+        date: Option<Day>,
+    },
+    /// Closes every day that can be closed, in order.
+    CatchUp,
+    /// What is closed, what comes next, and what it waits for.
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TopicCommand {
+    /// Creates the topic (or checks it, when it is there) and records it in the ledger.
+    Create {
+        /// First day that is counted, UTC; today otherwise. Earlier days are final and empty.
+        #[arg(long)]
+        first_day: Option<Day>,
+    },
+    /// Checks the topic's settings.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Prints the effective settings, secrets hidden.
+    Show,
+    /// Reads the settings and says whether they are valid.
+    Validate,
+}

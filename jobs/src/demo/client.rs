@@ -1,0 +1,88 @@
+//! What the demo says over HTTP: clicks to the collector, questions to the API. Nothing goes around the front door.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clicks::time::Day;
+use serde_json::Value;
+
+/// An HTTP client of the two front doors.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    collector: SocketAddr,
+    page: SocketAddr,
+}
+
+/// What the collector did with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+impl Client {
+    pub fn new(collector: SocketAddr, page: SocketAddr) -> Result<Self> {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).tcp_nodelay(true).build()?;
+        Ok(Client { http, collector, page })
+    }
+
+    pub fn collector_url(&self) -> String {
+        format!("http://{}/v1/clicks", self.collector)
+    }
+
+    /// Sends NDJSON and waits for the acknowledgement of every line.
+    pub async fn send(&self, lines: String) -> Result<Answer> {
+        let request = self.http.post(self.collector_url()).header("content-type", "application/x-ndjson").body(lines);
+        let response = request.send().await.context("sending clicks to the collector")?;
+        let status = response.status().as_u16();
+        let text = response.text().await.context("reading the collector's answer")?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        match status {
+            202 => {
+                let count = |name: &str| body[name].as_u64().with_context(|| format!("`{name}` is missing in {text}"));
+                Ok(Answer { accepted: count("accepted")?, rejected: count("rejected")? })
+            }
+            // Not one line was accepted.
+            422 => {
+                Ok(Answer { accepted: 0, rejected: body["errors"].as_array().map_or(1, |errors| errors.len() as u64) })
+            }
+            _ => bail!("the collector answered {status}: {text}"),
+        }
+    }
+
+    /// Clicks of all ads on one day as the merged view tells it.
+    pub async fn day(&self, day: Day) -> Result<DayAnswer> {
+        let path = format!("/v1/clicks?from={}&to={}&granularity=day", day.start(), day.end());
+        let body = self.get(&path).await?;
+        let period = &body["data"][0];
+        let text = |name: &str| period[name].as_str().unwrap_or_default().to_owned();
+        Ok(DayAnswer {
+            total: period["total"].as_u64(),
+            source: text("source"),
+            state: text("state"),
+            complete: body["meta"]["complete"].as_bool().unwrap_or(false),
+        })
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        let url = format!("http://{}{path}", self.page);
+        let response = self.http.get(&url).send().await.with_context(|| format!("asking {url}"))?;
+        let status = response.status();
+        let text = response.text().await.with_context(|| format!("reading the answer of {url}"))?;
+        if !status.is_success() {
+            bail!("{url} answered {status}: {text}");
+        }
+        serde_json::from_str(&text).with_context(|| format!("{url} answered no JSON: {text}"))
+    }
+}
+
+/// One day of the merged view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayAnswer {
+    pub total: Option<u64>,
+    pub source: String,
+    pub state: String,
+    pub complete: bool,
+}

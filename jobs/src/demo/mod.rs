@@ -1,0 +1,109 @@
+//! `twofold demo`: the whole system in one process, no service needed, and a proof of its numbers.
+
+mod client;
+mod feed;
+mod generator;
+mod proof;
+mod replay;
+mod run;
+mod show;
+mod simulate;
+mod system;
+mod truth;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use clicks::time::Day;
+
+use crate::exit::Exit;
+use client::Client;
+use run::Run;
+use show::Show;
+use system::{Layout, System};
+
+pub use generator::{Generator, Send, Shape, Shares};
+pub use truth::{Cell, Truth};
+
+/// The whole system in one process, with a proof of its numbers. Needs no service.
+///
+/// Without --input it simulates some days of clicks up to now, then goes on at real speed. With --input it replays your
+/// own clicks.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  twofold demo                              simulate three days, then keep running
+  twofold demo --once --seed 7 --days 5     end after the proof; exit code 0 only if every number is equal
+  twofold demo --data ./out                 keep archive and tables on disk
+  twofold demo --input clicks.csv --map ad_id=campaign,timestamp=click_time --tz Europe/Berlin")]
+pub struct DemoArgs {
+    /// End after the proof; exit code 0 only if all numbers are equal.
+    #[arg(long)]
+    pub once: bool,
+    /// Seed of the simulated clicks.
+    #[arg(long, default_value_t = 42, help_heading = "Simulation")]
+    pub seed: u64,
+    /// Simulated days that close.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=365), help_heading = "Simulation")]
+    pub days: u32,
+    /// Ads that are clicked.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Simulation")]
+    pub ads: u32,
+    /// Clicks per minute, averaged over a day.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Simulation")]
+    pub rate: u32,
+    /// Keep archive and tables in this folder; it must not hold any yet.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Address of the page and the API.
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    pub page: SocketAddr,
+    /// Address of the collector.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub collector: SocketAddr,
+    #[command(flatten)]
+    pub input: feed::InputArgs,
+}
+
+/// Runs the demo.
+pub async fn run(args: DemoArgs) -> Result<Exit> {
+    match &args.input.input {
+        Some(_) => feed::run(&args).await,
+        None => simulate::run(&args).await,
+    }
+}
+
+/// Starts the embedded system and tells where it is.
+async fn start(args: &DemoArgs, first_day: Day, length: u64) -> Result<(System, Run)> {
+    let layout = Layout {
+        start: first_day.start(),
+        first_day,
+        data: args.data.clone(),
+        collector: args.collector,
+        page: args.page,
+    };
+    let system = System::start(layout).await?;
+    let client = Client::new(system.collector, system.page)?;
+    let show = Show::new(length);
+    show.result(&format!("The page with live counts:  http://{}/", system.page));
+    show.result(&format!("The collector:              http://{}/v1/clicks", system.collector));
+    let run = Run::new(system.handles(), client, show, first_day);
+    Ok((system, run))
+}
+
+/// How to read what was kept on disk with a tool that knows nothing of Twofold.
+fn show_query(run: &Run, args: &DemoArgs) {
+    if let Some(folder) = &args.data {
+        let folder = folder.display();
+        run.show.result(&format!(
+            "\nThe same numbers with DuckDB:\n  duckdb -c \"SELECT day, sum(clicks + adjustment) AS clicks FROM \
+             read_parquet('{folder}/tables/current/minute/*/data.parquet', hive_partitioning = true) GROUP BY day ORDER BY day\""
+        ));
+    }
+}
+
+/// Keeps everything running until Ctrl-C, or ends at once.
+fn verdict(holds: bool) -> Exit {
+    if holds { Exit::Done } else { Exit::Failure }
+}

@@ -1,0 +1,177 @@
+//! Driving the embedded system: sending, closing days, and collecting what the proof compares.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail, ensure};
+use clicks::event::Click;
+use clicks::time::{Day, Timestamp};
+
+use super::client::{Answer, Client};
+use super::generator::Send;
+use super::proof::{self, DayProof, grouped};
+use super::show::Show;
+use super::system::Handles;
+use super::truth::Truth;
+
+/// A run of the demo.
+#[derive(Debug)]
+pub struct Run {
+    pub system: Handles,
+    pub client: Client,
+    pub show: Show,
+    truth: Truth,
+    /// The truth as of the last night's cut.
+    truth_at_cut: Truth,
+    /// What the merged view said of each day just before its night.
+    live: BTreeMap<Day, u64>,
+    next_night: Day,
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+impl Run {
+    pub fn new(system: Handles, client: Client, show: Show, first_day: Day) -> Self {
+        Run {
+            system,
+            client,
+            show,
+            truth: Truth::default(),
+            truth_at_cut: Truth::default(),
+            live: BTreeMap::new(),
+            next_night: first_day,
+            accepted: 0,
+            rejected: 0,
+        }
+    }
+
+    pub fn next_night(&self) -> Day {
+        self.next_night
+    }
+
+    /// Sends what happened in a step and waits for the acknowledgement; the clock stands at `now` meanwhile.
+    pub async fn send(&mut self, now: Timestamp, sends: &[Send]) -> Result<()> {
+        if sends.is_empty() {
+            return Ok(());
+        }
+        let clicks = sends.iter().filter_map(|send| match send {
+            Send::Click(click) => Some((click, now)),
+            Send::Malformed(_) => None,
+        });
+        let clicks: Vec<(&Click, Timestamp)> = clicks.collect();
+        let answer = self.client.send(lines(sends)).await?;
+        let wrong = sends.len() - clicks.len();
+        let wanted = Answer { accepted: clicks.len() as u64, rejected: wrong as u64 };
+        ensure!(answer == wanted, "of {wanted:?} the collector made {answer:?}");
+        self.sent(&clicks, answer);
+        Ok(())
+    }
+
+    /// Sends in real time, where other clients send too: nothing is compared.
+    pub async fn send_unchecked(&mut self, sends: &[Send]) -> Result<()> {
+        if !sends.is_empty() {
+            self.client.send(lines(sends)).await?;
+        }
+        Ok(())
+    }
+
+    /// Enters acknowledged clicks into the truth, each with its append time.
+    pub fn sent(&mut self, clicks: &[(&Click, Timestamp)], answer: Answer) {
+        for (click, append_time) in clicks {
+            self.truth.sent(click, *append_time);
+        }
+        self.accepted += answer.accepted;
+        self.rejected += answer.rejected;
+    }
+
+    /// Runs the night that is next: the clock stands at or after its cut, and nothing at or after the cut was sent.
+    pub async fn close_day(&mut self) -> Result<()> {
+        let night = self.next_night;
+        self.system.covered(night).await?;
+        self.system.counted().await?;
+        let before = self.client.day(night).await?;
+        let live = before.total.with_context(|| format!("the merged view says nothing of {night}: {before:?}"))?;
+        ensure!(before.complete && before.state == "live", "before its night, {night} is {before:?}");
+        self.live.insert(night, live);
+        match self.system.publish(night).await? {
+            recompute::NightOutcome::Published(_) => {}
+            other => bail!("the night of {night} ended in {other:?}"),
+        }
+        self.truth_at_cut = self.truth.counts_only();
+        self.next_night = night.next();
+        let after = self.switched(night).await?;
+        self.show.day_closed(night, live, after);
+        Ok(())
+    }
+
+    /// Runs the night that is next without comparing anything.
+    pub async fn publish(&mut self) -> Result<()> {
+        let night = self.next_night;
+        self.system.covered(night).await?;
+        self.system.publish(night).await?;
+        self.next_night = night.next();
+        self.show.note(&format!("{night} closed by its night"));
+        Ok(())
+    }
+
+    /// Waits until the merged view takes the day from the batch.
+    async fn switched(&self, night: Day) -> Result<u64> {
+        for _ in 0..500 {
+            let answer = self.client.day(night).await?;
+            if answer.source == "batch" {
+                return answer.total.with_context(|| format!("the batch says nothing of {night}"));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        bail!("{night} is published, but the merged view still answers from the speed layer after 10 s")
+    }
+
+    /// Compares every closed day.
+    pub async fn proof(&self) -> Result<Vec<DayProof>> {
+        let books = self.system.ledger.read().await?;
+        let mut days = Vec::new();
+        for (day, book) in books.days() {
+            let totals = book.revision.totals;
+            // A click that comes after its day became final is late by definition.
+            let adjusted: u64 = book.adjustments.iter().map(|adjustment| adjustment.clicks).sum();
+            let (cells_wrong, cells) = proof::compare_cells(&self.system.objects, &self.truth_at_cut, day).await?;
+            days.push(DayProof {
+                day,
+                truth: self.truth_at_cut.day(day),
+                live: self.live.get(&day).copied(),
+                exact: self.client.day(day).await?.total,
+                late: totals.late + adjusted,
+                far_duplicates: totals.far_duplicates,
+                revision: book.revision.revision,
+                state: book.state(),
+                cells_wrong,
+                cells,
+            });
+        }
+        Ok(days)
+    }
+
+    /// Prints the proof; true when all of it holds.
+    pub async fn show_proof(&self) -> Result<bool> {
+        let days = self.proof().await?;
+        let holds = !days.is_empty() && days.iter().all(DayProof::holds);
+        self.show.result("\nThe proof: exact = live + late - far duplicates, per day\n");
+        self.show.result(&proof::render(&days));
+        let (accepted, rejected) = (grouped(self.accepted), grouped(self.rejected));
+        self.show.result(&format!(
+            "\n{accepted} clicks acknowledged by the collector, {rejected} lines refused with a reason. {}",
+            match holds {
+                true => "Every number is equal, nothing is unexplained.",
+                false => "SOMETHING IS WRONG: see the marked days.",
+            }
+        ));
+        Ok(holds)
+    }
+}
+
+fn lines(sends: &[Send]) -> String {
+    sends.iter().fold(String::new(), |mut text, send| {
+        let _ = writeln!(text, "{}", send.body());
+        text
+    })
+}

@@ -1,0 +1,201 @@
+//! The whole of Twofold in one process, on the embedded ports: the same services, each with its own task.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clicks::id::Region;
+use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::rules::Rules;
+use clicks::time::{Day, Interval, Timestamp};
+use platform::clock::SimulatedClock;
+use platform::ledger::Ledger;
+use platform::log::Log;
+use platform::objects::Objects;
+use platform::store::{Ads, LiveQuery, MemoryStore, SpeedStore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::replay::ReplayLog;
+
+/// Partitions of the demo's topic.
+pub const PARTITIONS: u32 = 4;
+
+/// How the embedded system is set up.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub start: Timestamp,
+    pub first_day: Day,
+    /// Archive and tables go here; memory otherwise.
+    pub data: Option<PathBuf>,
+    pub collector: SocketAddr,
+    pub page: SocketAddr,
+}
+
+/// The running system. Dropping it stops nothing: call [`System::stop`].
+#[derive(Debug)]
+pub struct System {
+    pub clock: Arc<SimulatedClock>,
+    pub log: Arc<ReplayLog>,
+    pub store: Arc<MemoryStore>,
+    pub objects: Objects,
+    pub ledger: Ledger,
+    pub archive: archive::Handle,
+    pub collector: SocketAddr,
+    pub page: SocketAddr,
+    stop: CancellationToken,
+    services: JoinSet<Result<()>>,
+}
+
+impl System {
+    pub async fn start(layout: Layout) -> Result<Self> {
+        let clock = Arc::new(SimulatedClock::new(layout.start));
+        let region = Region::parse("local").context("the demo's region")?;
+        let log = Arc::new(ReplayLog::new(region, PARTITIONS, clock.clone()));
+        let store = Arc::new(MemoryStore::new());
+        let objects = match &layout.data {
+            Some(folder) => open_empty(folder)?,
+            None => Objects::memory(),
+        };
+        let ledger = Ledger::new(objects.clone());
+        begin(&ledger, &*log, layout.first_day).await?;
+
+        let stop = CancellationToken::new();
+        let mut services = JoinSet::new();
+        let collector_options = collector::Options { listen: layout.collector, ..collector::Options::default() };
+        let collector = collector::Collector::bind(collector_options, log.clone(), clock.clone()).await;
+        let collector = collector.context("choose another port with --collector-port")?;
+        let serving_options = serving::Options { listen: layout.page, ..serving::Options::default() };
+        let server =
+            serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
+        let server = server.context("choose another port with --port")?;
+        let (collector_address, page) = (collector.address(), server.address());
+        let archive = archive::Handle::default();
+        let archive_options = archive::Options { handle: archive.clone(), ..archive::Options::default() };
+
+        services.spawn(named("collector", collector.run(stop.clone())));
+        services.spawn(named("serving", server.run(stop.clone())));
+        services.spawn(named(
+            "speed layer",
+            counter::run(
+                counter::Options::default(),
+                log.clone(),
+                store.clone(),
+                ledger.clone(),
+                clock.clone(),
+                stop.clone(),
+            ),
+        ));
+        services.spawn(named(
+            "archiver",
+            archive::run(archive_options, log.clone(), objects.clone(), ledger.clone(), clock.clone(), stop.clone()),
+        ));
+        let system =
+            System { clock, log, store, objects, ledger, archive, collector: collector_address, page, stop, services };
+        Ok(system)
+    }
+
+    /// Runs `work` unless a service fails first; a failed service ends the demo with its message.
+    pub async fn watch<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            ended = self.services.join_next() => match ended {
+                Some(Ok(Ok(()))) | None => bail!("a service ended although nobody stopped it"),
+                Some(Ok(Err(error))) => Err(error),
+                Some(Err(panic)) => Err(panic.into()),
+            },
+        }
+    }
+
+    /// Stops every service and waits for it.
+    pub async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        while let Some(ended) = self.services.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+
+    pub fn handles(&self) -> Handles {
+        Handles {
+            log: self.log.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            objects: self.objects.clone(),
+            ledger: self.ledger.clone(),
+            archive: self.archive.clone(),
+        }
+    }
+}
+
+/// What a driver needs of the system, apart from the services' tasks.
+#[derive(Debug, Clone)]
+pub struct Handles {
+    pub log: Arc<ReplayLog>,
+    pub store: Arc<MemoryStore>,
+    pub clock: Arc<SimulatedClock>,
+    pub objects: Objects,
+    pub ledger: Ledger,
+    pub archive: archive::Handle,
+}
+
+impl Handles {
+    /// Waits until the speed layer has counted everything that is on the log.
+    pub async fn counted(&self) -> Result<()> {
+        let topic = self.log.topic().await?;
+        for number in 0..topic.partitions {
+            let end = self.log.bounds(number).await?.end;
+            let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+            let query = LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) };
+            loop {
+                let slice = self.store.read(&topic.partition(number), &query).await?;
+                if slice.is_some_and(|slice| slice.meta.next_offset >= end) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the archive covers the night's cut in every partition, by its heartbeats if by nothing else.
+    pub async fn covered(&self, night: Day) -> Result<()> {
+        let cut = self.ledger.read().await?.rules().cut_time(night);
+        Ok(self.archive.covered(cut).await?)
+    }
+
+    pub async fn publish(&self, night: Day) -> Result<recompute::NightOutcome> {
+        let options = recompute::Options::default();
+        let outcome = recompute::run_night(&options, &self.objects, &self.ledger, &*self.clock, Some(night)).await;
+        outcome.with_context(|| format!("the night of {night}"))
+    }
+}
+
+async fn named<E>(name: &'static str, service: impl Future<Output = Result<(), E>>) -> Result<()>
+where
+    E: std::error::Error + std::marker::Send + Sync + 'static,
+{
+    service.await.with_context(|| format!("the {name} failed"))
+}
+
+/// A folder of an earlier demo would hold another topic's archive; its numbers would not be this run's.
+fn open_empty(folder: &std::path::Path) -> Result<Objects> {
+    let taken = folder.join("ledger").exists() || folder.join("raw").exists();
+    if taken {
+        bail!("{} holds data already; name another folder with --data, or remove it first", folder.display());
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("opening {}", folder.display()))?;
+    Ok(Objects::open_folder(folder)?)
+}
+
+/// Begins the ledger and records the topic, as `twofold topic create` does.
+async fn begin(ledger: &Ledger, log: &dyn Log, first_day: Day) -> Result<()> {
+    let mut books = ledger.begin(Genesis { first_day, rules: Rules::default() }).await?;
+    let topic = log.topic().await?;
+    let life = TopicLife { region: topic.region, topic_id: topic.id, name: topic.name, partitions: topic.partitions };
+    ledger.publish(&mut books, Body::Topic(life)).await?;
+    Ok(())
+}

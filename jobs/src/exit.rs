@@ -1,0 +1,53 @@
+//! Exit codes and signals: the same for every subcommand.
+
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+/// How a command ended; schedulers and scripts read the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or already done.
+    Done = 0,
+    Failure = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// Input incomplete: try again later.
+    Incomplete = 10,
+    /// Another run published, or holds the lease.
+    Lost = 11,
+    /// A quality gate failed; nothing was published.
+    Gate = 12,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// A token that SIGTERM or Ctrl-C cancels; a second signal ends the process at once.
+pub fn on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        wait_for_signal().await;
+        cancel.cancel();
+        wait_for_signal().await;
+        std::process::exit(130);
+    });
+    stop
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the signals keep their default action, which ends the process.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,11 @@
+//! The parts of the one binary: settings to options, subcommands, and the demo.
+
+pub mod batch;
+pub mod check;
+pub mod cli;
+pub mod connect;
+pub mod demo;
+pub mod exit;
+pub mod input;
+pub mod services;
+pub mod topic;

@@ -1,0 +1,458 @@
+'use strict';
+// The page asks the API, once a second, and shows what it says. It adds nothing up but the periods of the chart, decides
+// nothing about what is closed, and never draws what is unknown as a number.
+
+const RANGES = {
+  hour: { grain: 'minute', every: 1, from: () => null, words: 'the last hour' },
+  today: { grain: 'minute', every: 5, from: (now) => day(now), words: 'today' },
+  week: { grain: 'hour', every: 5, from: (now) => day(now - 6 * 864e5), words: '7 days' },
+  month: { grain: 'day', every: 5, from: (now) => day(now - 29 * 864e5), words: '30 days' },
+};
+const GRAIN_WORDS = { minute: 'this minute', hour: 'this hour', day: 'today' };
+const DELAYED_AFTER_MS = 15_000;
+const REQUEST_MAX_MS = 8_000;
+
+const $ = (id) => document.getElementById(id);
+const number = new Intl.NumberFormat('en-US');
+const day = (ms) => new Date(ms).toISOString().slice(0, 10);
+const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
+const stamp = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)}`;
+const shown = (value) => (value === null || value === undefined ? 'unknown' : number.format(value));
+
+/** What the address says: the view can be shared, and the back button works. */
+function fromUrl() {
+  const query = new URLSearchParams(location.search);
+  const range = query.get('range');
+  return { range: Object.hasOwn(RANGES, range) ? range : 'hour', ad: query.get('ad') || '' };
+}
+function toUrl({ range, ad }) {
+  const query = new URLSearchParams();
+  if (range !== 'hour') query.set('range', range);
+  if (ad) query.set('ad', ad);
+  const text = query.toString();
+  return text ? `?${text}` : location.pathname;
+}
+
+let view = fromUrl();
+let round = 0;
+/** The last answer about the chart, with when it came by this browser's clock. */
+let last = null;
+let trouble = null;
+
+async function ask(path) {
+  let answer;
+  try {
+    answer = await fetch(path, { signal: AbortSignal.timeout(REQUEST_MAX_MS), cache: 'no-store' });
+  } catch {
+    throw { unreachable: true, detail: 'The server cannot be reached.' };
+  }
+  const body = await answer.json().catch(() => null);
+  if (answer.ok && body) return body;
+  throw { status: answer.status, detail: (body && body.detail) || `The server answered ${answer.status}.` };
+}
+
+/** The server's time, not the browser's: the two may differ. */
+async function serverNow() {
+  if (last) return Date.parse(last.meta.to) - 1;
+  return Date.parse((await ask('/v1/status')).now);
+}
+
+function clicksPath(now) {
+  const range = RANGES[view.range];
+  const query = new URLSearchParams({ granularity: range.grain });
+  const from = range.from(now);
+  if (from) query.set('from', from);
+  if (view.ad) query.set('ad_id', view.ad);
+  return `/v1/clicks?${query}`;
+}
+
+async function refresh() {
+  const asked = ++round;
+  const current = () => asked === round;
+  try {
+    const path = clicksPath(await serverNow());
+    const answer = await ask(path);
+    if (!current()) return;
+    last = { ...answer, came: Date.now(), path };
+    trouble = null;
+    drawClicks(last);
+    const range = new URLSearchParams({ from: answer.meta.from, to: answer.meta.to, limit: '10' });
+    const slow = ['/v1/days?last=7', `/v1/ads?${range}`];
+    if (asked % 4 === 1 || view.fresh) {
+      view.fresh = false;
+      const [days, ads] = await Promise.all(slow.map(ask));
+      if (!current()) return;
+      drawDays(days);
+      drawAds(ads);
+    }
+    document.body.dataset.ready = view.range;
+  } catch (problem) {
+    if (!current()) return;
+    if (!problem.detail) throw problem;
+    trouble = { ...problem, since: trouble ? trouble.since : Date.now() };
+  }
+  drawStanding();
+}
+
+/** One refresh after the other: a slow server is not asked again before it has answered. */
+async function follow() {
+  for (;;) {
+    if (!document.hidden) await refresh();
+    const seconds = trouble ? 2 : RANGES[view.range].every;
+    await new Promise((wake) => {
+      const timer = setTimeout(wake, seconds * 1000);
+      wakeUp = () => { clearTimeout(timer); wake(); };
+    });
+  }
+}
+let wakeUp = () => {};
+
+function go(change, push = true) {
+  view = { ...view, ...change, fresh: true };
+  if (push) history.pushState(null, '', toUrl(view));
+  drawControls();
+  round += 1;
+  wakeUp();
+}
+
+// --- what is shown ---------------------------------------------------------------------------------------------------
+
+function set(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function drawControls() {
+  for (const link of document.querySelectorAll('[data-range]')) {
+    const range = link.dataset.range;
+    link.href = toUrl({ range, ad: view.ad });
+    range === view.range ? link.setAttribute('aria-current', 'true') : link.removeAttribute('aria-current');
+  }
+  if (document.activeElement !== $('ad')) $('ad').value = view.ad;
+  set($('chart-title'), view.ad ? `Clicks on ${view.ad}` : 'Clicks');
+  set($('legend-grain'), GRAIN_WORDS[RANGES[view.range].grain]);
+}
+
+/** The state in words: [name for the style, words, words that change with every second]. */
+function standing() {
+  if (!last) return trouble ? ['stale', trouble.status === 503 ? 'starting' : 'no numbers', ''] : ['loading', 'Loading…', ''];
+  const { meta } = last;
+  const closed = meta.closed_through ? `closed through ${meta.closed_through}` : 'no day is closed yet';
+  if (trouble) return ['stale', `no connection · numbers of ${clock(Date.parse(meta.to) - 1)} or before · ${closed}`, ''];
+  if (meta.reasons.some((reason) => reason.code === 'speed_away')) {
+    return ['away', `speed layer away: closed days only · ${closed}`, ''];
+  }
+  const age = meta.freshness_ms === null ? null : meta.freshness_ms + (Date.now() - last.came);
+  const behind = age === null ? '' : `, ${(age / 1000).toFixed(1)} s behind`;
+  if (!meta.complete) return ['partial', `partial · ${closed}`, behind];
+  const delayed = age !== null && age > DELAYED_AFTER_MS;
+  return [delayed ? 'delayed' : 'live', `${delayed ? 'delayed' : 'live'}· ${closed} · complete`, behind];
+}
+
+function drawStanding() {
+  const [state, words, behind] = standing();
+  document.body.dataset.state = state;
+  const [head, ...rest] = words.split('·');
+  set($('standing'), [`${head.trim()}${behind}`, ...rest.map((part) => part.trim())].join(' · '));
+  set($('spoken'), words.replaceAll('·', ','));
+  drawNotice(state);
+}
+
+function drawNotice(state) {
+  const reasons = !trouble && last ? last.meta.reasons : [];
+  $('notice').hidden = !trouble && reasons.length === 0;
+  if ($('notice').hidden) return;
+  if (trouble) {
+    const refused = trouble.status >= 400 && trouble.status < 500;
+    set($('notice-title'), refused ? 'The question cannot be answered' : last ? 'These numbers are old' : 'There are no numbers yet');
+    set($('notice-text'), trouble.detail);
+  } else if (state === 'away') {
+    set($('notice-title'), 'The speed layer is away');
+    set($('notice-text'), 'Closed days are answered as always. Live periods are unknown: they are left out, not zero.');
+  } else {
+    set($('notice-title'), 'Something is missing from these numbers');
+    set($('notice-text'), 'Incomplete periods hold at least what is shown.');
+  }
+  const texts = reasons.slice(0, 5).map((reason) => reason.message);
+  if (reasons.length > 5) texts.push(`and ${reasons.length - 5} more`);
+  $('reasons').replaceChildren(...texts.map((text) => element('li', text)));
+}
+
+function element(name, text, className) {
+  const node = document.createElement(name);
+  if (text !== undefined) node.textContent = text;
+  if (className) node.className = className;
+  return node;
+}
+
+/** Sum of what is known; unknown when nothing is. */
+function sum(rows, field) {
+  const known = rows.map((row) => row[field]).filter((value) => value !== null);
+  if (known.length === 0 && rows.length > 0) return 'unknown';
+  const whole = known.length === rows.length && (field === 'late_pending' || rows.every((row) => row.complete));
+  return (whole ? '' : '≥ ') + number.format(known.reduce((a, b) => a + b, 0));
+}
+
+function drawClicks({ meta, data, path }) {
+  const closed = data.filter((row) => row.source === 'batch');
+  const live = data.filter((row) => row.source === 'speed');
+  set($('sum'), sum(data, 'total'));
+  set($('sum-closed'), sum(closed, 'total'));
+  set($('sum-live'), sum(live, 'total'));
+  set($('sum-late'), sum(data, 'late_pending'));
+  set($('position'), String(meta.ledger_position));
+  $('api-clicks').href = path;
+  const first = live[0];
+  set($('boundary'), first && closed.length > 0
+    ? `Closed up to ${stamp(first.period_start)} UTC, provisional since.`
+    : first ? `All of this range is provisional; it is closed day by day, after midnight UTC.` : 'All of this range is closed.');
+  $('legend-lack').hidden = data.every((row) => row.complete);
+  const known = data.some((row) => row.total !== null);
+  const empty = !known ? 'The clicks of this range are unknown at the moment.'
+    : data.every((row) => !row.total) && data.every((row) => row.complete) ? 'No clicks in this range.' : '';
+  set($('chart-note'), empty);
+  $('chart-note').hidden = !empty;
+  drawChart(data);
+  if ($('numbers').open) drawPeriods(data);
+}
+
+function drawPeriods(data) {
+  const rows = data.slice().reverse().map((row) => {
+    const line = element('tr');
+    const state = element('td');
+    state.append(badge(row.state));
+    line.append(element('td', stamp(row.period_start)), state, clicksCell(row), element('td', shown(row.late_pending), 'n'));
+    return line;
+  });
+  $('period-rows').replaceChildren(...rows);
+}
+
+function badge(state) {
+  return element('span', state, `badge ${state}`);
+}
+
+function clicksCell(row) {
+  const lacks = !row.complete && row.total !== null;
+  const cell = element('td', (lacks ? '≥ ' : '') + shown(row.total), row.complete ? 'n' : 'n lacking');
+  if (row.adjustment) cell.title = `${number.format(row.clicks)} and ${number.format(row.adjustment)} found later`;
+  return cell;
+}
+
+function drawDays({ data }) {
+  $('days-empty').hidden = data.length > 0;
+  set($('days-empty'), 'No day has begun yet.');
+  $('day-rows').replaceChildren(...data.map((row) => {
+    const line = element('tr');
+    const state = element('td');
+    state.append(badge(row.state));
+    const live = element('td', row.source === 'batch' ? shown(row.last_live) : '–', 'n wide');
+    if (row.source === 'batch' && row.last_live === null) live.classList.add('soft');
+    if (row.unexplained) {
+      live.textContent += ` (${row.unexplained > 0 ? '+' : ''}${number.format(row.unexplained)} unexplained)`;
+      live.classList.add('lacking');
+    } else if (row.unexplained === 0) {
+      live.title = `live ${shown(row.last_live)} + late ${shown(row.late)} - far duplicates ${shown(row.far_duplicates)} = exact ${shown(row.clicks)}`;
+    }
+    line.append(element('td', row.day), state, clicksCell(row), live, element('td', shown(row.late_pending), 'n'),
+      element('td', row.revision === null ? '–' : String(row.revision), 'n'));
+    return line;
+  }));
+}
+
+/** Rows are kept as long as their ad is there, so that the keyboard's place is not lost. */
+function drawAds({ data, ads_count, meta }) {
+  $('ads-empty').hidden = data.length > 0;
+  set($('ads-empty'), meta.complete ? 'No clicks in this range.' : 'The clicks of this range are not known.');
+  const more = ads_count > data.length ? `${data.length} of ${number.format(ads_count)}, ` : '';
+  set($('ads-hint'), `${more}${RANGES[view.range].words}`);
+  const body = $('ad-rows');
+  const kept = new Map([...body.children].map((line) => [line.dataset.ad, line]));
+  const largest = data.length > 0 ? data[0].total : 1;
+  data.forEach((row, place) => {
+    const line = kept.get(row.ad_id) || adLine(row.ad_id);
+    kept.delete(row.ad_id);
+    const link = line.querySelector('a');
+    link.href = toUrl({ range: view.range, ad: row.ad_id === view.ad ? '' : row.ad_id });
+    line.querySelector('rect').setAttribute('width', `${(100 * row.total) / Math.max(1, largest)}%`);
+    set(line.lastChild, (meta.complete ? '' : '≥ ') + number.format(row.total));
+    row.ad_id === view.ad ? line.setAttribute('aria-current', 'true') : line.removeAttribute('aria-current');
+    if (body.children[place] !== line) body.insertBefore(line, body.children[place] || null);
+  });
+  for (const line of kept.values()) line.remove();
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+function adLine(ad) {
+  const line = element('tr');
+  line.dataset.ad = ad;
+  const name = element('td', undefined, 'ad');
+  const link = element('a', ad);
+  link.dataset.ad = ad;
+  name.append(link);
+  const share = element('td', undefined, 'share');
+  const svg = document.createElementNS(SVG, 'svg');
+  svg.setAttribute('aria-hidden', 'true');
+  const bar = document.createElementNS(SVG, 'rect');
+  bar.setAttribute('height', '8');
+  bar.setAttribute('rx', '2');
+  svg.append(bar);
+  share.append(svg);
+  line.append(name, share, element('td', '', 'n'));
+  return line;
+}
+
+// --- the chart -------------------------------------------------------------------------------------------------------
+
+let chart = null;
+let charted = [];
+
+function drawChart(data) {
+  charted = data;
+  const running = data.length - 1;
+  const times = data.map((row) => Date.parse(row.period_start) / 1000);
+  const closed = data.map((row) => (row.source === 'batch' ? row.total : null));
+  // The provisional line begins at the last closed point, so that the two meet.
+  const live = data.map((row, n) => {
+    const meets = row.source === 'batch' && n < running && data[n + 1].source === 'speed' && n + 1 < running;
+    return (row.source === 'speed' && n < running) || meets ? row.total : null;
+  });
+  const now = data.map((row, n) => (n === running && row.source === 'speed' ? row.total : null));
+  const series = [times, closed, live, now];
+  const grain = RANGES[view.range].grain;
+  if (chart && chart.grain === grain) {
+    chart.plot.setData(series);
+  } else {
+    if (chart) chart.plot.destroy();
+    chart = { grain, plot: new uPlot(options(grain), series, $('chart')) };
+  }
+}
+
+function options(grain) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const font = '12px system-ui, sans-serif';
+  const axis = { stroke: colour('soft'), grid: { stroke: colour('line'), width: 1 }, ticks: { show: false }, font };
+  const few = grain === 'day';
+  return {
+    width: $('chart').clientWidth,
+    height: $('chart').clientHeight,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
+    cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+    legend: { show: false },
+    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.12)] } },
+    axes: [
+      { ...axis, space: 70, values: (_, ticks) => ticks.map((t, n) => tick(t, n === 0 ? null : ticks[n - 1], grain)) },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? number.format(t) : '')) },
+    ],
+    series: [
+      {},
+      { label: 'closed', stroke: colour('closed'), width: 2, fill: colour('closed-fill'), points: { show: few, size: 6, fill: colour('closed') } },
+      { label: 'provisional', stroke: colour('live'), width: 2, dash: [6, 4], fill: colour('live-fill'), points: { show: few, size: 6, fill: colour('card') } },
+      { label: 'running', stroke: colour('live'), paths: () => null, points: { show: true, size: 9, width: 2, fill: colour('card') } },
+    ],
+    hooks: { drawClear: [(plot) => drawLacks(plot, colour)], draw: [(plot) => drawBoundary(plot, colour, font)], setCursor: [drawTip] },
+  };
+}
+
+/** Hours and minutes, and the day where a new one begins. */
+function tick(seconds, before, grain) {
+  const text = new Date(seconds * 1000).toISOString();
+  if (grain === 'day') return text.slice(5, 10);
+  const newDay = before === null ? grain === 'hour' : day(before * 1000) !== text.slice(0, 10);
+  return newDay || (grain === 'hour' && text.slice(11, 16) === '00:00') ? text.slice(5, 10) : text.slice(11, 16);
+}
+
+/** Periods that are incomplete are hatched, whatever their number is. */
+function drawLacks({ ctx, bbox, valToPos }, colour) {
+  const lacking = charted.filter((row) => !row.complete);
+  if (lacking.length === 0) return;
+  ctx.save();
+  ctx.beginPath();
+  for (const row of lacking) {
+    const left = valToPos(Date.parse(row.period_start) / 1000, 'x', true);
+    const right = Math.min(bbox.left + bbox.width, valToPos(Date.parse(row.period_end) / 1000, 'x', true));
+    ctx.rect(left, bbox.top, Math.max(2, right - left), bbox.height);
+  }
+  ctx.clip();
+  ctx.strokeStyle = colour('lack');
+  ctx.globalAlpha = 0.45;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  for (let x = bbox.left - bbox.height; x < bbox.left + bbox.width; x += 9 * devicePixelRatio) {
+    ctx.moveTo(x, bbox.top + bbox.height);
+    ctx.lineTo(x + bbox.height, bbox.top);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** Where the closed part ends. */
+function drawBoundary({ ctx, bbox, valToPos }, colour, font) {
+  const at = charted.findIndex((row, n) => n > 0 && row.source === 'speed' && charted[n - 1].source === 'batch');
+  if (at < 0) return;
+  const ratio = devicePixelRatio;
+  const x = Math.round(valToPos(Date.parse(charted[at].period_start) / 1000, 'x', true));
+  ctx.save();
+  ctx.strokeStyle = colour('soft');
+  ctx.fillStyle = colour('soft');
+  ctx.lineWidth = ratio;
+  ctx.setLineDash([2 * ratio, 3 * ratio]);
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.font = font.replace('12px', `${12 * ratio}px`);
+  ctx.textBaseline = 'top';
+  ctx.textAlign = 'right';
+  if (x - bbox.left > 70 * ratio) ctx.fillText('closed', x - 6 * ratio, bbox.top + 2 * ratio);
+  ctx.textAlign = 'left';
+  if (bbox.left + bbox.width - x > 90 * ratio) ctx.fillText('provisional', x + 6 * ratio, bbox.top + 2 * ratio);
+  ctx.restore();
+}
+
+function drawTip(plot) {
+  let tip = plot.over.querySelector('.tip');
+  if (!tip) plot.over.append((tip = element('div', '', 'tip')));
+  const row = charted[plot.cursor.idx];
+  tip.hidden = !row || plot.cursor.left < 0;
+  if (tip.hidden) return;
+  const lacks = row.complete ? '' : row.total === null ? '' : 'at least ';
+  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}`);
+  const left = plot.cursor.left;
+  const width = tip.offsetWidth;
+  tip.style.left = `${left + width + 14 > plot.over.clientWidth ? Math.max(0, left - width - 10) : left + 10}px`;
+}
+
+function redraw() {
+  if (!chart) return;
+  chart.plot.destroy();
+  chart = null;
+  drawChart(charted);
+}
+
+// --- what the user does ----------------------------------------------------------------------------------------------
+
+document.addEventListener('click', (event) => {
+  const link = event.target.closest('a[data-range], a[data-ad]');
+  // A new tab, a new window: the browser's business.
+  if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  const { range, ad } = link.dataset;
+  go(range ? { range } : { ad: ad === view.ad ? '' : ad });
+});
+$('filter').addEventListener('submit', (event) => {
+  event.preventDefault();
+  go({ ad: $('ad').value.trim() });
+});
+$('ad').addEventListener('search', () => $('ad').value === '' && view.ad && go({ ad: '' }));
+$('numbers').addEventListener('toggle', () => last && $('numbers').open && drawPeriods(last.data));
+addEventListener('popstate', () => go(fromUrl(), false));
+document.addEventListener('visibilitychange', () => !document.hidden && wakeUp());
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
+new ResizeObserver(() => {
+  const { clientWidth: width, clientHeight: height } = $('chart');
+  if (chart && (chart.plot.width !== width || chart.plot.height !== height)) chart.plot.setSize({ width, height });
+}).observe($('chart'));
+setInterval(() => last && !trouble && drawStanding(), 1000);
+
+drawControls();
+follow();

@@ -1,0 +1,129 @@
+//! `GET /v1/status`: where the ledger and every partition stand.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
+use clicks::live::{Meta, Totals};
+use clicks::position::PartitionId;
+use clicks::time::{Day, Interval, Timestamp};
+use clicks::view::Missing;
+use platform::store::{Ads, LiveQuery, LiveSlice};
+use serde::Serialize;
+
+use super::App;
+use super::meta::{rfc3339, rfc3339_or_null};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::sources::AskError;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Body {
+    release: &'static str,
+    #[serde(serialize_with = "rfc3339")]
+    now: Timestamp,
+    ledger: Ledger,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ledger {
+    position: u64,
+    first_day: Day,
+    last_night: Option<Day>,
+    next_night: Day,
+    #[serde(serialize_with = "rfc3339")]
+    read_at: Timestamp,
+    /// Why it could not be read since.
+    trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Partition {
+    partition: PartitionId,
+    /// Why nothing is known of it.
+    trouble: Option<String>,
+    live: Option<Live>,
+}
+
+#[derive(Debug, Serialize)]
+struct Live {
+    generation: String,
+    next_offset: u64,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    append_time: Option<Timestamp>,
+    lag_ms: Option<i64>,
+    base_day: Day,
+    base_night: Day,
+    rebuilding: bool,
+    dedup_evicted: u64,
+    seen: u64,
+    control: u64,
+    rejected: u64,
+    duplicate: u64,
+    late: u64,
+    counted: u64,
+    expired: u64,
+    late_expired: u64,
+}
+
+pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Body>, Problem> {
+    Params::read(&uri, &[])?;
+    let position = app.sources.positions.current().map_err(AskError::NotReady)?;
+    let now = app.sources.clock.now();
+    let books = &position.books;
+    // Meta records alone: no window begins in an empty range.
+    let nothing = LiveQuery {
+        ads: Ads::Some(Vec::new()),
+        range: Interval::new(now, now),
+        late_from: now.day().plus(LATE_NEVER_DAYS),
+    };
+    let read = app.sources.live.read(books.partitions(), nothing).await;
+    let partitions = read.iter().map(|(partition, slice)| told(partition, slice, now)).collect();
+    let ledger = Ledger {
+        position: books.head(),
+        first_day: books.first_day(),
+        last_night: books.last_night(),
+        next_night: books.next_night(),
+        read_at: position.read_at,
+        trouble: position.trouble.clone(),
+    };
+    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now, ledger, partitions }))
+}
+
+/// No record belongs to a night so far ahead.
+const LATE_NEVER_DAYS: i32 = 1_000;
+
+fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timestamp) -> Partition {
+    let (trouble, live) = match slice {
+        Ok(slice) => (None, Some(live(slice, now))),
+        Err(Missing::NoGeneration) => (Some("no generation is live".to_owned()), None),
+        Err(Missing::Unreachable(detail)) => (Some(detail.clone()), None),
+    };
+    Partition { partition: partition.clone(), trouble, live }
+}
+
+fn live(slice: &LiveSlice, now: Timestamp) -> Live {
+    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, .. } = &slice.meta;
+    let Totals { seen, control, rejected, duplicate, late, counted, expired, late_expired } = *totals;
+    let reached = Some(*append_time).filter(|time| *time > Timestamp::MIN);
+    Live {
+        generation: slice.generation.to_string(),
+        next_offset: next_offset.value(),
+        append_time: reached,
+        lag_ms: reached.map(|time| now.since(time).as_millis().max(0)),
+        base_day: *base_day,
+        base_night: *base_night,
+        rebuilding: slice.meta.is_rebuilding(),
+        dedup_evicted: *dedup_evicted,
+        seen,
+        control,
+        rejected,
+        duplicate,
+        late,
+        counted,
+        expired,
+        late_expired,
+    }
+}

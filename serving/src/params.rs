@@ -1,0 +1,175 @@
+//! Query parameters, read strictly: a parameter that is misspelt would otherwise answer another question.
+
+use axum::extract::Query;
+use axum::http::Uri;
+use clicks::id::AdId;
+use clicks::time::{Day, Interval, TimeError, Timestamp};
+use clicks::window::Grain;
+
+use crate::problem::{Problem, shown};
+
+/// The parameters of one request, all of them known.
+#[derive(Debug)]
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl Params {
+    pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Problem::query(error.to_string()))?;
+        for (name, _) in &pairs {
+            if !known.contains(&name.as_str()) {
+                return Err(unknown(name, known));
+            }
+        }
+        Ok(Params { pairs })
+    }
+
+    /// The value of a parameter that may be given once.
+    pub(crate) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values = self.pairs.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
+        let value = values.next();
+        match values.next() {
+            None => Ok(value),
+            Some(_) => Err(Problem::parameter(name, "is given more than once", "give it once")),
+        }
+    }
+
+    /// Ad ids, from a parameter that may be repeated and may hold several, separated by commas. Each once, in the order
+    /// given; `None` when the parameter is absent.
+    pub(crate) fn ads(&self, name: &str, ads_max: usize) -> Result<Option<Vec<AdId>>, Problem> {
+        let mut ads: Option<Vec<AdId>> = None;
+        let values = self.pairs.iter().filter(|(found, _)| found == name).flat_map(|(_, value)| value.split(','));
+        for text in values {
+            let ad = AdId::parse(text).map_err(|error| {
+                let mend = "give ad ids such as ad-1, several separated by commas, or leave it out for all ads together";
+                Problem::parameter(name, format!("`{}` {error}", shown(text)), mend)
+            })?;
+            let ads = ads.get_or_insert_default();
+            if !ads.contains(&ad) {
+                ads.push(ad);
+            }
+            if ads.len() > ads_max {
+                let reason = format!("names more than {ads_max} ads, which is the limit of one request");
+                return Err(Problem::parameter(name, reason, "ask in several requests"));
+            }
+        }
+        Ok(ads)
+    }
+
+    pub(crate) fn grain(&self, name: &str) -> Result<Option<Grain>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let unknown = |_| Problem::parameter(name, format!("`{}` is unknown", shown(text)), "use minute, hour or day");
+        text.parse().map(Some).map_err(unknown)
+    }
+
+    /// An instant: an RFC 3339 timestamp, or a day, which is its first instant.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        if let Ok(day) = text.parse::<Day>() {
+            return Ok(Some(day.start()));
+        }
+        // In a query `+` means a space; no timestamp has one in front of its offset.
+        let with_plus = || text.replacen(' ', "+", 1);
+        match Timestamp::parse_rfc3339(text).or_else(|error| Timestamp::parse_rfc3339(&with_plus()).map_err(|_| error)) {
+            Ok(time) => Ok(Some(time)),
+            Err(TimeError::NoOffset(text)) => {
+                let reason = format!("`{text}` has no offset from UTC, so it could be any hour of a day");
+                Err(Problem::parameter(name, reason, format!("append `Z` or `+hh:mm`: {text}Z")))
+            }
+            Err(_) => {
+                let reason = format!("`{}` is neither a timestamp nor a day", shown(text));
+                Err(Problem::parameter(name, reason, "write it like 2026-03-01T12:00:00Z or 2026-03-01"))
+            }
+        }
+    }
+
+    /// A whole number from 1 to `max`.
+    pub(crate) fn count(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(default) };
+        match text.parse() {
+            Ok(count @ 1..) if count <= max => Ok(count),
+            _ => {
+                let reason = format!("`{}` is no whole number from 1 to {max}", shown(text));
+                Err(Problem::parameter(name, reason, format!("leave it out for {default}, or stay within 1 to {max}")))
+            }
+        }
+    }
+
+    /// `from` and `to`, which default to the last `periods_default` periods up to and with the one that is running.
+    pub(crate) fn range(&self, grain: Grain, periods_default: i64, now: Timestamp) -> Result<Interval, Problem> {
+        let (from, to) = (self.time("from")?, self.time("to")?);
+        let end = to.unwrap_or(grain.window(now).end);
+        let back = clicks::time::Span::millis(grain.width().as_millis() * periods_default);
+        let start = from.unwrap_or(end - back);
+        if start > end {
+            let reason = format!("{start} is later than `to`, {end}");
+            return Err(Problem::parameter("from", reason, "exchange the two"));
+        }
+        for (name, time) in [("from", start), ("to", end)] {
+            let window = grain.window(time);
+            if window.start != time {
+                let reason = format!("{time} does not begin a {grain}");
+                let mend = format!("use {} or {}, or a finer granularity", window.start, window.end);
+                return Err(Problem::parameter(name, reason, mend));
+            }
+        }
+        Ok(Interval::new(start, end))
+    }
+}
+
+fn unknown(name: &str, known: &[&str]) -> Problem {
+    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&shown(name), candidate);
+    let mend = match known.iter().min_by_key(distance) {
+        Some(nearest) => format!("did you mean `{nearest}`? This address knows {}", known.join(", ")),
+        None => "this address takes no parameters".to_owned(),
+    };
+    Problem::parameter(name, "is unknown", mend)
+}
+
+/// Refuses a range of more periods than one request may ask for.
+pub(crate) fn check_size(range: Interval, grain: Grain, series: usize, now: Timestamp, rows_max: usize) -> Result<(), Problem> {
+    // What lies in the future is not answered, so it does not count.
+    let end = range.end.min(grain.window(now).end);
+    let periods = (end.since(range.start).as_millis() / grain.width().as_millis()).max(0) as usize;
+    let rows = periods.saturating_mul(series);
+    if rows <= rows_max {
+        return Ok(());
+    }
+    let of_series = if series > 1 { format!(" for each of {series} ads") } else { String::new() };
+    let reason = format!("the range holds {periods} periods of a {grain}{of_series}; one request may hold {rows_max}");
+    Err(Problem::parameter("from", reason, "ask for a shorter range, a coarser granularity or fewer ads"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(query: &str) -> Result<Params, Problem> {
+        let uri: Uri = format!("/v1/clicks?{query}").parse().unwrap();
+        Params::read(&uri, &["ad_id", "from", "to", "granularity"])
+    }
+
+    #[test]
+    fn a_time_is_a_timestamp_or_a_day() {
+        let noon = "2026-03-01".parse::<Day>().unwrap().start() + clicks::time::Span::hours(12);
+        for text in ["2026-03-01T12:00:00Z", "2026-03-01T14:00:00%2B02:00", "2026-03-01T14:00:00+02:00", "2026-03-01T07:00:00-05:00"] {
+            assert_eq!(params(&format!("from={text}")).unwrap().time("from").unwrap(), Some(noon), "{text}");
+        }
+        let day = params("from=2026-03-01").unwrap().time("from").unwrap();
+        assert_eq!(day, Some(noon - clicks::time::Span::hours(12)));
+        for text in ["", "now", "2026-02-30", "1772366400000", "2026-03-01T12:00:00", "2026-3-1"] {
+            assert!(params(&format!("from={text}")).unwrap().time("from").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ads_may_be_repeated_and_listed() {
+        let ads = params("ad_id=b,a&ad_id=c&ad_id=a").unwrap().ads("ad_id", 3).unwrap().unwrap();
+        assert_eq!(ads.iter().map(AdId::as_str).collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert!(params("ad_id=b,a,c,d").unwrap().ads("ad_id", 3).is_err());
+        assert!(params("ad_id=").unwrap().ads("ad_id", 3).is_err());
+        assert_eq!(params("").unwrap().ads("ad_id", 3).unwrap(), None);
+    }
+}

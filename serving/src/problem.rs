@@ -1,0 +1,115 @@
+//! Refusals, as `application/problem+json` (RFC 9457): what is wrong, with which parameter, and how to mend it.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use clicks::view::QuestionError;
+use serde::Serialize;
+
+use crate::sources::AskError;
+
+/// One refusal.
+#[derive(Debug, Serialize)]
+pub(crate) struct Problem {
+    /// Stable, for programs: `urn:twofold:problem:<code>`.
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// Parameter, reason and mend in one text.
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    reason: String,
+    mend: String,
+    #[serde(skip)]
+    code: &'static str,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, reason: String, mend: String) -> Self {
+        let kind = format!("urn:twofold:problem:{code}");
+        let detail = format!("{reason}; {mend}");
+        Problem { kind, title, status: status.as_u16(), detail, parameter: None, reason, mend, code }
+    }
+
+    /// A query parameter that cannot be used.
+    pub(crate) fn parameter(name: &str, reason: impl Into<String>, mend: impl Into<String>) -> Self {
+        let (name, reason, mend): (String, String, String) = (shown(name), reason.into(), mend.into());
+        let mut problem =
+            Self::new(StatusCode::BAD_REQUEST, "parameter", "a parameter cannot be used", reason, mend);
+        problem.detail = format!("parameter `{name}`: {}", problem.detail);
+        problem.parameter = Some(name);
+        problem
+    }
+
+    /// The query as a whole is no list of parameters.
+    pub(crate) fn query(reason: String) -> Self {
+        let mend = "write it as name=value&name=value, percent-encoded UTF-8".to_owned();
+        Self::new(StatusCode::BAD_REQUEST, "query", "the query cannot be read", reason, mend)
+    }
+
+    pub(crate) fn not_found(path: &str) -> Self {
+        let mend = "see / for the page and /v1/clicks, /v1/ads, /v1/days, /v1/status for the numbers".to_owned();
+        let reason = format!("there is nothing at `{}`", shown(path));
+        Self::new(StatusCode::NOT_FOUND, "not-found", "nothing is there", reason, mend)
+    }
+
+    pub(crate) fn method() -> Self {
+        let reason = "this service only reads".to_owned();
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", "the method is not allowed", reason, "use GET".to_owned())
+    }
+}
+
+/// What the client sent is shown back, but not without bound.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Question(QuestionError::Empty(range)) => Problem::parameter(
+                "to",
+                format!("the range from {} to {} is empty, because `to` is exclusive", range.start, range.end),
+                "give a `to` that is later than `from`",
+            ),
+            AskError::Question(error @ QuestionError::NotAligned { time, grain }) => {
+                let window = grain.window(time);
+                let mend = format!("use {} or {}, or a finer granularity", window.start, window.end);
+                Problem::parameter("from", error.to_string(), mend)
+            }
+            AskError::Question(error @ QuestionError::Future { .. }) => {
+                Problem::parameter("from", error.to_string(), "ask again when that time has come")
+            }
+            AskError::NotReady(reason) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-ready",
+                "there is no answer yet",
+                reason,
+                "try again in a moment; if this goes on, see that the storage can be reached".to_owned(),
+            ),
+            AskError::Ledger(error) => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "ledger",
+                "the ledger contradicts itself",
+                error.to_string(),
+                "nothing is answered on top of it: restore the ledger, or update the release".to_owned(),
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        metrics::counter!("twofold_serving_refused_total", "reason" => self.code).increment(1);
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

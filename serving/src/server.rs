@@ -1,0 +1,156 @@
+//! The server: bind, then run until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clicks::time::Span;
+use platform::clock::Clock;
+use platform::ledger::{Ledger, LedgerError};
+use platform::objects::Objects;
+use platform::store::SpeedStore;
+use platform::telemetry::{Readiness, metrics};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{App, router};
+use crate::live::LiveReader;
+use crate::position::Positions;
+use crate::sources::Sources;
+use crate::table_cache::TableCache;
+
+/// What tunes a server. None of it changes a number, only how soon it is seen and how much may be asked at once.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub listen: SocketAddr,
+    /// How often the ledger is read on.
+    pub ledger_refresh: Duration,
+    /// Readers that ask the same thing within this time share one reading of the speed store.
+    pub live_refresh: Duration,
+    /// Deadline of reading one partition's live counts.
+    pub live_timeout: Duration,
+    /// How far a partition may be behind before live periods count as incomplete. Heartbeats move it every few seconds.
+    pub lag_max: Span,
+    /// Most rows (periods times ads) of one answer.
+    pub rows_max: usize,
+    /// Most ads that one question may name.
+    pub ads_max: usize,
+    /// Memory for published tables.
+    pub tables_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            ledger_refresh: Duration::from_secs(1),
+            live_refresh: Duration::from_millis(250),
+            live_timeout: Duration::from_secs(2),
+            lag_max: Span::seconds(30),
+            rows_max: 20_000,
+            ads_max: 100,
+            tables_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// Why a server does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    #[error("{address} is taken by another process: end that one, or choose another address for `serving.listen` (port 0 takes a free one)")]
+    Taken { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}; choose another address for `serving.listen`")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("nothing is answered on top of this ledger: {0}")]
+    Ledger(#[from] LedgerError),
+    #[error("the HTTP server failed: {0}")]
+    Http(std::io::Error),
+}
+
+/// A server that holds its port; it answers once it runs.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: Arc<App>,
+}
+
+/// How long requests in flight may take after the signal to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+impl Server {
+    /// Takes the port. Neither the ledger nor the store need to be there yet: `/readyz` tells when the ledger is.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn bind(
+        options: Options,
+        objects: Objects,
+        ledger: Ledger,
+        store: Arc<dyn SpeedStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ServingError> {
+        // Before the first counter is touched: what is recorded without a recorder is lost.
+        metrics();
+        let address = options.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => ServingError::Taken { address },
+            _ => ServingError::Listen { address, source },
+        })?;
+        let address = listener.local_addr().map_err(|source| ServingError::Listen { address, source })?;
+        let sources = Sources {
+            positions: Positions::new(ledger, clock.clone()),
+            tables: TableCache::new(objects, options.tables_bytes_max),
+            live: LiveReader::new(store, options.live_refresh, options.live_timeout),
+            clock,
+            lag_max: options.lag_max,
+        };
+        Ok(Server { listener, address, app: Arc::new(App { options, sources, ready: Readiness::default() }) })
+    }
+
+    /// Where it listens; with port 0 in the options, the port that was free.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`, then finishes the requests in flight.
+    ///
+    /// # Errors
+    /// [`ServingError::Ledger`] when the ledger contradicts itself or was written by a newer release: the process must
+    /// end. A ledger or store that is only away is no error.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ServingError> {
+        tracing::info!("serving on http://{}", self.address);
+        let stopped = stop.child_token();
+        let draining = stopped.clone();
+        let serve = axum::serve(self.listener, router(self.app.clone()))
+            .with_graceful_shutdown(async move { draining.cancelled().await });
+        let mut serve = tokio::spawn(async move { serve.await });
+        let ended = tokio::select! {
+            served = &mut serve => return flatten(served),
+            followed = follow(&self.app) => followed,
+            () = stop.cancelled() => Ok(()),
+        };
+        self.app.ready.set(false);
+        stopped.cancel();
+        match tokio::time::timeout(DRAIN_MAX, &mut serve).await {
+            Ok(served) => ended.and(flatten(served)),
+            Err(_) => {
+                serve.abort();
+                ended
+            }
+        }
+    }
+}
+
+/// Keeps the books caught up. Real time, not the clock's: a simulated clock may stand still while entries come.
+async fn follow(app: &App) -> Result<(), ServingError> {
+    loop {
+        app.sources.positions.catch_up().await?;
+        app.ready.set(app.sources.positions.current().is_ok());
+        tokio::time::sleep(app.options.ledger_refresh).await;
+    }
+}
+
+fn flatten(served: Result<std::io::Result<()>, tokio::task::JoinError>) -> Result<(), ServingError> {
+    served.map_err(std::io::Error::other).and_then(|served| served).map_err(ServingError::Http)
+}

@@ -1,0 +1,188 @@
+//! The view: one merged answer out of two layers.
+//!
+//! Each period has exactly one owner, decided by the books and by nothing else, so nothing is ever added across layers:
+//!
+//! | period lies in | owner | number |
+//! |---|---|---|
+//! | a day before the first day | nobody | zero, and final; once a night has found a click of it: batch, `adjustment` |
+//! | a closed day | batch | `clicks` of the revision, `adjustment` of the nights since, `total` = both |
+//! | a day that is not closed | speed | the sum over all partitions of every topic life |
+//!
+//! Days are closed as a whole and every grain lies within a day, so no period has two owners. Late clicks that the owner
+//! does not hold yet stand beside the number as `late_pending`.
+//!
+//! *Live is not the same as incomplete.* A live period may still grow, by clicks that are on their way; its state says
+//! so. It is **incomplete** when something is missing that should be there by now: a partition that did not answer, has
+//! no generation, is being rebuilt, began to count later, has fallen behind, or may have counted duplicates. Its number
+//! is then what the others hold, at least, and `None` when nobody holds anything. What was never handed to the
+//! [`Merge`] is missing too, so that a forgotten source cannot pass for an empty one. The same for the answer as a whole:
+//! it is complete when no [`Reason`] stands against it.
+//!
+//! Periods that begin after `now` are left out and [`Standing::clipped_at`] says so; the period that `now` lies in is
+//! answered as far as it has come.
+
+mod merge;
+mod owner;
+mod reason;
+mod standing;
+mod sums;
+
+#[cfg(test)]
+mod tests;
+
+pub use merge::{Cell, Live, Merge};
+pub use reason::{Missing, Reason};
+
+use serde::Serialize;
+
+use crate::books::PeriodState;
+use crate::id::AdId;
+use crate::time::{Day, Interval, Span, Timestamp};
+use crate::window::Grain;
+
+/// Which numbers are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// The sum of all ads.
+    Total,
+    /// These ads, one series each. An ad that nobody clicked has zeros.
+    Ads(Vec<AdId>),
+    /// Every ad that has clicks, summed over the whole range: see [`Merge::ranking`].
+    EachAd,
+}
+
+/// A question: periods of `grain` in `range`, which begins and ends with a period.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub asked: Asked,
+    pub range: Interval,
+    pub grain: Grain,
+}
+
+/// A question that has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QuestionError {
+    #[error("the range from {} to {} is empty", .0.start, .0.end)]
+    Empty(Interval),
+    #[error("{time} does not begin a {grain}; the {grain} that holds it begins at {}", grain.window(*time).start)]
+    NotAligned { time: Timestamp, grain: Grain },
+    #[error("the range begins at {start}, which is later than now, {now}")]
+    Future { start: Timestamp, now: Timestamp },
+}
+
+/// The layer that owns a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Batch,
+    Speed,
+    /// Before the first day: nothing was counted.
+    None,
+}
+
+impl Source {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Batch => "batch",
+            Source::Speed => "speed",
+            Source::None => "none",
+        }
+    }
+}
+
+/// The answer for one period of one series. `None` is *unknown*, never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeriodAnswer {
+    pub start: Timestamp,
+    /// Exclusive.
+    pub end: Timestamp,
+    pub clicks: Option<u64>,
+    /// Clicks that were found after the day had become final; they are billed too.
+    pub adjustment: Option<u64>,
+    /// `clicks + adjustment`.
+    pub total: Option<u64>,
+    /// Late clicks that `total` does not hold yet; the next night takes them in.
+    pub late_pending: Option<u64>,
+    /// Closed periods only: what the live view says of it, where all of that is still stored.
+    pub last_live: Option<u64>,
+    pub source: Source,
+    pub state: PeriodState,
+    pub revision: Option<u32>,
+    /// Everything that belongs into `total` by now is in it.
+    pub complete: bool,
+}
+
+/// A maximal run of periods with the same owner, state and revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    pub start: Timestamp,
+    /// Exclusive.
+    pub end: Timestamp,
+    pub source: Source,
+    pub state: PeriodState,
+    pub revision: Option<u32>,
+}
+
+/// How an answer as a whole is to be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// What is answered.
+    pub range: Interval,
+    /// Set when the question reached further into the future than this; nothing is said about what follows.
+    pub clipped_at: Option<Timestamp>,
+    /// Nothing is missing in any number of the answer: there is no reason against it.
+    pub complete: bool,
+    pub reasons: Vec<Reason>,
+    /// Everything appended before it is in the answer. With live periods it is the least that a partition has reached,
+    /// without them the cut of the last night; `None` when that is not known.
+    pub as_of: Option<Timestamp>,
+    /// Age of `as_of`; only with live periods.
+    pub freshness: Option<Span>,
+    /// The last closed day.
+    pub closed_through: Option<Day>,
+    pub segments: Vec<Segment>,
+}
+
+impl Standing {
+    /// Something that the merge cannot know is missing, too.
+    pub fn object(&mut self, reason: Reason) {
+        self.reasons.push(reason);
+        self.complete = false;
+    }
+}
+
+/// Periods of one ad, or of all together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// `None`: the sum of all ads.
+    pub ad: Option<AdId>,
+    /// In order, without a gap.
+    pub periods: Vec<PeriodAnswer>,
+}
+
+/// The merged answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub standing: Standing,
+    pub series: Vec<Series>,
+}
+
+/// One ad's clicks over a whole range. At least so many: the standing tells whether something is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankedAd {
+    pub ad: AdId,
+    pub clicks: u64,
+    pub adjustment: u64,
+    pub total: u64,
+    /// `None` is unknown.
+    pub late_pending: Option<u64>,
+}
+
+/// Ads by their total, the largest first, then by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranking {
+    pub standing: Standing,
+    pub ads: Vec<RankedAd>,
+    /// How many ads have clicks in the range, those beyond the limit included.
+    pub ads_count: usize,
+}

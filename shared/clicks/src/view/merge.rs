@@ -1,0 +1,338 @@
+//! The merge: it says which sources a question needs, takes what they hold, and gives the answer.
+
+use std::collections::BTreeMap;
+
+use super::owner::{Slot, clip, slots};
+use super::sums::{Numbers, Sums};
+use super::reason::{Missing, Reason};
+use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source, Standing};
+use crate::books::{Books, partitions_of};
+use crate::id::AdId;
+use crate::live::{CountKey, LateKey, Meta};
+use crate::partitioner::partition_of;
+use crate::position::PartitionId;
+use crate::time::{Day, Interval, Span, Timestamp};
+
+/// Clicks of a published table or of adjustments, in any period that lies within one of the question's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell<'a> {
+    pub start: Timestamp,
+    /// `None`: of all ads together, which only answers [`Asked::Total`].
+    pub ad: Option<&'a AdId>,
+    pub clicks: u64,
+}
+
+/// One atomic read of a partition's live counts: see the speed store.
+#[derive(Debug, Clone, Copy)]
+pub struct Live<'a> {
+    pub meta: &'a Meta,
+    pub counts: &'a [(CountKey, u64)],
+    pub late: &'a [(LateKey, u64)],
+}
+
+/// The answer to one question at one position of the books, under way.
+#[derive(Debug)]
+pub struct Merge {
+    pub(super) range: Interval,
+    pub(super) grain_width: Span,
+    pub(super) clipped_at: Option<Timestamp>,
+    pub(super) now: Timestamp,
+    pub(super) lag_max: Span,
+    pub(super) next_night: Day,
+    pub(super) closed_through: Option<Day>,
+    pub(super) last_cut: Option<Timestamp>,
+    pub(super) slots: Vec<Slot>,
+    /// Closed days of the range, and whether their numbers were handed over.
+    pub(super) days: BTreeMap<Day, Handed>,
+    pub(super) partitions: Vec<Partition>,
+    pub(super) sums: Sums,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Handed {
+    NotYet,
+    Given,
+    Missing(String),
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub id: PartitionId,
+    /// Nothing is appended to it any more, so it cannot fall behind.
+    pub ended: bool,
+    /// Which series it can hold clicks of; all when empty.
+    pub ads: Vec<usize>,
+    pub status: Status,
+}
+
+#[derive(Debug)]
+pub(super) enum Status {
+    NotYet,
+    Missing(Missing),
+    Known(Box<Meta>),
+}
+
+impl Merge {
+    /// Begins an answer. `lag_max` is how far a partition may lie behind `now` before its live periods count as
+    /// incomplete.
+    pub fn new(books: &Books, question: Question, now: Timestamp, lag_max: Span) -> Result<Self, QuestionError> {
+        let range = clip(&question, now)?;
+        let slots = slots(books, &question, range);
+        let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
+        let days = closed.map(|slot| (slot.period.start.day(), Handed::NotYet)).collect();
+        let sums = Sums::new(&question.asked, slots.len());
+        Ok(Merge {
+            partitions: partitions(books, &question.asked),
+            range,
+            grain_width: question.grain.width(),
+            clipped_at: (range.end < question.range.end).then_some(range.end),
+            now,
+            lag_max,
+            next_night: books.next_night(),
+            closed_through: books.last_night(),
+            last_cut: books.last_night().map(|night| books.rules().cut_time(night)),
+            slots,
+            days,
+            sums,
+        })
+    }
+
+    /// The range that is answered.
+    pub fn range(&self) -> Interval {
+        self.range
+    }
+
+    /// Days whose table (where there is a revision) and adjustments are needed.
+    pub fn closed_days(&self) -> impl Iterator<Item = Day> + '_ {
+        self.days.keys().copied()
+    }
+
+    /// Partitions whose live counts and late counts of [`Merge::range`] are needed.
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionId> {
+        self.partitions.iter().map(|partition| &partition.id)
+    }
+
+    /// Late counts of this night and later ones are needed.
+    pub fn late_from(&self) -> Day {
+        // Where the allowed lateness becomes shorter at midnight, a late click of the first open day can lie before the
+        // cut of the night before it; and a click is at most a few minutes ahead of its append time.
+        self.next_night.plus(-2)
+    }
+
+    /// Hands over all that is published of a closed day: its revision's rows, and the rows of its adjustments.
+    pub fn give_day<'a>(
+        &mut self,
+        day: Day,
+        revision: impl IntoIterator<Item = Cell<'a>>,
+        adjustments: impl IntoIterator<Item = Cell<'a>>,
+    ) {
+        for cell in revision {
+            if let Some(numbers) = self.closed(day, &cell) {
+                numbers.clicks += cell.clicks;
+            }
+        }
+        for cell in adjustments {
+            if let Some(numbers) = self.closed(day, &cell) {
+                numbers.adjustment += cell.clicks;
+            }
+        }
+        if let Some(handed) = self.days.get_mut(&day) {
+            *handed = Handed::Given;
+        }
+    }
+
+    /// A closed day cannot be read; `detail` is for people.
+    pub fn miss_day(&mut self, day: Day, detail: String) {
+        if let Some(handed) = self.days.get_mut(&day) {
+            *handed = Handed::Missing(detail);
+        }
+    }
+
+    /// Hands over a partition's live counts. Those of days that batch owns are only compared with.
+    pub fn give_live(&mut self, partition: &PartitionId, live: Live<'_>) {
+        let Some(at) = self.partitions.iter().position(|p| p.id == *partition) else { return };
+        self.partitions[at].status = Status::Known(Box::new(live.meta.clone()));
+        for (key, clicks) in live.counts {
+            let start = key.minute.start();
+            let Some(slot) = self.slot(start) else { continue };
+            // What is left below the base day is not all of it.
+            let whole = start.day() >= live.meta.base_day;
+            let source = self.slots[slot].source;
+            let ranked = self.sums.open;
+            match source {
+                Source::Speed if whole => {
+                    if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
+                        numbers.clicks += clicks;
+                    }
+                }
+                Source::Batch if whole && !ranked => {
+                    if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
+                        numbers.last_live += clicks;
+                    }
+                }
+                Source::Batch | Source::Speed | Source::None => {}
+            }
+        }
+        for (key, clicks) in live.late {
+            let Some(slot) = self.slot(key.count.minute.start()) else { continue };
+            let pending = match self.slots[slot].source {
+                // Every night moves the cut of every closed day, changed or not; what is late for a day before the first
+                // one becomes an adjustment.
+                Source::Batch | Source::None => key.night >= self.next_night,
+                Source::Speed => true,
+            };
+            if pending && let Some(numbers) = self.sums.of(Some(&key.count.ad), slot) {
+                numbers.late += clicks;
+            }
+        }
+    }
+
+    /// A partition gave no live counts.
+    pub fn miss_live(&mut self, partition: &PartitionId, missing: Missing) {
+        if let Some(found) = self.partitions.iter_mut().find(|p| p.id == *partition) {
+            found.status = Status::Missing(missing);
+        }
+    }
+
+    /// The answer by period.
+    pub fn answer(self) -> Answer {
+        let series = self.sums.names.iter().enumerate();
+        let series = series.map(|(n, ad)| Series { ad: ad.clone(), periods: self.periods(n) }).collect();
+        Answer { standing: self.standing(), series }
+    }
+
+    /// The answer by ad, the `limit` largest.
+    pub fn ranking(self, limit: usize) -> Ranking {
+        let late_known = self.late_known(None);
+        let found = self.sums.names.iter().zip(&self.sums.numbers);
+        let mut ads: Vec<RankedAd> = found
+            .filter_map(|(ad, numbers)| {
+                Some(RankedAd {
+                    ad: ad.clone()?,
+                    clicks: numbers.clicks,
+                    adjustment: numbers.adjustment,
+                    total: numbers.clicks + numbers.adjustment,
+                    late_pending: late_known.then_some(numbers.late),
+                })
+            })
+            .filter(|ad| ad.total > 0 || ad.late_pending.is_some_and(|late| late > 0))
+            .collect();
+        ads.sort_unstable_by(|a, b| b.total.cmp(&a.total).then_with(|| a.ad.cmp(&b.ad)));
+        let ads_count = ads.len();
+        ads.truncate(limit);
+        Ranking { standing: self.standing(), ads, ads_count }
+    }
+
+    fn closed(&mut self, day: Day, cell: &Cell<'_>) -> Option<&mut Numbers> {
+        let slot = self.slot(cell.start)?;
+        // A night's adjustments hold rows of other days, too.
+        (cell.start.day() == day && self.slots[slot].source == Source::Batch).then_some(())?;
+        self.sums.of(cell.ad, slot)
+    }
+
+    fn slot(&self, time: Timestamp) -> Option<usize> {
+        let within = self.range.contains(time);
+        within.then(|| (time.since(self.range.start).as_millis() / self.grain_width.as_millis()) as usize)
+    }
+
+    fn periods(&self, series: usize) -> Vec<PeriodAnswer> {
+        let late_known = self.late_known(Some(series));
+        let numbers = &self.sums.numbers[series * self.sums.width..][..self.slots.len()];
+        self.slots.iter().zip(numbers).map(|(slot, numbers)| self.period(series, slot, *numbers, late_known)).collect()
+    }
+
+    fn period(&self, series: usize, slot: &Slot, numbers: Numbers, late_known: bool) -> PeriodAnswer {
+        let (known, complete) = match slot.source {
+            Source::None => (true, true),
+            Source::Batch => {
+                let given = self.days.get(&slot.period.start.day()) == Some(&Handed::Given);
+                (given, given)
+            }
+            Source::Speed => self.live_standing(series, slot),
+        };
+        let all_live = slot.source == Source::Batch && self.all_stored(series, slot.period.start.day());
+        PeriodAnswer {
+            start: slot.period.start,
+            end: slot.period.end,
+            clicks: known.then_some(numbers.clicks),
+            adjustment: known.then_some(numbers.adjustment),
+            total: known.then_some(numbers.clicks + numbers.adjustment),
+            late_pending: late_known.then_some(numbers.late),
+            last_live: all_live.then_some(numbers.last_live),
+            source: slot.source,
+            state: slot.state,
+            revision: slot.revision,
+            complete,
+        }
+    }
+
+    /// Partitions that can hold clicks of a series.
+    fn holders(&self, series: Option<usize>) -> impl Iterator<Item = &Partition> {
+        self.partitions
+            .iter()
+            .filter(move |partition| series.is_none_or(|n| partition.ads.is_empty() || partition.ads.contains(&n)))
+    }
+
+    /// Whether anybody knows a live period, and whether everybody does.
+    fn live_standing(&self, series: usize, slot: &Slot) -> (bool, bool) {
+        let (mut known, mut complete) = (false, !self.partitions.is_empty());
+        for partition in self.holders(Some(series)) {
+            let Status::Known(meta) = &partition.status else {
+                complete = false;
+                continue;
+            };
+            let stored = meta.base_day <= slot.period.start.day();
+            let reached = self.has_reached(partition, meta, slot.period);
+            known |= stored && (reached || meta.append_time >= slot.period.start);
+            complete &= stored && reached && !meta.is_rebuilding() && meta.dedup_evicted == 0;
+        }
+        (known, complete)
+    }
+
+    /// Progress covers the period as far as it has come, give or take the lag that is allowed.
+    pub(super) fn has_reached(&self, partition: &Partition, meta: &Meta, period: Interval) -> bool {
+        partition.ended || meta.append_time >= period.end.min(self.now) - self.lag_max
+    }
+
+    /// Every live count of a day is still stored.
+    fn all_stored(&self, series: usize, day: Day) -> bool {
+        !self.sums.open
+            && !self.partitions.is_empty()
+            && self.holders(Some(series)).all(|partition| match &partition.status {
+                Status::Known(meta) => {
+                    meta.base_day <= day && !meta.is_rebuilding() && self.has_reached(partition, meta, day.interval())
+                }
+                Status::NotYet | Status::Missing(_) => false,
+            })
+    }
+
+    /// No late click of the nights that are still to come is missing. Without a topic there can be none.
+    fn late_known(&self, series: Option<usize>) -> bool {
+        self.holders(series).all(|partition| match &partition.status {
+            Status::Known(meta) => meta.base_night <= self.next_night && !meta.is_rebuilding(),
+            Status::NotYet | Status::Missing(_) => false,
+        })
+    }
+}
+
+/// Every partition that can hold an answer: of all topic lives, because readers sum lives.
+fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
+    let mut found = Vec::new();
+    for life in books.lives() {
+        let ended = books.has_ended(life);
+        for id in partitions_of(life) {
+            let ads: Vec<usize> = match asked {
+                Asked::Total | Asked::EachAd => Vec::new(),
+                Asked::Ads(ads) => {
+                    let holds = |ad: &AdId| partition_of(ad.as_str().as_bytes(), life.partitions) == id.number;
+                    ads.iter().enumerate().filter(|(_, ad)| holds(ad)).map(|(n, _)| n).collect()
+                }
+            };
+            if ads.is_empty() && matches!(asked, Asked::Ads(_)) {
+                continue;
+            }
+            found.push(Partition { id, ended, ads, status: Status::NotYet });
+        }
+    }
+    found
+}

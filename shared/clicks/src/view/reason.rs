@@ -1,0 +1,98 @@
+//! Why an answer is not complete.
+
+use crate::position::{Offset, PartitionId};
+use crate::time::{Day, Timestamp};
+
+/// Why a partition gave no slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// No generation is live: nobody has counted it yet, or its counts were lost and are not rebuilt.
+    NoGeneration,
+    /// It could not be read; the text is for people.
+    Unreachable(String),
+}
+
+/// One thing that is missing from an answer. The message says it in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    #[error("the speed layer's store is away, so live periods are unknown and only closed days are answered: {detail}")]
+    SpeedAway { detail: String },
+    #[error("no topic is recorded in the ledger yet, so live periods are unknown")]
+    NoTopic,
+    #[error("the live counts of partition {partition} could not be read: {detail}")]
+    PartitionAway { partition: PartitionId, detail: String },
+    #[error(
+        "partition {partition} has no live counts: the speed layer has not begun to count it, or is about to rebuild it"
+    )]
+    NoGeneration { partition: PartitionId },
+    #[error("the live counts of partition {partition} begin with {base_day}; those of {day} are not there")]
+    BaseDay { partition: PartitionId, base_day: Day, day: Day },
+    #[error(
+        "late clicks of partition {partition} are known from night {base_night} on; those of night {night} are not there"
+    )]
+    BaseNight { partition: PartitionId, base_night: Day, night: Day },
+    #[error("partition {partition} is being rebuilt: it has reached offset {next_offset} of {until}")]
+    Rebuilding { partition: PartitionId, next_offset: Offset, until: Offset },
+    #[error("partition {partition} has fallen behind: {}", reached(*append_time))]
+    Behind { partition: PartitionId, append_time: Timestamp },
+    #[error(
+        "dedup of partition {partition} ran out of memory and forgot {sightings} sightings: duplicates may be counted"
+    )]
+    DedupEvicted { partition: PartitionId, sightings: u64 },
+    #[error("the published table of {day} could not be read: {detail}")]
+    TableAway { day: Day, detail: String },
+    #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
+    LedgerStale { read_at: Timestamp, detail: String },
+}
+
+fn reached(append_time: Timestamp) -> String {
+    match append_time {
+        Timestamp::MIN => "it has counted nothing yet".to_owned(),
+        time => format!("it has counted what arrived up to {time}"),
+    }
+}
+
+impl Reason {
+    /// A stable name, for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Reason::SpeedAway { .. } => "speed_away",
+            Reason::NoTopic => "no_topic",
+            Reason::PartitionAway { .. } => "partition_away",
+            Reason::NoGeneration { .. } => "no_generation",
+            Reason::BaseDay { .. } => "base_day",
+            Reason::BaseNight { .. } => "base_night",
+            Reason::Rebuilding { .. } => "rebuilding",
+            Reason::Behind { .. } => "behind",
+            Reason::DedupEvicted { .. } => "dedup_evicted",
+            Reason::TableAway { .. } => "table_away",
+            Reason::LedgerStale { .. } => "ledger_stale",
+        }
+    }
+
+    pub const fn partition(&self) -> Option<&PartitionId> {
+        match self {
+            Reason::PartitionAway { partition, .. }
+            | Reason::NoGeneration { partition }
+            | Reason::BaseDay { partition, .. }
+            | Reason::BaseNight { partition, .. }
+            | Reason::Rebuilding { partition, .. }
+            | Reason::Behind { partition, .. }
+            | Reason::DedupEvicted { partition, .. } => Some(partition),
+            Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
+        }
+    }
+
+    pub const fn day(&self) -> Option<Day> {
+        match self {
+            Reason::BaseDay { day, .. } | Reason::TableAway { day, .. } => Some(*day),
+            Reason::BaseNight { night, .. } => Some(*night),
+            _ => None,
+        }
+    }
+
+    /// A newer position of the ledger may do away with it: the speed layer drops only what it knows to be closed.
+    pub const fn may_be_an_old_position(&self) -> bool {
+        matches!(self, Reason::BaseDay { .. } | Reason::BaseNight { .. })
+    }
+}

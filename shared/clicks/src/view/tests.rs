@@ -1,0 +1,518 @@
+//! Every boundary by hand, then all of it against an oracle that looks at each minute by itself.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::books::Books;
+use crate::event::Class;
+use crate::id::{Region, TopicId};
+use crate::ledger::{Adjustments, Balance, Body, DayRevision, DayTotals, Entry, FileRef, Genesis, Night, TopicLife};
+use crate::live::{CountKey, LateKey, Meta};
+use crate::partitioner::partition_of;
+use crate::position::{Offset, PartitionId};
+use crate::rules::Rules;
+use crate::window::Minute;
+
+const PARTITIONS: u32 = 2;
+const LAG_MAX: Span = Span::seconds(30);
+
+/// Days are numbered from the first day on, which is day 1.
+fn day(n: i32) -> Day {
+    "2026-03-01".parse::<Day>().unwrap().plus(n - 1)
+}
+
+fn at(n: i32, hours: i64, minutes: i64) -> Timestamp {
+    day(n).start() + Span::hours(hours) + Span::minutes(minutes)
+}
+
+fn range(start: Timestamp, end: Timestamp) -> Interval {
+    Interval::new(start, end)
+}
+
+fn ad(name: &str) -> AdId {
+    AdId::parse(name).unwrap()
+}
+
+fn file() -> FileRef {
+    FileRef { key: "k".to_owned(), sha256: "h".to_owned(), bytes: 1, rows: 1 }
+}
+
+fn partition(number: u32) -> PartitionId {
+    PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(1), number }
+}
+
+fn home(ad: &AdId) -> u32 {
+    partition_of(ad.as_str().as_bytes(), PARTITIONS)
+}
+
+/// Books with one topic life, `nights` closed days; the first `finals` of them final, the first adjusted if asked for.
+fn books(nights: i32, finals: i32, adjusted: bool) -> Books {
+    books_adjusting(nights, finals, adjusted.then(|| day(1)))
+}
+
+fn books_adjusting(nights: i32, finals: i32, adjusted: Option<Day>) -> Books {
+    let genesis = Genesis { first_day: day(1), rules: Rules::default() };
+    let mut books = Books::open(&Entry::new(0, String::new(), Body::Genesis(genesis)), "h0".to_owned()).unwrap();
+    let mut add = |body| {
+        let entry = Entry::new(books.head() + 1, books.head_hash().to_owned(), body);
+        books.apply(&entry, format!("h{}", entry.number)).unwrap();
+    };
+    let (region, topic_id) = (partition(0).region, partition(0).topic);
+    add(Body::Topic(TopicLife { region, topic_id, name: "clicks".to_owned(), partitions: PARTITIONS }));
+    for n in 1..=nights + i32::from(adjusted.is_some()) {
+        let revision = DayRevision {
+            day: day(n),
+            revision: 1,
+            rules_version: 1,
+            minute: file(),
+            hour: file(),
+            day_file: file(),
+            totals: DayTotals::default(),
+        };
+        let finals = if n == nights { (1..=finals.min(n - 1)).map(day).collect() } else { Vec::new() };
+        let adjusted = adjusted.filter(|_| n > nights);
+        let adjustments = adjusted.map(|day| Adjustments { file: file(), clicks: BTreeMap::from([(day, 2)]) });
+        add(Body::Night(Box::new(Night {
+            night: day(n),
+            published_at: Timestamp::EPOCH,
+            release: "test".to_owned(),
+            cuts: BTreeMap::new(),
+            days: vec![revision],
+            confirmed: Vec::new(),
+            finals,
+            adjustments,
+            inputs: file(),
+            balance: Balance::default(),
+        })));
+    }
+    books
+}
+
+/// All that both layers hold.
+#[derive(Debug, Clone, Default)]
+struct World {
+    /// What is published, by closed day.
+    rows: Vec<(Minute, AdId, u64)>,
+    adjustments: Vec<(Minute, AdId, u64)>,
+    counts: Vec<(CountKey, u64)>,
+    late: Vec<(LateKey, u64)>,
+    /// What became of each partition; the meta record of one that answers.
+    metas: Vec<Result<Meta, Missing>>,
+    missing_days: Vec<Day>,
+}
+
+impl World {
+    fn new(base_day: Day, append_time: Timestamp) -> Self {
+        let meta = Meta { append_time, ..Meta::new(Offset::ZERO, base_day, day(-9), Offset::ZERO) };
+        World { metas: vec![Ok(meta); PARTITIONS as usize], ..World::default() }
+    }
+    fn meta(&mut self, number: usize) -> &mut Meta {
+        self.metas[number].as_mut().unwrap()
+    }
+    fn row(mut self, time: Timestamp, name: &str, clicks: u64) -> Self {
+        self.rows.push((Minute::of(time), ad(name), clicks));
+        self
+    }
+    fn live(mut self, time: Timestamp, name: &str, clicks: u64) -> Self {
+        self.counts.push((CountKey { minute: Minute::of(time), class: Class::Valid, ad: ad(name) }, clicks));
+        self
+    }
+    fn late(mut self, night: Day, time: Timestamp, name: &str, clicks: u64) -> Self {
+        let count = CountKey { minute: Minute::of(time), class: Class::Valid, ad: ad(name) };
+        self.late.push((LateKey { night, count }, clicks));
+        self
+    }
+
+    fn merge(&self, books: &Books, question: Question, now: Timestamp) -> Merge {
+        let mut merge = Merge::new(books, question, now, LAG_MAX).unwrap();
+        for day in merge.closed_days().collect::<Vec<_>>() {
+            if self.missing_days.contains(&day) {
+                merge.miss_day(day, "gone".to_owned());
+                continue;
+            }
+            let rows = self.rows.iter().filter(|row| row.0.start().day() == day).map(cell);
+            merge.give_day(day, rows, self.adjustments.iter().map(cell));
+        }
+        for id in merge.partitions().cloned().collect::<Vec<_>>() {
+            match &self.metas[id.number as usize] {
+                Err(missing) => merge.miss_live(&id, missing.clone()),
+                Ok(meta) => {
+                    let here = |ad: &AdId| home(ad) == id.number;
+                    let counts: Vec<_> = self.counts.iter().filter(|(key, _)| here(&key.ad)).cloned().collect();
+                    let late: Vec<_> = self.late.iter().filter(|(key, _)| here(&key.count.ad)).cloned().collect();
+                    merge.give_live(&id, Live { meta, counts: &counts, late: &late });
+                }
+            }
+        }
+        merge
+    }
+
+    fn total(&self, books: &Books, range: Interval, grain: Grain, now: Timestamp) -> Answer {
+        self.merge(books, Question { asked: Asked::Total, range, grain }, now).answer()
+    }
+}
+
+fn cell((minute, ad, clicks): &(Minute, AdId, u64)) -> Cell<'_> {
+    Cell { start: minute.start(), ad: Some(ad), clicks: *clicks }
+}
+
+fn clicks(answer: &Answer) -> Vec<Option<u64>> {
+    answer.series[0].periods.iter().map(|period| period.total).collect()
+}
+
+#[test]
+fn midnight_between_a_closed_and_a_live_day_has_no_overlap_and_no_hole() {
+    let now = at(2, 0, 1);
+    let world = World::new(day(1), now)
+        .row(at(1, 23, 59), "a", 100)
+        .live(at(1, 23, 59), "a", 97)
+        .live(at(2, 0, 0), "a", 5)
+        .row(at(2, 0, 0), "a", 1_000);
+    let answer = world.total(&books(1, 0, false), range(at(1, 23, 58), at(2, 0, 2)), Grain::Minute, now);
+    assert_eq!(clicks(&answer), [Some(0), Some(100), Some(5), Some(0)]);
+    let periods = &answer.series[0].periods;
+    assert_eq!(periods[1].last_live, Some(97));
+    assert_eq!((periods[1].state, periods[1].revision), (PeriodState::Closed, Some(1)));
+    assert_eq!((periods[2].state, periods[2].revision), (PeriodState::Live, None));
+    assert!(answer.standing.complete, "{:?}", answer.standing.reasons);
+    let segments: Vec<_> = answer.standing.segments.iter().map(|s| (s.source, s.start, s.end)).collect();
+    assert_eq!(segments, [(Source::Batch, at(1, 23, 58), at(2, 0, 0)), (Source::Speed, at(2, 0, 0), at(2, 0, 2))]);
+}
+
+#[test]
+fn before_the_first_day_nothing_was_and_that_is_final() {
+    let now = at(1, 0, 1);
+    let world = World::new(day(1), now).live(at(0, 23, 59), "a", 7).live(at(1, 0, 0), "a", 2);
+    let answer = world.total(&books(0, 0, false), range(at(0, 23, 59), at(1, 0, 1)), Grain::Minute, now);
+    let first = answer.series[0].periods[0];
+    assert_eq!((first.total, first.late_pending, first.source), (Some(0), Some(0), Source::None));
+    assert_eq!((first.state, first.complete), (PeriodState::Final, true));
+    assert_eq!(answer.series[0].periods[1].total, Some(2));
+}
+
+/// Scenario 21: a day that was never opened gets a click.
+#[test]
+fn a_click_of_a_day_before_the_first_one_is_an_adjustment_of_nothing() {
+    let now = at(3, 0, 1);
+    let mut world = World::new(day(2), now).late(day(2), at(-3, 1, 0), "a", 4);
+    world.adjustments = vec![(Minute::of(at(-3, 1, 0)), ad("a"), 2)];
+    let books = books_adjusting(0, 0, Some(day(-3)));
+    let answer = world.total(&books, range(at(-4, 0, 0), at(-2, 0, 0)), Grain::Day, now);
+    let [untouched, adjusted] = answer.series[0].periods[..] else { panic!() };
+    assert_eq!((untouched.total, untouched.state, untouched.source), (Some(0), PeriodState::Final, Source::None));
+    assert_eq!((adjusted.clicks, adjusted.adjustment, adjusted.total), (Some(0), Some(2), Some(2)));
+    assert_eq!((adjusted.state, adjusted.source, adjusted.revision), (PeriodState::Adjusted, Source::Batch, None));
+    assert_eq!(adjusted.late_pending, Some(4));
+}
+
+/// Scenario 18: one late click lies inside revision 1, one came after its cut.
+#[test]
+fn late_clicks_that_the_revision_holds_are_not_pending() {
+    let now = at(2, 10, 0);
+    let world = World::new(day(2), now).late(day(1), at(1, 23, 50), "a", 1).late(day(2), at(1, 12, 0), "a", 1);
+    let answer = world.total(&books(1, 0, false), day(1).interval(), Grain::Day, now);
+    assert_eq!(answer.series[0].periods[0].late_pending, Some(1));
+    let live = world.late(day(2), at(2, 1, 0), "a", 3);
+    let answer = live.total(&books(1, 0, false), day(2).interval(), Grain::Day, now);
+    assert_eq!(answer.series[0].periods[0].late_pending, Some(3));
+}
+
+/// Scenario 20: these books say that day 1 is live; the speed layer has dropped it, because it is closed by now.
+#[test]
+fn an_older_position_than_the_live_base_day_is_never_partial_numbers_called_live() {
+    let now = at(2, 1, 0);
+    let world = World::new(day(2), now).live(at(1, 23, 59), "a", 1).live(at(2, 0, 30), "a", 4);
+    let answer = world.total(&books(0, 0, false), range(at(1, 0, 0), at(3, 0, 0)), Grain::Day, now);
+    let periods = &answer.series[0].periods;
+    assert_eq!((periods[0].total, periods[0].complete), (None, false));
+    assert_eq!((periods[1].total, periods[1].complete), (Some(4), true));
+    assert_eq!(answer.standing.reasons.len(), 2);
+    assert!(answer.standing.reasons.iter().all(Reason::may_be_an_old_position));
+    let newer = world.total(&books(1, 0, false), range(at(2, 0, 0), at(3, 0, 0)), Grain::Day, now);
+    assert!(newer.standing.complete);
+}
+
+#[test]
+fn every_lack_is_named_and_none_is_called_complete() {
+    let now = at(2, 12, 0);
+    let asked = range(at(2, 11, 0), at(2, 13, 0));
+    let [first, second] = [0, 1].map(|number| {
+        let name = ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().find(|name| home(&ad(name)) == number);
+        name.expect("eight ads lie in two partitions")
+    });
+    let full = World::new(day(2), now).live(at(2, 11, 30), first, 7).live(at(2, 11, 30), second, 5);
+    type Break = fn(&mut World);
+    let lacks: [(&str, Break); 7] = [
+        ("no_generation", |w| w.metas[0] = Err(Missing::NoGeneration)),
+        ("partition_away", |w| w.metas[0] = Err(Missing::Unreachable("timeout".to_owned()))),
+        ("base_day", |w| w.meta(0).base_day = day(3)),
+        ("base_night", |w| w.meta(0).base_night = day(3)),
+        ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
+        ("behind", |w| w.meta(0).append_time = at(2, 11, 58)),
+        ("dedup_evicted", |w| w.meta(0).dedup_evicted = 1),
+    ];
+    let whole = full.total(&books(1, 0, false), asked, Grain::Hour, now);
+    assert_eq!(clicks(&whole), [Some(12), Some(0)]);
+    assert!(whole.standing.complete && whole.series[0].periods.iter().all(|p| p.complete));
+    for (code, lack) in lacks {
+        let mut world = full.clone();
+        lack(&mut world);
+        let answer = world.total(&books(1, 0, false), asked, Grain::Hour, now);
+        assert!(!answer.standing.complete, "{code}");
+        assert_eq!(answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>(), [code]);
+        assert_eq!(answer.standing.reasons[0].partition(), Some(&partition(0)));
+        assert!(answer.standing.reasons[0].to_string().contains(&partition(0).to_string()));
+        // The lack of late clicks leaves the number whole.
+        assert_eq!(answer.series[0].periods[1].complete, code == "base_night", "{code}");
+        // An ad of the other partition is none the worse for it.
+        let question = Question { asked: Asked::Ads(vec![ad(second)]), range: asked, grain: Grain::Hour };
+        assert!(world.merge(&books(1, 0, false), question, now).answer().standing.complete, "{code}");
+    }
+}
+
+#[test]
+fn with_the_store_away_closed_days_are_still_answered_and_live_ones_are_unknown() {
+    let now = at(2, 12, 0);
+    let mut world = World::new(day(2), now).row(at(1, 3, 0), "a", 9).live(at(2, 1, 0), "a", 3);
+    world.metas = vec![Err(Missing::Unreachable("connection refused".to_owned())); 2];
+    let answer = world.total(&books(1, 0, false), range(at(1, 0, 0), at(3, 0, 0)), Grain::Day, now);
+    assert_eq!(clicks(&answer), [Some(9), None]);
+    let [closed, live] = answer.series[0].periods[..] else { panic!() };
+    assert_eq!((closed.complete, closed.late_pending, closed.last_live), (true, None, None));
+    assert_eq!((live.complete, live.adjustment), (false, None));
+    assert_eq!(answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>(), ["speed_away"]);
+    assert_eq!(answer.standing.as_of, None);
+}
+
+#[test]
+fn a_table_that_is_away_is_unknown_and_a_source_that_was_forgotten_too() {
+    let now = at(2, 12, 0);
+    let mut world = World::new(day(2), now).row(at(1, 3, 0), "a", 9);
+    world.missing_days = vec![day(1)];
+    let answer = world.total(&books(1, 0, false), day(1).interval(), Grain::Day, now);
+    assert_eq!(clicks(&answer), [None]);
+    assert_eq!(answer.standing.reasons[0].day(), Some(day(1)));
+    let question = Question { asked: Asked::Total, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day };
+    let forgotten = Merge::new(&books(1, 0, false), question, now, LAG_MAX).unwrap().answer();
+    assert_eq!(clicks(&forgotten), [None, None]);
+    assert_eq!(forgotten.standing.reasons.len(), 3);
+}
+
+#[test]
+fn a_worker_that_stopped_does_not_read_as_zero_clicks() {
+    let now = at(1, 12, 0);
+    let world = World::new(day(1), at(1, 11, 20)).live(at(1, 11, 10), "a", 3);
+    let answer = world.total(&books(0, 0, false), range(at(1, 11, 0), at(1, 12, 0)), Grain::Minute, now);
+    let periods = &answer.series[0].periods;
+    assert_eq!((periods[10].total, periods[10].complete), (Some(3), true));
+    assert_eq!((periods[20].total, periods[20].complete), (Some(0), false));
+    assert_eq!((periods[21].total, periods[21].complete), (None, false));
+    assert_eq!(answer.standing.freshness, Some(Span::minutes(40)));
+}
+
+#[test]
+fn the_future_is_left_out_and_said_so() {
+    let now = at(1, 12, 0) + Span::millis(1);
+    let world = World::new(day(1), now);
+    let answer = world.total(&books(0, 0, false), range(at(1, 11, 59), at(1, 13, 0)), Grain::Minute, now);
+    assert_eq!(answer.series[0].periods.len(), 2);
+    assert_eq!(answer.standing.clipped_at, Some(at(1, 12, 1)));
+    assert!(answer.standing.complete);
+    let ask = |start, end, grain| {
+        let question = Question { asked: Asked::Total, range: range(start, end), grain };
+        Merge::new(&books(0, 0, false), question, now, LAG_MAX).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(ask(at(1, 12, 1), at(1, 13, 0), Grain::Minute), QuestionError::Future { .. }));
+    assert!(matches!(ask(at(1, 12, 1), at(1, 13, 0), Grain::Hour), QuestionError::NotAligned { .. }));
+    assert!(matches!(ask(at(1, 12, 0), at(1, 12, 0), Grain::Hour), QuestionError::Empty(_)));
+}
+
+#[test]
+fn adjustments_stand_beside_the_clicks_of_their_own_day() {
+    let now = at(5, 12, 0);
+    let mut world = World::new(day(4), now).row(at(1, 3, 0), "a", 100).row(at(2, 3, 0), "a", 50);
+    // One file of a night holds rows of several days.
+    world.adjustments = vec![(Minute::of(at(1, 3, 0)), ad("a"), 2), (Minute::of(at(2, 3, 0)), ad("a"), 9)];
+    let books = books(3, 1, true);
+    let answer = world.total(&books, range(at(1, 0, 0), at(2, 0, 0)), Grain::Hour, now);
+    let third = answer.series[0].periods[3];
+    assert_eq!((third.clicks, third.adjustment, third.total), (Some(100), Some(2), Some(102)));
+    assert_eq!(third.state, PeriodState::Adjusted);
+    assert_eq!(answer.series[0].periods.iter().filter_map(|p| p.total).sum::<u64>(), 102);
+}
+
+#[test]
+fn a_ranking_sums_the_range_by_ad() {
+    let now = at(2, 12, 0);
+    let world = World::new(day(2), now)
+        .row(at(1, 3, 0), "a", 9)
+        .row(at(1, 4, 0), "b", 9)
+        .live(at(2, 1, 0), "b", 1)
+        .live(at(2, 1, 0), "c", 2)
+        .live(at(1, 3, 0), "a", 50)
+        .late(day(2), at(1, 3, 0), "a", 4);
+    let question = Question { asked: Asked::EachAd, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day };
+    let ranking = world.merge(&books(1, 0, false), question, now).ranking(2);
+    let top: Vec<_> = ranking.ads.iter().map(|ad| (ad.ad.as_str(), ad.total, ad.late_pending)).collect();
+    assert_eq!(top, [("b", 10, Some(0)), ("a", 9, Some(4))]);
+    assert_eq!(ranking.ads_count, 3);
+    assert!(ranking.standing.complete);
+}
+
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn any_count(days: std::ops::Range<i32>) -> impl Strategy<Value = (Timestamp, &'static str, u64)> {
+    let minute = prop_oneof![Just(0i64), Just(1), Just(59), Just(60), Just(719), Just(1_438), Just(1_439), 0i64..1_440];
+    (days, minute, 0..NAMES.len(), 1u64..100)
+        .prop_map(|(n, minute, name, clicks)| (at(n, 0, minute), NAMES[name], clicks))
+}
+
+fn any_partition() -> impl Strategy<Value = Result<(i32, i64, i32, bool, bool), bool>> {
+    prop_oneof![
+        5 => (0..5i32, 0..(5 * 1_440i64), 0..5i32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(Ok),
+        1 => any::<bool>().prop_map(Err),
+    ]
+}
+
+prop_compose! {
+    fn any_world()(
+        rows in prop::collection::vec(any_count(1..4), 0..40),
+        counts in prop::collection::vec(any_count(0..5), 0..60),
+        late in prop::collection::vec((0..5i32, any_count(0..5)), 0..20),
+        partitions in prop::collection::vec(any_partition(), PARTITIONS as usize),
+        missing_days in prop::collection::vec((1..4i32).prop_map(day), 0..2),
+    ) -> World {
+        let mut world = World { missing_days, ..World::default() };
+        for (time, name, clicks) in rows {
+            world = world.row(time, name, clicks);
+        }
+        for (time, name, clicks) in counts {
+            world = world.live(time, name, clicks);
+        }
+        for (night, (time, name, clicks)) in late {
+            world = world.late(day(night), time, name, clicks);
+        }
+        let meta = |(base_day, append, base_night, rebuilding, evicted)| Meta {
+            append_time: at(0, 0, append),
+            dedup_evicted: u64::from(evicted),
+            ..Meta::new(Offset::ZERO, day(base_day), day(base_night), Offset::new(u64::from(rebuilding)))
+        };
+        let missing = |away| if away { Missing::Unreachable("x".to_owned()) } else { Missing::NoGeneration };
+        world.metas = partitions.into_iter().map(|p| p.map(meta).map_err(missing)).collect();
+        world
+    }
+}
+
+/// The oracle: one period of one ad, from nothing but the rules of the module's doc, one minute after the other.
+fn oracle(world: &World, nights: i32, ad: &AdId, period: Interval, now: Timestamp) -> (Option<u64>, bool, Option<u64>) {
+    let n = period.start.day().number() - day(1).number() + 1;
+    let meta = world.metas[home(ad) as usize].as_ref().ok();
+    let late_known = meta.filter(|m| !m.is_rebuilding() && m.base_night <= day(nights + 1));
+    let (mut published, mut live, mut late) = (0, 0, 0);
+    let mut minute = Minute::of(period.start);
+    while minute.start() < period.end {
+        published += world.rows.iter().filter(|r| r.0 == minute && r.1 == *ad).map(|r| r.2).sum::<u64>();
+        live += world.counts.iter().filter(|c| c.0.minute == minute && c.0.ad == *ad).map(|c| c.1).sum::<u64>();
+        let of_minute = world.late.iter().filter(|l| l.0.count.minute == minute && l.0.count.ad == *ad);
+        late += of_minute.filter(|l| n > nights || l.0.night > day(nights)).map(|l| l.1).sum::<u64>();
+        minute = Minute::from_number(minute.number() + 1);
+    }
+    match n {
+        ..=0 => (Some(0), true, late_known.map(|_| late)),
+        n if n <= nights => {
+            let given = !world.missing_days.contains(&day(n));
+            (given.then_some(published), given, late_known.map(|_| late))
+        }
+        _ => {
+            let stored = meta.filter(|m| m.base_day <= day(n));
+            let due = period.end.min(now);
+            let known = stored.filter(|m| m.append_time >= period.start || m.append_time + LAG_MAX >= due);
+            let complete =
+                stored.is_some_and(|m| m.append_time + LAG_MAX >= due && !m.is_rebuilding() && m.dedup_evicted == 0);
+            (known.map(|_| live), complete, late_known.map(|_| late))
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn the_merge_agrees_with_the_oracle(
+        world in any_world(),
+        nights in 0..4i32,
+        grain in prop::sample::select(&Grain::ALL[..]),
+        from in 0..(5 * 24i64),
+        hours in 1..72i64,
+        now in (4 * 1_440)..(5 * 1_440i64),
+    ) {
+        let now = at(0, 0, now);
+        let books = books(nights, 0, false);
+        let start = grain.window(at(0, from, 0)).start;
+        let asked = range(start, grain.window((start + Span::hours(hours)).max(start + grain.width())).start);
+        prop_assume!(start <= now);
+        let ads: Vec<AdId> = NAMES.into_iter().map(ad).collect();
+        let question = Question { asked: Asked::Ads(ads.clone()), range: asked, grain };
+        let answer = world.merge(&books, question, now).answer();
+        for series in &answer.series {
+            let name = series.ad.clone().unwrap();
+            let mut next = asked.start;
+            for period in &series.periods {
+                prop_assert_eq!(period.start, next);
+                next = period.end;
+                let want = oracle(&world, nights, &name, range(period.start, period.end), now);
+                prop_assert_eq!((period.total, period.complete, period.late_pending), want, "{} {:?}", name, period);
+            }
+            prop_assert!(next == answer.standing.range.end && next <= asked.end);
+        }
+
+        // The total is the sum of the ads, and is only as complete as all of them.
+        let total = world.total(&books, asked, grain, now);
+        for (n, period) in total.series[0].periods.iter().enumerate() {
+            let of_ads: Vec<_> = answer.series.iter().map(|series| series.periods[n]).collect();
+            let known: Vec<u64> = of_ads.iter().filter_map(|p| p.total).collect();
+            let of_known = known.iter().sum::<u64>();
+            prop_assert!(period.total.unwrap_or(0) >= of_known);
+            prop_assert!(!period.complete || period.total == Some(of_known));
+            prop_assert!(!period.complete || of_ads.iter().all(|p| p.complete));
+        }
+
+        // Whatever is not whole is named; what has no reason against it is whole.
+        for answer in [&answer, &total] {
+            let periods = || answer.series.iter().flat_map(|series| &series.periods);
+            prop_assert_eq!(answer.standing.complete, answer.standing.reasons.is_empty());
+            if answer.standing.complete {
+                prop_assert!(periods().all(|p| p.complete && p.total.is_some() && p.late_pending.is_some()));
+            }
+            prop_assert!(periods().all(|p| p.total.is_some() || !p.complete));
+        }
+
+        // Segments cover the range once.
+        let mut next = total.standing.range.start;
+        for segment in &total.standing.segments {
+            prop_assert_eq!(segment.start, next);
+            next = segment.end;
+        }
+        prop_assert_eq!(next, total.standing.range.end);
+    }
+
+    #[test]
+    fn hours_and_days_are_sums_of_minutes(world in any_world(), nights in 0..4i32) {
+        let now = at(5, 0, 0) - Span::millis(1);
+        let books = books(nights, 0, false);
+        let asked = range(at(0, 0, 0), at(5, 0, 0));
+        let [minutes, hours, days] = Grain::ALL.map(|grain| world.total(&books, asked, grain, now));
+        let sums = |answer: &Answer, within: Interval| {
+            answer.series[0].periods.iter().filter(|p| within.contains(p.start)).filter_map(|p| p.total).sum::<u64>()
+        };
+        for day in days.series[0].periods.iter().filter(|day| day.total.is_some()) {
+            let within = range(day.start, day.end);
+            // A coarser period that is known in part may know minutes that a finer one calls unknown, never fewer.
+            if day.complete {
+                prop_assert_eq!((sums(&hours, within), sums(&minutes, within)), (day.total.unwrap(), day.total.unwrap()));
+            }
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Headers to and from librdkafka.
+//!
+//! They are read by hand, because rdkafka panics at a name that is not UTF-8, and anybody who may write to the topic may
+//! write one: a service would die of it at every start. Such a name is read with U+FFFD in the place of bad bytes, which
+//! no name of our own has.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::ptr;
+use std::slice;
+
+use bytes::Bytes;
+use rdkafka::bindings as native;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{BorrowedMessage, OwnedHeaders};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::super::{Header, LogError};
+
+/// `None` when there are none.
+pub(super) fn encode(headers: &[Header]) -> Result<Option<OwnedHeaders>, LogError> {
+    if headers.is_empty() {
+        return Ok(None);
+    }
+    let mut encoded = OwnedHeaders::new_with_capacity(headers.len());
+    for Header { name, value } in headers {
+        if name.contains('\0') {
+            return Err(LogError::Failed(format!("the header name {name:?} has a zero byte, which Kafka clients cut")));
+        }
+        encoded = encoded.insert(rdkafka::message::Header { key: name, value: value.as_deref() });
+    }
+    Ok(Some(encoded))
+}
+
+/// The headers of a message that was read, in order.
+pub(super) fn decode(message: &BorrowedMessage<'_>) -> Result<Vec<Header>, LogError> {
+    let mut headers = ptr::null_mut();
+    // SAFETY: the pointer is that of a message which is borrowed for the whole of this function; the headers, parsed at
+    // the first call, belong to it.
+    match unsafe { native::rd_kafka_message_headers(message.ptr(), &mut headers) } {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => return Ok(Vec::new()),
+        error => {
+            let code = RDKafkaErrorCode::from(error);
+            return Err(LogError::Failed(format!("the headers of a record cannot be read: {code}")));
+        }
+    }
+    // SAFETY: the headers live as long as the message.
+    let count = unsafe { native::rd_kafka_header_cnt(headers) };
+    (0..count)
+        .map(|index| {
+            let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the headers live as long as the message, and the index is below their count. On success the name
+            // is a string that ends with a zero byte, and the value is null or has that length.
+            unsafe {
+                let got = native::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut length);
+                if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    let code = RDKafkaErrorCode::from(got);
+                    return Err(LogError::Failed(format!("header {index} of a record cannot be read: {code}")));
+                }
+                let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+                let value = (!value.is_null())
+                    .then(|| Bytes::copy_from_slice(slice::from_raw_parts(value.cast::<u8>(), length)));
+                Ok(Header { name, value })
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! What an error of the client or the server means to us.
+
+use ::redis::{ErrorKind, RedisError};
+
+use crate::store::StoreError;
+
+/// `what` names the operation and the partition.
+pub(super) fn store_error(what: &str, error: &RedisError) -> StoreError {
+    let failed = match classify(error) {
+        Meaning::Away(mend) => StoreError::Unavailable(format!("{what}: {error}{mend}")),
+        Meaning::Denied => StoreError::Denied(format!("{what}: {error}")),
+        Meaning::Refused => StoreError::Failed(format!(
+            "{what} was refused and changed nothing: {}",
+            error.detail().unwrap_or("no reason was given")
+        )),
+        Meaning::NotUnderstood => StoreError::Failed(format!("{what}: {error}")),
+    };
+    let kind = match failed {
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Denied(_) => "denied",
+        _ => "failed",
+    };
+    metrics::counter!("twofold_store_errors_total", "kind" => kind).increment(1);
+    failed
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    /// Passes by itself, or once somebody has done what the text says.
+    Away(&'static str),
+    Denied,
+    /// By our own script.
+    Refused,
+    NotUnderstood,
+}
+
+fn classify(error: &RedisError) -> Meaning {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => return Meaning::Away(""),
+        ErrorKind::AuthenticationFailed => return Meaning::Denied,
+        _ => {}
+    }
+    let codes = codes(error);
+    let meanings = codes.iter().map(|code| meaning(code));
+    meanings.into_iter().find(|meaning| *meaning != Meaning::NotUnderstood).unwrap_or(Meaning::NotUnderstood)
+}
+
+fn meaning(code: &str) -> Meaning {
+    match code {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => Meaning::Denied,
+        "OOM" => Meaning::Away("; raise `maxmemory` or free memory: nothing was written"),
+        "MISCONF" => Meaning::Away("; Redis cannot write to its disk: free space on it or mend it"),
+        "NOREPLICAS" => Meaning::Away("; fewer replicas are connected than `min-replicas-to-write` asks for"),
+        "READONLY" => Meaning::Away("; `redis.url` must name the master, not a replica"),
+        "LOADING" | "BUSY" | "UNBLOCKED" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => Meaning::Away(""),
+        "TFREFUSED" => Meaning::Refused,
+        _ => Meaning::NotUnderstood,
+    }
+}
+
+/// The codes of the error, or of those that made a transaction fail.
+fn codes(error: &RedisError) -> Vec<String> {
+    let of_server = error.clone().into_server_errors();
+    let codes = of_server.iter().flat_map(|errors| errors.iter()).map(|(_, error)| error.code().to_owned());
+    codes.chain(error.code().map(str::to_owned)).collect()
+}
+
+pub(super) fn is_out_of_memory(error: &RedisError) -> bool {
+    codes(error).iter().any(|code| code == "OOM")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::redis::{Value, parse_redis_value};
+
+    #[test]
+    fn errors_say_what_is_wrong_and_what_to_do() {
+        let cases = [
+            ("-OOM command not allowed when used memory > 'maxmemory'.", "Unavailable", "raise `maxmemory`"),
+            ("-MISCONF Errors writing to the AOF file: No space left on device", "Unavailable", "disk"),
+            ("-READONLY You can't write against a read only replica.", "Unavailable", "master"),
+            ("-LOADING Redis is loading the dataset in memory", "Unavailable", "loading"),
+            ("-NOREPLICAS Not enough good replicas to write.", "Unavailable", "min-replicas-to-write"),
+            ("-NOAUTH Authentication required.", "Denied", "redis.url"),
+            ("-NOPERM this user has no permissions to run the 'evalsha' command", "Denied", "evalsha"),
+            ("-TFREFUSED argument 9 is no value for version", "Failed", "argument 9"),
+            ("-ERR unknown command", "Failed", "unknown command"),
+        ];
+        for (reply, kind, text) in cases {
+            let reply = parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap();
+            let Value::ServerError(error) = reply else { panic!("{reply:?}") };
+            let error = store_error("the flush of partition p", &error.into());
+            assert!(format!("{error:?}").starts_with(kind), "{error:?}");
+            assert!(error.to_string().contains(text) && error.to_string().contains("partition p"), "{error}");
+        }
+    }
+}

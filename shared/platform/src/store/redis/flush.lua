@@ -1,0 +1,154 @@
+-- One flush of one partition: compare, validate everything, then write. Redis isolates a script but does not take back
+-- what a failing one has written, so nothing after the last `refuse` can fail.
+--
+-- KEYS[1]  live: string, the generation that readers see
+-- KEYS[2]  meta of the expected generation; the same as KEYS[3] when none is expected
+-- KEYS[3]  meta of the generation that is written
+-- KEYS[4…] the hours that are written, then the nights that are written, then the hours and nights that are dropped
+--
+-- ARGV[1]  expected generation, 32 hexadecimal digits; empty: none may be live
+-- ARGV[2]  expected next offset; empty with the former
+-- ARGV[3]  generation that is written, and live afterwards
+-- ARGV[4]  number of meta fields
+-- ARGV[5]  number of hours that are written
+-- ARGV[6]  number of nights that are written
+-- ARGV[7]  number of keys that are dropped
+-- ARGV[8…] meta: name, value, …; then per hour and per night: number of counts, then field, count, …
+--
+-- Returns {1}: applied; or {0, live generation, its next offset}: something else is stored, nothing was changed. Both are
+-- empty when nothing is live; the offset is empty when the live generation is neither of the two whose meta is in KEYS.
+-- An error reply TFREFUSED: the flush or what is stored is malformed, nothing was changed.
+--
+-- Numbers stay strings: Lua's are doubles, and 2^53 + 1 would equal 2^53.
+
+local CHUNK = 2000 -- arguments per HSET, far below the limit of unpack (about 8,000)
+
+local function refuse(what)
+  return redis.error_reply('TFREFUSED ' .. what)
+end
+
+local function natural(text)
+  return text ~= nil and (text == '0' or string.find(text, '^[1-9]%d*$') ~= nil)
+    and (#text < 19 or (#text == 19 and text < '4611686018427387904'))
+end
+
+local function less(a, b)
+  if #a ~= #b then return #a < #b end
+  return a < b
+end
+
+local function is_day(text)
+  return string.find(text, '^%d%d%d%d%-%d%d%-%d%d$') ~= nil
+end
+
+local META = {
+  version = natural, next_offset = natural, base_offset = natural, rebuilding_until = natural, dedup_evicted = natural,
+  seen = natural, control = natural, rejected = natural, duplicate = natural, late = natural, counted = natural,
+  expired = natural, late_expired = natural, base_day = is_day, base_night = is_day,
+  append_time = function(text) return #text <= 20 and string.find(text, '^%-?%d+$') ~= nil end,
+  fingerprint = function(text) return #text <= 64 and string.find(text, '^%x*$') ~= nil end,
+}
+local META_FIELDS = 17
+
+if #KEYS < 3 or #ARGV < 7 then return refuse('keys or arguments are missing') end
+for i = 1, #KEYS do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= (i == 1 and 'string' or 'hash') then
+    return refuse('key ' .. KEYS[i] .. ' is a ' .. found .. ': another program writes into our key space')
+  end
+end
+
+-- Compare.
+local expected, expected_offset, generation = ARGV[1], ARGV[2], ARGV[3]
+local live = redis.call('GET', KEYS[1])
+if live then
+  local offset = ''
+  if live == expected then
+    offset = redis.call('HGET', KEYS[2], 'next_offset') or ''
+  elseif live == generation then
+    offset = redis.call('HGET', KEYS[3], 'next_offset') or ''
+  end
+  if live ~= expected or offset == '' or offset ~= expected_offset then return {0, live, offset} end
+elseif expected ~= '' then
+  return {0, '', ''}
+end
+
+-- Validate.
+if string.find(generation, '^[0-9a-f]+$') == nil or #generation ~= 32 then
+  return refuse('argument 3 is no generation')
+end
+local prefix = string.sub(KEYS[3], 1, -5)
+if string.sub(KEYS[3], -38) ~= ':' .. generation .. ':meta' then return refuse('key 3 is not of the generation') end
+local size = {}
+for i = 4, 7 do
+  if not natural(ARGV[i]) or #ARGV[i] > 5 then return refuse('argument ' .. i .. ' is no small number') end
+  size[i] = tonumber(ARGV[i])
+end
+local metas, hours, nights, dropped = size[4], size[5], size[6], size[7]
+if #KEYS ~= 3 + hours + nights + dropped then return refuse('the number of keys is not what the arguments say') end
+
+local meta = {}
+if metas ~= META_FIELDS then return refuse('the meta record has not ' .. META_FIELDS .. ' fields') end
+if #ARGV < 7 + 2 * metas then return refuse('the meta record is cut short') end
+for i = 8, 6 + 2 * metas, 2 do
+  local valid = META[ARGV[i]]
+  if valid == nil or meta[ARGV[i]] ~= nil then return refuse('argument ' .. i .. ' is no meta field, or comes twice') end
+  if not valid(ARGV[i + 1]) then return refuse('argument ' .. (i + 1) .. ' is no value for ' .. ARGV[i]) end
+  meta[ARGV[i]] = ARGV[i + 1]
+end
+
+local written = {}
+local blocks = {} -- first and last argument of each hash that is written
+local at = 8 + 2 * metas
+for i = 4, 3 + hours + nights do
+  local kind, field = 'h:', '^[0-5]%d:%a:[%w_.%-]+$'
+  if i > 3 + hours then kind, field = 'l:', '^%-?%d+:%a:[%w_.%-]+$' end
+  if string.sub(KEYS[i], 1, #prefix + 2) ~= prefix .. kind then return refuse('key ' .. i .. ' is not of the generation') end
+  if written[KEYS[i]] then return refuse('key ' .. i .. ' comes twice') end
+  written[KEYS[i]] = true
+  if not natural(ARGV[at]) or #ARGV[at] > 5 or ARGV[at] == '0' then
+    return refuse('argument ' .. at .. ' is no number of counts')
+  end
+  local first = at + 1
+  local last = at + 2 * tonumber(ARGV[at])
+  if last > #ARGV then return refuse('the counts are cut short') end
+  for j = first, last, 2 do
+    if #ARGV[j] > 96 or string.find(ARGV[j], field) == nil then return refuse('argument ' .. j .. ' is no count field') end
+    if not natural(ARGV[j + 1]) then return refuse('argument ' .. (j + 1) .. ' is no number below 2^62') end
+  end
+  blocks[#blocks + 1] = {KEYS[i], first, last}
+  at = last + 1
+end
+if at ~= #ARGV + 1 then return refuse('there are more arguments than counts') end
+for i = 4 + hours + nights, #KEYS do
+  local kind = string.sub(KEYS[i], 1, #prefix + 2)
+  if kind ~= prefix .. 'h:' and kind ~= prefix .. 'l:' then return refuse('key ' .. i .. ' is not of the generation') end
+  if written[KEYS[i]] then return refuse('key ' .. i .. ' is both written and dropped') end
+end
+
+if live == generation then
+  -- An expiry moves no offset, so a writer that missed one is told by what never goes back.
+  local stored = redis.call('HMGET', KEYS[3], 'base_day', 'base_night', 'expired', 'late_expired')
+  for i = 1, 4 do
+    if not stored[i] then return refuse('the stored meta record is damaged') end
+  end
+  if meta.base_day < stored[1] or meta.base_night < stored[2]
+    or less(meta.expired, stored[3]) or less(meta.late_expired, stored[4]) then
+    return {0, live, expected_offset}
+  end
+elseif redis.call('EXISTS', KEYS[3]) == 1 then
+  return refuse('generation ' .. generation .. ' is not new')
+end
+
+-- Write.
+for i = 4 + hours + nights, #KEYS do
+  redis.call('UNLINK', KEYS[i])
+end
+for _, block in ipairs(blocks) do
+  for first = block[2], block[3], CHUNK do
+    redis.call('HSET', block[1], unpack(ARGV, first, math.min(first + CHUNK - 1, block[3])))
+  end
+end
+redis.call('HSET', KEYS[3], unpack(ARGV, 8, 7 + 2 * metas))
+redis.call('SET', KEYS[1], generation)
+return {1}

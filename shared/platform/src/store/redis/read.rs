@@ -1,0 +1,246 @@
+//! Atomic reads of one partition.
+
+use std::collections::HashMap;
+
+use ::redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value, pipe};
+use clicks::event::Class;
+use clicks::keyspace::{KeyspaceError, PartitionKeys, hour_field, parse_hour_field, parse_late_field, parse_meta};
+use clicks::live::{CountKey, Generation, LateKey, Meta};
+use clicks::position::PartitionId;
+use clicks::time::Day;
+use clicks::window::Hour;
+
+use super::error::is_out_of_memory;
+use super::{RedisStore, content};
+use crate::store::scope::Scope;
+use crate::store::{LiveSlice, StoreError};
+
+/// Tries of one read before it gives up: each fails only when an hour begins or a generation changes at that moment.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Hours and nights of one read, more than two years: the server answers nobody else while it looks them up.
+const HASHES_MAX: i64 = 20_000;
+
+/// How one hour is read.
+enum HourRead {
+    All,
+    /// Only these fields, because they are fewer than the hash has.
+    Fields(Vec<CountKey>),
+}
+
+impl RedisStore {
+    /// The live generation and its meta record.
+    pub(super) async fn look(&self, partition: &PartitionId) -> Result<Option<(Generation, Meta)>, StoreError> {
+        let keys = PartitionKeys::new(partition);
+        let mut pipeline = pipe();
+        let mut seen = None;
+        for _ in 0..ATTEMPTS_MAX {
+            pipeline.get(keys.live());
+            let mut answers = self.ask(partition, &pipeline).await?.into_iter();
+            let meta = seen.is_some().then(|| answers.next());
+            let live = read_live(partition, answers.next())?;
+            match (live, meta) {
+                (None, _) => return Ok(None),
+                // A generation never comes back, so it was live all the time, and what is missing in it is damage.
+                (Some(live), Some(meta)) if seen == Some(live) => return Ok(Some((live, read_meta(partition, meta)?))),
+                (Some(live), _) => {
+                    seen = Some(live);
+                    pipeline = pipe();
+                    pipeline.hgetall(keys.meta(live));
+                }
+            }
+        }
+        Err(changes_too_fast(partition))
+    }
+
+    /// One atomic read of what `scope_of` the meta record says.
+    pub(super) async fn select(
+        &self,
+        partition: &PartitionId,
+        scope_of: impl Fn(&Meta) -> Scope + Send + Sync,
+    ) -> Result<Option<LiveSlice>, StoreError> {
+        let mut seen = None;
+        for _ in 0..ATTEMPTS_MAX {
+            let (generation, meta) = match seen.take() {
+                Some(seen) => seen,
+                None => match self.look(partition).await? {
+                    Some(seen) => seen,
+                    None => return Ok(None),
+                },
+            };
+            let plan = scope_of(&meta);
+            let hours = self.plan_hours(partition, generation, &plan).await?;
+            let questions = || questions(partition, generation, &hours, &plan);
+            let Some(answers) = self.ask_of_one_moment(partition, questions).await? else { continue };
+            let mut answers = answers.into_iter();
+            if read_live(partition, answers.next())? != Some(generation) {
+                continue;
+            }
+            let meta = read_meta(partition, answers.next())?;
+            let scope = scope_of(&meta);
+            if !plan.covers(&scope) {
+                metrics::counter!("twofold_store_reads_repeated_total").increment(1);
+                seen = Some((generation, meta));
+                continue;
+            }
+            let mut slice = LiveSlice { generation, meta, counts: Vec::new(), late: Vec::new() };
+            for (hour, read) in hours {
+                let answer = answers.next();
+                slice
+                    .counts
+                    .extend(read_hour(partition, hour, read, answer)?.into_iter().filter(|(k, _)| scope.holds(k)));
+            }
+            for night in plan.nights() {
+                let late = read_night(partition, night, answers.next())?;
+                slice.late.extend(late.into_iter().filter(|(key, _)| scope.holds_late(key)));
+            }
+            return Ok(Some(slice));
+        }
+        Err(changes_too_fast(partition))
+    }
+
+    /// Whole hashes, unless the query's ads have fewer fields than those hold: one ad of thousands is read by name.
+    async fn plan_hours(
+        &self,
+        partition: &PartitionId,
+        generation: Generation,
+        plan: &Scope,
+    ) -> Result<Vec<(Hour, HourRead)>, StoreError> {
+        if plan.hashes() > HASHES_MAX {
+            return Err(StoreError::Failed(format!(
+                "a read of partition {partition} spans {} hours and nights; ask for at most {HASHES_MAX} at a time",
+                plan.hashes()
+            )));
+        }
+        let Some(ads) = plan.ads() else { return Ok(plan.hours().map(|hour| (hour, HourRead::All)).collect()) };
+        let keys = PartitionKeys::new(partition);
+        let mut pipeline = Pipeline::new();
+        plan.hours().for_each(|hour| _ = pipeline.hlen(keys.hour(generation, hour)));
+        let lengths = if plan.hours().next().is_some() { self.ask(partition, &pipeline).await? } else { Vec::new() };
+        let mut hours = Vec::with_capacity(lengths.len());
+        for (hour, length) in plan.hours().zip(lengths) {
+            let length: usize = read(partition, Some(length))?;
+            let minutes: Vec<_> = (0..60).map(|n| hour.minute(n)).filter(|minute| plan.holds_minute(*minute)).collect();
+            let how = if minutes.len() * ads.len() * Class::ALL.len() >= length {
+                HourRead::All
+            } else {
+                let of_ad = |ad| Class::ALL.into_iter().map(move |class| (ad, class));
+                let fields = ads.iter().flat_map(of_ad).flat_map(|(ad, class)| {
+                    minutes.iter().map(move |minute| CountKey { minute: *minute, class, ad: ad.clone() })
+                });
+                HourRead::Fields(fields.collect())
+            };
+            hours.push((hour, how));
+        }
+        Ok(hours)
+    }
+
+    async fn ask(&self, partition: &PartitionId, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let answers = pipeline.query_async(&mut self.link.clone()).await;
+        answers.map_err(|error| self.error(&read_of(partition), &error))
+    }
+
+    /// The answers as of one moment; `None` when that did not succeed and is worth another try.
+    async fn ask_of_one_moment(
+        &self,
+        partition: &PartitionId,
+        questions: impl Fn() -> Pipeline,
+    ) -> Result<Option<Vec<Value>>, StoreError> {
+        let answers = questions().atomic().query_async(&mut self.link.clone()).await;
+        match answers {
+            Ok(answers) => return Ok(Some(answers)),
+            Err(error) if !is_out_of_memory(&error) => return Err(self.error(&read_of(partition), &error)),
+            Err(_) => {}
+        }
+        // A server whose memory is full refuses MULTI, even around reads. It refuses flushes as well, so now nothing
+        // changes: the same questions are asked plainly, and the first two again at the end.
+        metrics::counter!("twofold_store_reads_without_transaction_total").increment(1);
+        let (mut plain, again) = (questions(), questions());
+        let again: Vec<Cmd> = again.cmd_iter().take(2).cloned().collect();
+        again.into_iter().for_each(|command| _ = plain.add_command(command));
+        let mut answers = self.ask(partition, &plain).await?;
+        let last = answers.split_off(answers.len().saturating_sub(2));
+        Ok(answers.starts_with(&last).then_some(answers))
+    }
+}
+
+/// For the live generation, its meta record, and every hash of the plan.
+fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
+    let keys = PartitionKeys::new(partition);
+    let mut pipeline = pipe();
+    pipeline.get(keys.live()).hgetall(keys.meta(generation));
+    for (hour, read) in hours {
+        let key = keys.hour(generation, *hour);
+        match read {
+            HourRead::All => pipeline.hgetall(key),
+            HourRead::Fields(fields) => {
+                pipeline.cmd("HMGET").arg(key).arg(fields.iter().map(hour_field).collect::<Vec<_>>())
+            }
+        };
+    }
+    plan.nights().for_each(|night| _ = pipeline.hgetall(keys.night(generation, night)));
+    pipeline
+}
+
+fn read_live(partition: &PartitionId, answer: Option<Value>) -> Result<Option<Generation>, StoreError> {
+    let Some(live) = read::<Option<Vec<u8>>>(partition, answer)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&live);
+    let wrong =
+        || KeyspaceError::BadField { field: "live", value: text.chars().take(64).collect(), wanted: "generation" };
+    Generation::parse(&text).map(Some).ok_or_else(|| content(partition, wrong()))
+}
+
+fn read_meta(partition: &PartitionId, answer: Option<Value>) -> Result<Meta, StoreError> {
+    let fields: HashMap<String, String> = read(partition, answer)?;
+    parse_meta(|name| fields.get(name).map(String::as_str)).map_err(|source| content(partition, source))
+}
+
+fn read_hour(
+    partition: &PartitionId,
+    hour: Hour,
+    how: HourRead,
+    answer: Option<Value>,
+) -> Result<Vec<(CountKey, u64)>, StoreError> {
+    match how {
+        HourRead::All => read_hash(partition, answer, |field| parse_hour_field(hour, field)),
+        HourRead::Fields(keys) => {
+            let values: Vec<Option<Vec<u8>>> = read(partition, answer)?;
+            let present = keys.into_iter().zip(values).filter_map(|(key, value)| value.map(|value| (key, value)));
+            present.map(|(key, value)| Ok((key, read_count(&value).map_err(|e| content(partition, e))?))).collect()
+        }
+    }
+}
+
+fn read_night(partition: &PartitionId, night: Day, answer: Option<Value>) -> Result<Vec<(LateKey, u64)>, StoreError> {
+    read_hash(partition, answer, |field| parse_late_field(night, field))
+}
+
+fn read_hash<K>(
+    partition: &PartitionId,
+    answer: Option<Value>,
+    parse: impl Fn(&str) -> Result<K, KeyspaceError>,
+) -> Result<Vec<(K, u64)>, StoreError> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = read(partition, answer)?;
+    let pair = |(field, value): (Vec<u8>, Vec<u8>)| Ok((parse(&String::from_utf8_lossy(&field))?, read_count(&value)?));
+    pairs.into_iter().map(|found| pair(found).map_err(|source| content(partition, source))).collect()
+}
+
+fn read_count(value: &[u8]) -> Result<u64, KeyspaceError> {
+    let text = String::from_utf8_lossy(value);
+    text.parse().map_err(|_| KeyspaceError::BadCount(text.chars().take(64).collect()))
+}
+
+/// An answer as the type that the command is known to give.
+fn read<T: FromRedisValue>(partition: &PartitionId, answer: Option<Value>) -> Result<T, StoreError> {
+    let wrong = |what: String| StoreError::Failed(format!("{}: {what}", read_of(partition)));
+    let answer = answer.ok_or_else(|| wrong("the server gave fewer answers than it was asked".to_owned()))?;
+    from_redis_value(answer).map_err(|error| wrong(error.to_string()))
+}
+
+fn read_of(partition: &PartitionId) -> String {
+    format!("a read of partition {partition}")
+}
+
+fn changes_too_fast(partition: &PartitionId) -> StoreError {
+    StoreError::Unavailable(format!("partition {partition} changed during each of {ATTEMPTS_MAX} reads"))
+}

@@ -1,0 +1,71 @@
+//! Doubt: what makes a worker drop all that it holds of its partition and enter again from what is stored.
+
+use clicks::live::Expected;
+use clicks::position::PartitionId;
+use platform::log::LogError;
+use platform::store::StoreError;
+
+use crate::error::CounterError;
+
+/// Why a worker enters again. Understood, harmless, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Another position is stored than expected: the store went back, or another process counts this partition too.
+    Mismatch,
+    /// Nothing is stored any more.
+    Vanished,
+    /// The store did not answer, so a flush may have happened or not.
+    StoreAway,
+    LogAway,
+    /// The position fell off the log while it was read.
+    OutOfRange,
+    /// The ledger got new rules.
+    NewRules,
+}
+
+impl Doubt {
+    pub(crate) const ALL: [Doubt; 6] =
+        [Doubt::Mismatch, Doubt::Vanished, Doubt::StoreAway, Doubt::LogAway, Doubt::OutOfRange, Doubt::NewRules];
+
+    /// Label of `twofold_speed_reloads_total`.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Doubt::Mismatch => "mismatch",
+            Doubt::Vanished => "vanished",
+            Doubt::StoreAway => "store_away",
+            Doubt::LogAway => "log_away",
+            Doubt::OutOfRange => "out_of_range",
+            Doubt::NewRules => "new_rules",
+        }
+    }
+}
+
+/// Why a worker does not go on.
+#[derive(Debug)]
+pub(crate) enum Break {
+    /// It was asked to stop, and what it observed is stored.
+    Stopped,
+    Doubt(Doubt, String),
+    Failed(CounterError),
+}
+
+impl Break {
+    pub(crate) fn mismatch(found: Expected, expected: Expected) -> Self {
+        Break::Doubt(Doubt::Mismatch, format!("{found:?} is stored, expected {expected:?}"))
+    }
+
+    pub(crate) fn log(partition: &PartitionId, source: LogError) -> Self {
+        match source {
+            LogError::Unavailable(_) => Break::Doubt(Doubt::LogAway, source.to_string()),
+            LogError::OutOfRange { .. } => Break::Doubt(Doubt::OutOfRange, source.to_string()),
+            source => Break::Failed(CounterError::Log { partition: partition.clone(), source }),
+        }
+    }
+
+    pub(crate) fn store(partition: &PartitionId, source: StoreError) -> Self {
+        match source {
+            StoreError::Unavailable(_) => Break::Doubt(Doubt::StoreAway, source.to_string()),
+            source => Break::Failed(CounterError::Store { partition: partition.clone(), source }),
+        }
+    }
+}

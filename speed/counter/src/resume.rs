@@ -1,0 +1,173 @@
+//! Entering a partition: from what is stored, if it can be trusted.
+
+use clicks::books::Books;
+use clicks::counter::LiveCounter;
+use clicks::live::{Expected, Loaded, Meta};
+use clicks::position::Offset;
+use clicks::rules::RulesBook;
+use clicks::time::Timestamp;
+use clicks::watermark::AppendTime;
+use clicks::wire;
+use metrics::counter;
+use platform::log::{Bounds, LogError, LogRecord, Reader};
+use std::time::Duration;
+
+use crate::begin::base_time;
+use crate::doubt::Break;
+use crate::error::CounterError;
+use crate::worker::{Held, Worker, observed};
+
+/// How long the log may hold back records that lie before its end.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Why a new generation begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    NothingStored,
+    /// The double-entry totals do not agree with themselves or with the position.
+    Unbalanced,
+    /// The record before the position is not the one that was counted.
+    Fingerprint,
+    /// The log ends before the position.
+    BeyondEnd,
+    /// Retention overtook the position: records were lost before they were counted.
+    Overtaken,
+}
+
+impl Reason {
+    /// Label of `twofold_speed_generations_total`.
+    pub(crate) const fn code(self) -> &'static str {
+        match self {
+            Reason::NothingStored => "nothing_stored",
+            Reason::Unbalanced => "unbalanced",
+            Reason::Fingerprint => "fingerprint",
+            Reason::BeyondEnd => "beyond_end",
+            Reason::Overtaken => "overtaken",
+        }
+    }
+}
+
+impl Worker {
+    /// Loads what is stored and makes it whole again, or begins a new generation.
+    pub(crate) async fn enter(&self, books: &Books) -> Result<Held, Break> {
+        let loaded = self.shared.store.load(&self.partition, books.rules()).await;
+        let Some(loaded) = loaded.map_err(|source| Break::store(&self.partition, source))? else {
+            return self.begin(books, Expected::Nothing, Reason::NothingStored).await;
+        };
+        let replaces = Expected::At { generation: loaded.generation, next_offset: loaded.meta.next_offset };
+        match self.resume(books.rules(), loaded).await? {
+            Ok(held) => Ok(held),
+            Err(reason) => self.begin(books, replaces, reason).await,
+        }
+    }
+
+    async fn resume(&self, rules: &RulesBook, loaded: Loaded) -> Result<Result<Held, Reason>, Break> {
+        let meta = &loaded.meta;
+        if !is_balanced(meta) {
+            tracing::error!(partition = %self.partition, ?meta, "the stored totals contradict each other");
+            return Ok(Err(Reason::Unbalanced));
+        }
+        let next = meta.next_offset;
+        let bounds = self.bounds().await?;
+        if next > bounds.end {
+            tracing::error!(partition = %self.partition, position = %next, end = %bounds.end, "the log lost records that were counted");
+            return Ok(Err(Reason::BeyondEnd));
+        }
+        if next < bounds.first {
+            counter!("twofold_speed_gaps_total").increment(1);
+            tracing::error!(partition = %self.partition, from = %next, to = %bounds.first, "records fell off the log before they were counted");
+            return Ok(Err(Reason::Overtaken));
+        }
+        let fingerprint = meta.fingerprint.clone();
+        let mut live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
+        let from = self.look_back_start(rules, &live, bounds).await?;
+        let (reader, last) = self.look_back(&mut live, from).await?;
+        match last {
+            _ if fingerprint.is_empty() => {}
+            Some(last) if fingerprint_of(&last) == fingerprint => {}
+            Some(last) => {
+                tracing::error!(partition = %self.partition, offset = %last.offset, "another record is there than was counted");
+                return Ok(Err(Reason::Fingerprint));
+            }
+            None => {
+                counter!("twofold_speed_fingerprints_gone_total").increment(1);
+                tracing::warn!(partition = %self.partition, position = %next, "the last counted record fell off the log, so it was not compared");
+            }
+        }
+        let (generation, append_time) = (live.generation(), live.meta().append_time);
+        tracing::info!(partition = %self.partition, %generation, position = %next, look_back = %from, %append_time, "resumed");
+        Ok(Ok(Held::new(live, reader)))
+    }
+
+    /// Where dedup must be read from, and at least the last counted record, for its fingerprint.
+    async fn look_back_start(&self, rules: &RulesBook, live: &LiveCounter, bounds: Bounds) -> Result<Offset, Break> {
+        let meta = live.meta();
+        let time = match meta.append_time {
+            // Nothing was before the base when it began, and nothing was observed since.
+            Timestamp::MIN => base_time(rules, meta.base_day) - rules.live_horizon_max(),
+            _ => live.look_back_from(),
+        };
+        let found = self.offset_at(time).await?.unwrap_or(meta.next_offset);
+        Ok(found.min(meta.next_offset.minus(1)).max(bounds.first).min(meta.next_offset))
+    }
+
+    /// Reads `[from, next offset)` into dedup without counting. The reader stands at the next offset afterwards; the last
+    /// record that was read is the one before it, if there was any.
+    pub(crate) async fn look_back(
+        &self,
+        live: &mut LiveCounter,
+        from: Offset,
+    ) -> Result<(Box<dyn Reader>, Option<LogRecord>), Break> {
+        let end = live.meta().next_offset;
+        let mut reader = self.open(from).await?;
+        let (mut next, mut append, mut last) = (from, AppendTime::resume(Timestamp::MIN), None);
+        while next < end {
+            let most = self.shared.options.poll_max.min(end.distance_from(next) as usize);
+            let records = reader.poll(most, SILENCE_MAX).await.map_err(|e| Break::log(&self.partition, e))?;
+            if records.is_empty() {
+                let silent = LogError::Unavailable(format!("no record at {next}, which lies before its end"));
+                return Err(Break::log(&self.partition, silent));
+            }
+            for record in records {
+                if record.offset != next {
+                    let source = clicks::counter::Gap { expected: next, found: record.offset };
+                    return Err(Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }));
+                }
+                let append_time = append.observe(record.broker_time);
+                live.remember(&observed(&record), append_time);
+                next = record.offset.next();
+                last = Some(record);
+            }
+        }
+        Ok((reader, last))
+    }
+
+    pub(crate) async fn bounds(&self) -> Result<Bounds, Break> {
+        let bounds = self.shared.log.bounds(self.partition.number).await;
+        bounds.map_err(|source| Break::log(&self.partition, source))
+    }
+
+    pub(crate) async fn offset_at(&self, time: Timestamp) -> Result<Option<Offset>, Break> {
+        let found = self.shared.log.offset_at(self.partition.number, time).await;
+        found.map_err(|source| Break::log(&self.partition, source))
+    }
+
+    pub(crate) async fn open(&self, from: Offset) -> Result<Box<dyn Reader>, Break> {
+        let reader = self.shared.log.open(self.partition.number, from).await;
+        reader.map_err(|source| Break::log(&self.partition, source))
+    }
+}
+
+/// Double entry: the totals agree with each other, and with the position.
+fn is_balanced(meta: &Meta) -> bool {
+    let totals = &meta.totals;
+    totals.balance()
+        && meta.base_offset <= meta.next_offset
+        && totals.seen == meta.next_offset.distance_from(meta.base_offset)
+        && totals.expired <= totals.counted
+        && totals.late_expired <= totals.late
+}
+
+fn fingerprint_of(record: &LogRecord) -> String {
+    wire::fingerprint(record.key.as_deref(), record.value.as_deref(), record.broker_time)
+}

@@ -1,0 +1,170 @@
+//! Start-up checks, and one task per partition until the first of them fails.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clicks::books::Books;
+use platform::clock::Clock;
+use platform::ledger::Ledger;
+use platform::log::{Log, LogError, Topic};
+use platform::store::{SpeedStore, StoreError};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::books::BooksCopy;
+use crate::error::CounterError;
+use crate::meter::{Meter, begin_at_zero, measure};
+use crate::options::{Options, Pauses, Retry};
+use crate::topic::TopicGuard;
+use crate::worker::Worker;
+
+/// How long log and store may be away at the start. Later there is no limit.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) store: Arc<dyn SpeedStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) books: BooksCopy,
+    pub(crate) topic: TopicGuard,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Counts until `stop`; what was observed is stored before it returns.
+///
+/// The clock decides only how long closed minutes are kept and how old the copy of the ledger may become, never what is
+/// counted. Dropping the future is a crash: it loses nothing.
+///
+/// # Errors
+/// The first error that is not understood, after all workers have ended. The caller ends the process; starting again is
+/// the recovery.
+pub async fn run(
+    options: Options,
+    log: Arc<dyn Log>,
+    store: Arc<dyn SpeedStore>,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) -> Result<(), CounterError> {
+    begin_at_zero();
+    let books = BooksCopy::read(ledger, clock.clone(), options.ledger_refresh).await?;
+    let started = async {
+        let topic = first_topic(log.as_ref(), options.store_retry).await?;
+        let current = books.current().await;
+        check_life(&current, &topic)?;
+        check_store(store.as_ref(), options.store_retry).await?;
+        Ok::<_, CounterError>(topic)
+    };
+    let topic = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        topic = started => topic?,
+    };
+    let numbers = chosen(&options, &topic)?;
+    tracing::info!(topic = topic.name, id = %topic.id, partitions = ?numbers, "counting");
+
+    let guard = TopicGuard::new(log.clone(), topic.clone(), options.flush_interval / 2, options.store_retry);
+    let shared = Arc::new(Shared { options, log, store, clock, books, topic: guard, stop });
+    let meters: Vec<_> = numbers.iter().map(|number| Arc::new(Meter::new(*number))).collect();
+    let mut workers = JoinSet::new();
+    for meter in &meters {
+        let worker = Worker::new(topic.partition(meter.number), shared.clone(), meter.clone());
+        workers.spawn(worker.run());
+    }
+    let outcome = tokio::select! {
+        outcome = all_ended(&mut workers) => outcome,
+        error = shared.topic.ask() => Err(error),
+        error = shared.books.keep_fresh() => Err(error),
+        never = measure(shared.log.as_ref(), shared.clock.as_ref(), &meters) => match never {},
+    };
+    // The others end as in a crash: that is the road that every restart takes.
+    workers.shutdown().await;
+    match &outcome {
+        Ok(()) => tracing::info!("stopped; everything observed is stored"),
+        Err(error) => tracing::error!(%error, "stopped counting"),
+    }
+    outcome
+}
+
+async fn all_ended(workers: &mut JoinSet<Result<(), CounterError>>) -> Result<(), CounterError> {
+    while let Some(ended) = workers.join_next().await {
+        ended.unwrap_or_else(|error| Err(panicked(error)))?;
+    }
+    Ok(())
+}
+
+fn panicked(error: JoinError) -> CounterError {
+    let reason = match error.try_into_panic() {
+        Ok(panic) => match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => panic.downcast_ref::<&str>().map_or("unknown", |text| *text).to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    CounterError::Panicked { reason }
+}
+
+/// The life that the log is in must be the one that the ledger knows, or nobody would ever close its days.
+fn check_life(books: &Books, topic: &Topic) -> Result<(), CounterError> {
+    let life = books.current_life(&topic.region);
+    if life.is_some_and(|life| life.topic_id == topic.id && life.partitions == topic.partitions) {
+        return Ok(());
+    }
+    let recorded = life.map_or_else(
+        || "none there".to_owned(),
+        |life| format!("{} with {} partitions", life.topic_id, life.partitions),
+    );
+    Err(CounterError::ForeignTopic {
+        region: topic.region.clone(),
+        name: topic.name.clone(),
+        found: topic.id,
+        partitions: topic.partitions,
+        recorded,
+    })
+}
+
+fn chosen(options: &Options, topic: &Topic) -> Result<BTreeSet<u32>, CounterError> {
+    let Some(list) = &options.partitions else { return Ok((0..topic.partitions).collect()) };
+    if let Some(number) = list.iter().find(|number| **number >= topic.partitions) {
+        return Err(CounterError::NoPartition {
+            name: topic.name.clone(),
+            number: *number,
+            partitions: topic.partitions,
+        });
+    }
+    // Naming one twice would set two workers against each other.
+    let numbers: BTreeSet<u32> = list.iter().copied().collect();
+    if numbers.is_empty() { Err(CounterError::NothingToCount) } else { Ok(numbers) }
+}
+
+async fn first_topic(log: &dyn Log, retry: Retry) -> Result<Topic, CounterError> {
+    let (deadline, mut pauses) = (Instant::now() + START_PATIENCE, Pauses::new(retry));
+    loop {
+        match log.topic().await {
+            Ok(topic) => return Ok(topic),
+            Err(error @ LogError::Unavailable(_)) if Instant::now() < deadline => {
+                tracing::warn!(%error, "waiting for the log");
+                sleep(pauses.next()).await;
+            }
+            Err(error) => return Err(CounterError::Topic(error)),
+        }
+    }
+}
+
+async fn check_store(store: &dyn SpeedStore, retry: Retry) -> Result<(), CounterError> {
+    let (deadline, mut pauses) = (Instant::now() + START_PATIENCE, Pauses::new(retry));
+    loop {
+        match store.check().await {
+            Ok(()) => return Ok(()),
+            Err(error @ StoreError::Unavailable(_)) if Instant::now() < deadline => {
+                tracing::warn!(%error, "waiting for the speed store");
+                sleep(pauses.next()).await;
+            }
+            Err(error) => return Err(CounterError::StoreCheck(error)),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The loop of one partition: poll, observe, flush; and on any doubt drop everything and enter again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clicks::books::Books;
+use clicks::counter::{LiveCounter, Observed};
+use clicks::live::{Expected, Flush, FlushOutcome};
+use clicks::position::PartitionId;
+use clicks::rules::RulesBook;
+use clicks::time::{Day, Interval, Timestamp};
+use metrics::{counter, histogram};
+use platform::log::{LogRecord, Reader};
+use platform::store::{Ads, LiveQuery, LiveSlice, StoreError};
+use tokio::time::{Instant, sleep};
+
+use crate::doubt::{Break, Doubt};
+use crate::error::CounterError;
+use crate::expiry::Expiry;
+use crate::meter::Meter;
+use crate::options::Pauses;
+use crate::run::Shared;
+
+/// Longest wait for records: closed days and the age of the ledger's copy are looked at as often.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long a stopping worker tries to store what it observed. Giving up loses nothing: it is read again.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Counts one partition.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) partition: PartitionId,
+    pub(crate) shared: Arc<Shared>,
+    meter: Arc<Meter>,
+}
+
+/// What a worker holds between two doubts.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) live: LiveCounter,
+    /// Stands at the next offset.
+    pub(crate) reader: Box<dyn Reader>,
+    /// Rides on the next flush.
+    pub(crate) expiry: Option<Expiry>,
+    /// When the first record that is not stored yet must be.
+    due: Option<Instant>,
+    was_rebuilding: bool,
+    /// Evictions of dedup up to the last flush.
+    evicted: u64,
+}
+
+impl Held {
+    pub(crate) fn new(live: LiveCounter, reader: Box<dyn Reader>) -> Self {
+        let was_rebuilding = live.meta().is_rebuilding();
+        let evicted = live.meta().dedup_evicted;
+        Held { live, reader, expiry: None, due: None, was_rebuilding, evicted }
+    }
+}
+
+/// What is live, as a writer would expect it.
+pub(crate) fn position_of(slice: Option<&LiveSlice>) -> Expected {
+    slice.map_or(Expected::Nothing, |slice| Expected::At {
+        generation: slice.generation,
+        next_offset: slice.meta.next_offset,
+    })
+}
+
+/// Asks for no counts at all.
+fn position_query() -> LiveQuery {
+    let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+    LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
+}
+
+/// A record as the counter reads it.
+pub(crate) fn observed(record: &LogRecord) -> Observed<'_> {
+    Observed {
+        offset: record.offset,
+        broker_time: record.broker_time,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        control: record.is_control(),
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(partition: PartitionId, shared: Arc<Shared>, meter: Arc<Meter>) -> Self {
+        Worker { partition, shared, meter }
+    }
+
+    /// Counts until it is asked to stop.
+    ///
+    /// # Errors
+    /// The first error that is not understood.
+    pub(crate) async fn run(self) -> Result<(), CounterError> {
+        let mut pauses = Pauses::new(self.shared.options.store_retry);
+        loop {
+            match self.count(&mut pauses).await {
+                Break::Stopped => return Ok(()),
+                Break::Failed(error) => return Err(error),
+                Break::Doubt(doubt, why) => {
+                    let pause = pauses.next();
+                    counter!("twofold_speed_reloads_total", "reason" => doubt.code()).increment(1);
+                    tracing::warn!(partition = %self.partition, reason = doubt.code(), why, ?pause, "dropping what is held, entering again");
+                    tokio::select! {
+                        () = self.shared.stop.cancelled() => return Ok(()),
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Enters and counts until something ends it.
+    async fn count(&self, pauses: &mut Pauses) -> Break {
+        match self.try_count(pauses).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn try_count(&self, pauses: &mut Pauses) -> Result<std::convert::Infallible, Break> {
+        let mut rules: Option<RulesBook> = None;
+        let mut held: Option<Held> = None;
+        let mut records = Vec::new();
+        loop {
+            // Asked after the poll and before judging: a copy that was young when the wait for records began may be too
+            // old, or lack rules, by the time they come.
+            let books = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return Err(self.leave(held).await),
+                books = self.shared.books.current() => books,
+            };
+            if rules.as_ref().is_some_and(|rules| rules != books.rules()) {
+                // What is held was judged by rules that were in force; the new ones may need a longer memory.
+                if let Some(held) = held.as_mut().filter(|held| held.live.has_news()) {
+                    self.flush(held).await?;
+                }
+                return Err(Break::Doubt(Doubt::NewRules, format!("rules {}", books.rules().last().version)));
+            }
+            let Some(held) = &mut held else {
+                rules = Some(books.rules().clone());
+                held = Some(tokio::select! {
+                    () = self.shared.stop.cancelled() => return Err(Break::Stopped),
+                    entered = self.take_place(&books) => entered?,
+                });
+                continue;
+            };
+            self.judge(held, &records, pauses).await?;
+            self.plan_expiry(held, &books).await?;
+            records = self.poll(held).await?;
+            if records.is_empty() {
+                self.verify(held).await?;
+            }
+        }
+    }
+
+    /// Enters; a new generation is stored at once, so that readers see that it is being rebuilt.
+    async fn take_place(&self, books: &Books) -> Result<Held, Break> {
+        let mut entered = self.enter(books).await?;
+        if entered.live.has_news() {
+            self.flush(&mut entered).await?;
+        }
+        self.meter.stored(&entered.live);
+        Ok(entered)
+    }
+
+    /// Waits for records, but not longer than a flush may wait.
+    async fn poll(&self, held: &mut Held) -> Result<Vec<LogRecord>, Break> {
+        let wait = held.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+        let polled = tokio::select! {
+            biased;
+            // The caller sees the stop.
+            () = self.shared.stop.cancelled() => return Ok(Vec::new()),
+            polled = held.reader.poll(self.shared.options.poll_max, wait) => polled,
+        };
+        polled.map_err(|source| Break::log(&self.partition, source))
+    }
+
+    /// Without records there are no flushes, and nobody would notice that the store lost what it held.
+    async fn verify(&self, held: &Held) -> Result<(), Break> {
+        let expected = held.live.stored_at();
+        if held.live.has_news() || self.shared.stop.is_cancelled() {
+            return Ok(());
+        }
+        match self.shared.store.read(&self.partition, &position_query()).await {
+            Ok(slice) if position_of(slice.as_ref()) == expected => Ok(()),
+            Ok(None) => Err(Break::Doubt(Doubt::Vanished, "no generation is live".to_owned())),
+            Ok(slice) => Err(Break::mismatch(position_of(slice.as_ref()), expected)),
+            // Nothing is in doubt as long as nothing was to be stored.
+            Err(StoreError::Unavailable(_)) => Ok(()),
+            Err(source) => Err(Break::store(&self.partition, source)),
+        }
+    }
+
+    /// Observes the records, and flushes as often as their number or the time asks for.
+    async fn judge(&self, held: &mut Held, records: &[LogRecord], pauses: &mut Pauses) -> Result<(), Break> {
+        for record in records {
+            held.due.get_or_insert_with(|| Instant::now() + self.shared.options.flush_interval);
+            let verdict = held.live.observe(&observed(record));
+            let verdict = verdict
+                .map_err(|source| Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }))?;
+            self.meter.judged(&verdict);
+            if held.live.changes() >= self.shared.store.max_changes() {
+                self.flush(held).await?;
+                pauses.reset();
+            }
+        }
+        if held.due.is_some_and(|due| due <= Instant::now()) {
+            self.flush(held).await?;
+            pauses.reset();
+        }
+        Ok(())
+    }
+
+    /// Stores everything observed in one atomic step, and waits until it is known to be stored.
+    async fn flush(&self, held: &mut Held) -> Result<(), Break> {
+        tokio::select! {
+            () = self.shared.topic.confirm() => {}
+            () = self.out_of_patience() => return Err(Break::Stopped),
+        }
+        let step = match held.expiry.take() {
+            Some(expiry) => expiry.ride(&mut held.live),
+            None => held.live.flush(),
+        };
+        let begun = Instant::now();
+        self.apply(&step).await?;
+        histogram!("twofold_speed_flush_seconds").record(begun.elapsed());
+        counter!("twofold_speed_flushes_total").increment(1);
+        self.applied(held);
+        Ok(())
+    }
+
+    async fn apply(&self, step: &Flush) -> Result<(), Break> {
+        let own = Some((step.generation, step.meta.next_offset));
+        let first = self.shared.store.flush(&self.partition, step).await;
+        let (outcome, is_second) = match first {
+            // The step may have happened or not. It is worth asking once more: a lost reply then costs a round trip
+            // instead of a look-back.
+            Err(StoreError::Unavailable(_)) => (self.shared.store.flush(&self.partition, step).await, true),
+            first => (first, false),
+        };
+        match outcome.map_err(|source| Break::store(&self.partition, source))? {
+            FlushOutcome::Applied => Ok(()),
+            FlushOutcome::Mismatch { found } if is_second && found == own => Ok(()),
+            FlushOutcome::Mismatch { found: None } => {
+                Err(Break::Doubt(Doubt::Vanished, "no generation is live".to_owned()))
+            }
+            FlushOutcome::Mismatch { found: Some((generation, next_offset)) } => {
+                Err(Break::mismatch(Expected::At { generation, next_offset }, step.expected))
+            }
+        }
+    }
+
+    fn applied(&self, held: &mut Held) {
+        let evicted = held.live.meta().dedup_evicted;
+        counter!("twofold_speed_dedup_evicted_total").increment(evicted - held.evicted);
+        held.evicted = evicted;
+        held.live.stored();
+        held.due = None;
+        self.meter.stored(&held.live);
+        if held.was_rebuilding && !held.live.meta().is_rebuilding() {
+            held.was_rebuilding = false;
+            tracing::info!(partition = %self.partition, generation = %held.live.generation(), "rebuilt");
+        }
+    }
+
+    /// Stores what was observed, if anything, before the worker ends.
+    async fn leave(&self, held: Option<Held>) -> Break {
+        let Some(mut held) = held.filter(|held| held.live.has_news()) else { return Break::Stopped };
+        match self.flush(&mut held).await {
+            Ok(()) => Break::Stopped,
+            Err(Break::Doubt(doubt, why)) => {
+                tracing::warn!(partition = %self.partition, reason = doubt.code(), why, "stopped without storing the last records; they are read again");
+                Break::Stopped
+            }
+            Err(end) => end,
+        }
+    }
+
+    async fn out_of_patience(&self) {
+        self.shared.stop.cancelled().await;
+        sleep(STOP_PATIENCE).await;
+    }
+}

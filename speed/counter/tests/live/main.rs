@@ -1,0 +1,11 @@
+//! The streaming loop on the log and the store in memory: whatever happens, what is stored is what a naive count of the
+//! whole log gives, key for key.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod endings;
+mod expiry;
+mod histories;
+mod oracle;
+mod recovery;
+mod rules;
+mod world;

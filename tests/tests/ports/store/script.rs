@@ -1,0 +1,122 @@
+//! The flush script, argument for argument.
+
+use clicks::live::FlushOutcome;
+use clicks::position::PartitionId;
+use platform::store::{FLUSH_SCRIPT, SpeedStore, flush_arguments};
+use promises::services::{Redis, shared};
+
+use super::connect;
+use super::worker::{Worker, new_partition, query, scrub};
+
+/// Name and content of every key of a partition, as Redis would move them to another server.
+pub(super) async fn dump(redis: &Redis, partition: &PartitionId) -> String {
+    let script = "local keys = redis.call('KEYS', ARGV[1]) table.sort(keys) local out = {}
+        for _, key in ipairs(keys) do out[#out + 1] = key .. ' ' .. redis.sha1hex(redis.call('DUMP', key)) end
+        return table.concat(out, '\\n')";
+    redis.cli(&["EVAL", script, "0", &format!("tf1:{{{}.{}.*", partition.region, partition.topic)]).await.unwrap()
+}
+
+async fn eval(redis: &Redis, keys: &[String], arguments: &[String]) -> anyhow::Result<String> {
+    let size = keys.len().to_string();
+    let mut words = vec!["EVAL", FLUSH_SCRIPT, &size];
+    words.extend(keys.iter().chain(arguments).map(String::as_str));
+    redis.cli(&words).await
+}
+
+/// Whatever is wrong, and wherever: refused, and nothing is half-written.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_argument_invalid_in_turn_changes_nothing() {
+    let redis = &shared().await.unwrap().redis;
+    let store = connect(redis);
+    let partition = new_partition();
+    let mut worker = Worker::begin(1);
+    worker.observe(300);
+    worker.flush(&store, &partition).await.unwrap();
+    worker.observe(120);
+    let mut step = worker.step();
+    // Few of each, and something to drop.
+    step.counts.truncate(3);
+    step.late.truncate(1);
+    step.drop_hours = vec![clicks::window::Hour::from_number(1)];
+    step.drop_nights = vec!["2020-01-01".parse().unwrap()];
+    assert!(!step.late.is_empty() && step.counts.len() == 3);
+    let (keys, arguments) = flush_arguments(&partition, &step);
+    let before = dump(redis, &partition).await;
+    assert_eq!(before.lines().count(), 4, "live, meta, an hour, a night:\n{before}");
+
+    let refused = async |what: &str, keys: &[String], arguments: &[String]| match eval(redis, keys, arguments).await {
+        Ok(answer) => assert_eq!(answer.lines().next(), Some("0"), "{what}: {answer}"),
+        Err(error) => assert!(format!("{error:#}").contains("TFREFUSED"), "{what}: {error:#}"),
+    };
+    let mut tried = 0;
+    for position in 0..arguments.len() {
+        let field = if position > 7 { arguments[position - 1].as_str() } else { "" };
+        for bad in ["", "x/ y", "-1", "1.5", "4611686018427387904"] {
+            let valid = match field {
+                "fingerprint" => bad.is_empty() || bad == "4611686018427387904",
+                "append_time" => matches!(bad, "-1" | "4611686018427387904"),
+                _ => false,
+            };
+            if !valid {
+                let mut spoilt = arguments.clone();
+                spoilt[position] = bad.to_owned();
+                refused(&format!("argument {} = `{bad}`", position + 1), &keys, &spoilt).await;
+                tried += 1;
+            }
+        }
+        let mut shorter = arguments.clone();
+        shorter.remove(position);
+        refused(&format!("without argument {}", position + 1), &keys, &shorter).await;
+        let mut longer = arguments.clone();
+        longer.insert(position, arguments[position].clone());
+        refused(&format!("argument {} twice", position + 1), &keys, &longer).await;
+        assert_eq!(dump(redis, &partition).await, before, "argument {}", position + 1);
+    }
+    for position in 0..keys.len() {
+        let mut spoilt = keys.clone();
+        spoilt[position] = keys[position].replace("tf1:", "tf0:");
+        refused(&format!("key {} foreign", position + 1), &spoilt, &arguments).await;
+        spoilt.remove(position);
+        refused(&format!("without key {}", position + 1), &spoilt, &arguments).await;
+        assert_eq!(dump(redis, &partition).await, before, "key {}", position + 1);
+    }
+    assert!(tried > 250, "{tried}");
+    assert_eq!(store.flush(&partition, &step).await.unwrap(), FlushOutcome::Applied, "it was a good flush");
+    assert_ne!(dump(redis, &partition).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_type_is_refused_before_anything_is_written() {
+    let redis = &shared().await.unwrap().redis;
+    let store = connect(redis);
+    for position in 0..6 {
+        let partition = new_partition();
+        let mut worker = Worker::begin(1);
+        worker.observe(150);
+        worker.flush(&store, &partition).await.unwrap();
+        worker.observe(150);
+        let (keys, _) = flush_arguments(&partition, &worker.step());
+        let Some(key) = keys.get(position) else { break };
+        redis.cli(&["DEL", key]).await.unwrap();
+        redis.cli(&["LPUSH", key, "x"]).await.unwrap();
+        let before = dump(redis, &partition).await;
+        let refusal = worker.flush(&store, &partition).await.unwrap_err().to_string();
+        assert!(refusal.contains(key.as_str()) && refusal.contains("list"), "{refusal}");
+        assert!(refusal.contains(&partition.to_string()), "{refusal}");
+        assert_eq!(dump(redis, &partition).await, before, "key {}", position + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_script_is_loaded_again() {
+    let redis = &shared().await.unwrap().redis;
+    let store = connect(redis);
+    let partition = new_partition();
+    let mut worker = Worker::begin(1);
+    for _ in 0..5 {
+        redis.cli(&["SCRIPT", "FLUSH"]).await.unwrap();
+        worker.observe(50);
+        assert_eq!(worker.flush(&store, &partition).await.unwrap(), FlushOutcome::Applied);
+    }
+    scrub(&store.read(&partition, &query()).await.unwrap().unwrap());
+}
