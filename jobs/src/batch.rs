@@ -119,7 +119,14 @@ fn describe_status(status: &Status) -> String {
     }
     for day in &status.days {
         let adjusted = if day.adjustment > 0 { format!(" + {} adjusted", day.adjustment) } else { String::new() };
-        let _ = writeln!(text, "  {}  {} revision {}: {} clicks{adjusted}", day.day, day.state.name(), day.revision, day.clicks);
+        let _ = writeln!(
+            text,
+            "  {}  {} revision {}: {} clicks{adjusted}",
+            day.day,
+            day.state.name(),
+            day.revision,
+            day.clicks
+        );
     }
     text
 }

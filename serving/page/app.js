@@ -11,6 +11,7 @@ const RANGES = {
 const GRAIN_WORDS = { minute: 'this minute', hour: 'this hour', day: 'today' };
 const DELAYED_AFTER_MS = 15_000;
 const REQUEST_MAX_MS = 8_000;
+const TABLES_EVERY_MS = 4_000;
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en-US');
@@ -34,10 +35,14 @@ function toUrl({ range, ad }) {
 }
 
 let view = fromUrl();
-let round = 0;
-/** The last answer about the chart, with when it came by this browser's clock. */
+const keyOf = ({ range, ad }) => `${range} ${ad}`;
+/** The last answer about the chart: of which view it is, and when it came by this browser's clock. */
 let last = null;
 let trouble = null;
+/** The server's time, not the browser's: the two may differ. */
+let serverTime = null;
+/** What the tables below the chart were last drawn for, and when. */
+let tables = { key: null, at: 0, complete: null };
 
 async function ask(path) {
   let answer;
@@ -51,12 +56,6 @@ async function ask(path) {
   throw { status: answer.status, detail: (body && body.detail) || `The server answered ${answer.status}.` };
 }
 
-/** The server's time, not the browser's: the two may differ. */
-async function serverNow() {
-  if (last) return Date.parse(last.meta.to) - 1;
-  return Date.parse((await ask('/v1/status')).now);
-}
-
 function clicksPath(now) {
   const range = RANGES[view.range];
   const query = new URLSearchParams({ granularity: range.grain });
@@ -67,37 +66,54 @@ function clicksPath(now) {
 }
 
 async function refresh() {
-  const asked = ++round;
-  const current = () => asked === round;
+  const key = keyOf(view);
+  const current = () => key === keyOf(view);
   try {
-    const path = clicksPath(await serverNow());
+    if (serverTime === null) serverTime = Date.parse((await ask('/v1/status')).now);
+    const path = clicksPath(serverTime);
     const answer = await ask(path);
     if (!current()) return;
-    last = { ...answer, came: Date.now(), path };
+    serverTime = Date.parse(answer.meta.to) - 1;
+    last = { ...answer, came: Date.now(), path, key };
     trouble = null;
     drawClicks(last);
-    const range = new URLSearchParams({ from: answer.meta.from, to: answer.meta.to, limit: '10' });
-    const slow = ['/v1/days?last=7', `/v1/ads?${range}`];
-    if (asked % 4 === 1 || view.fresh) {
-      view.fresh = false;
-      const [days, ads] = await Promise.all(slow.map(ask));
-      if (!current()) return;
-      drawDays(days);
-      drawAds(ads);
-    }
+    drawStanding();
+    await refreshTables(answer.meta, key, current);
     document.body.dataset.ready = view.range;
   } catch (problem) {
     if (!current()) return;
     if (!problem.detail) throw problem;
-    trouble = { ...problem, since: trouble ? trouble.since : Date.now() };
+    trouble = problem;
+    // Numbers of another question must not stand under this one's title.
+    if (last && last.key !== key) {
+      last = null;
+      drawClicks(null);
+    }
+    drawStanding();
   }
-  drawStanding();
 }
+
+/** Less often than the chart, but at once when another question is asked or the sources come and go. */
+async function refreshTables({ from, to, complete }, key, current) {
+  const young = Date.now() - tables.at < TABLES_EVERY_MS;
+  if (young && tables.key === key && tables.complete === complete) return;
+  const range = new URLSearchParams({ from, to, limit: '10' });
+  const [days, ads] = await Promise.all([ask('/v1/days?last=7'), ask(`/v1/ads?${range}`)]);
+  if (!current()) return;
+  tables = { key, at: Date.now(), complete };
+  drawDays(days);
+  drawAds(ads);
+}
+
+let wakeUp = () => {};
+let again = false;
 
 /** One refresh after the other: a slow server is not asked again before it has answered. */
 async function follow() {
   for (;;) {
+    again = false;
     if (!document.hidden) await refresh();
+    if (again) continue;
     const seconds = trouble ? 2 : RANGES[view.range].every;
     await new Promise((wake) => {
       const timer = setTimeout(wake, seconds * 1000);
@@ -105,19 +121,21 @@ async function follow() {
     });
   }
 }
-let wakeUp = () => {};
 
 function go(change, push = true) {
-  view = { ...view, ...change, fresh: true };
+  view = { ...view, ...change };
   if (push) history.pushState(null, '', toUrl(view));
   drawControls();
-  round += 1;
+  again = true;
   wakeUp();
 }
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
-function set(node, text) {
+const NOTHING = { meta: { ledger_position: '–' }, data: [], path: '/v1/clicks' };
+
+function set(node, value) {
+  const text = String(value);
   if (node.textContent !== text) node.textContent = text;
 }
 
@@ -127,17 +145,26 @@ function drawControls() {
     link.href = toUrl({ range, ad: view.ad });
     range === view.range ? link.setAttribute('aria-current', 'true') : link.removeAttribute('aria-current');
   }
-  if (document.activeElement !== $('ad')) $('ad').value = view.ad;
+  $('ad').value = view.ad;
+  $('clear').hidden = !view.ad;
+  $('clear').href = toUrl({ range: view.range, ad: '' });
   set($('chart-title'), view.ad ? `Clicks on ${view.ad}` : 'Clicks');
   set($('legend-grain'), GRAIN_WORDS[RANGES[view.range].grain]);
 }
 
 /** The state in words: [name for the style, words, words that change with every second]. */
 function standing() {
-  if (!last) return trouble ? ['stale', trouble.status === 503 ? 'starting' : 'no numbers', ''] : ['loading', 'Loading…', ''];
+  const refused = trouble && trouble.status >= 400 && trouble.status < 500;
+  if (!last) {
+    if (!trouble) return ['loading', 'Loading…', ''];
+    return ['stale', refused ? 'not a question that can be answered' : trouble.status === 503 ? 'starting' : 'no connection', ''];
+  }
   const { meta } = last;
   const closed = meta.closed_through ? `closed through ${meta.closed_through}` : 'no day is closed yet';
-  if (trouble) return ['stale', `no connection · numbers of ${clock(Date.parse(meta.to) - 1)} or before · ${closed}`, ''];
+  if (trouble) {
+    const when = meta.as_of ? `numbers of ${clock(Date.parse(meta.as_of))}` : 'old numbers';
+    return ['stale', `no connection · ${when} · ${closed}`, ''];
+  }
   if (meta.reasons.some((reason) => reason.code === 'speed_away')) {
     return ['away', `speed layer away: closed days only · ${closed}`, ''];
   }
@@ -145,7 +172,7 @@ function standing() {
   const behind = age === null ? '' : `, ${(age / 1000).toFixed(1)} s behind`;
   if (!meta.complete) return ['partial', `partial · ${closed}`, behind];
   const delayed = age !== null && age > DELAYED_AFTER_MS;
-  return [delayed ? 'delayed' : 'live', `${delayed ? 'delayed' : 'live'}· ${closed} · complete`, behind];
+  return [delayed ? 'delayed' : 'live', `${delayed ? 'delayed' : 'live'} · ${closed} · complete`, behind];
 }
 
 function drawStanding() {
@@ -186,28 +213,31 @@ function element(name, text, className) {
 
 /** Sum of what is known; unknown when nothing is. */
 function sum(rows, field) {
+  if (rows.length === 0) return '–';
   const known = rows.map((row) => row[field]).filter((value) => value !== null);
-  if (known.length === 0 && rows.length > 0) return 'unknown';
+  if (known.length === 0) return 'unknown';
   const whole = known.length === rows.length && (field === 'late_pending' || rows.every((row) => row.complete));
   return (whole ? '' : '≥ ') + number.format(known.reduce((a, b) => a + b, 0));
 }
 
-function drawClicks({ meta, data, path }) {
+function drawClicks(answer) {
+  const { meta, data, path } = answer || NOTHING;
   const closed = data.filter((row) => row.source === 'batch');
   const live = data.filter((row) => row.source === 'speed');
   set($('sum'), sum(data, 'total'));
   set($('sum-closed'), sum(closed, 'total'));
   set($('sum-live'), sum(live, 'total'));
   set($('sum-late'), sum(data, 'late_pending'));
-  set($('position'), String(meta.ledger_position));
+  set($('position'), meta.ledger_position);
   $('api-clicks').href = path;
   const first = live[0];
-  set($('boundary'), first && closed.length > 0
+  set($('boundary'), data.length === 0 ? '' : first && closed.length > 0
     ? `Closed up to ${stamp(first.period_start)} UTC, provisional since.`
     : first ? `All of this range is provisional; it is closed day by day, after midnight UTC.` : 'All of this range is closed.');
   $('legend-lack').hidden = data.every((row) => row.complete);
   const known = data.some((row) => row.total !== null);
-  const empty = !known ? 'The clicks of this range are unknown at the moment.'
+  const empty = data.length === 0 ? 'There are no numbers to show.'
+    : !known ? 'The clicks of this range are unknown at the moment.'
     : data.every((row) => !row.total) && data.every((row) => row.complete) ? 'No clicks in this range.' : '';
   set($('chart-note'), empty);
   $('chart-note').hidden = !empty;
@@ -220,7 +250,7 @@ function drawPeriods(data) {
     const line = element('tr');
     const state = element('td');
     state.append(badge(row.state));
-    line.append(element('td', stamp(row.period_start)), state, clicksCell(row), element('td', shown(row.late_pending), 'n'));
+    line.append(element('td', stamp(row.period_start), 'when'), state, clicksCell(row), element('td', shown(row.late_pending), 'n'));
     return line;
   });
   $('period-rows').replaceChildren(...rows);
@@ -252,7 +282,7 @@ function drawDays({ data }) {
     } else if (row.unexplained === 0) {
       live.title = `live ${shown(row.last_live)} + late ${shown(row.late)} - far duplicates ${shown(row.far_duplicates)} = exact ${shown(row.clicks)}`;
     }
-    line.append(element('td', row.day), state, clicksCell(row), live, element('td', shown(row.late_pending), 'n'),
+    line.append(element('td', row.day, 'when'), state, clicksCell(row), live, element('td', shown(row.late_pending), 'n'),
       element('td', row.revision === null ? '–' : String(row.revision), 'n'));
     return line;
   }));
@@ -338,9 +368,9 @@ function options(grain) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     legend: { show: false },
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.12)] } },
+    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.2)] } },
     axes: [
-      { ...axis, space: 70, values: (_, ticks) => ticks.map((t, n) => tick(t, n === 0 ? null : ticks[n - 1], grain)) },
+      { ...axis, space: 70, size: 32, values: (_, ticks) => ticks.map((t, n) => tick(t, n === 0 ? null : ticks[n - 1], grain)) },
       { ...axis, size: 58, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? number.format(t) : '')) },
     ],
     series: [
@@ -437,6 +467,7 @@ document.addEventListener('click', (event) => {
   if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   const { range, ad } = link.dataset;
+  // An ad that is shown already is let go.
   go(range ? { range } : { ad: ad === view.ad ? '' : ad });
 });
 $('filter').addEventListener('submit', (event) => {
@@ -452,6 +483,7 @@ new ResizeObserver(() => {
   const { clientWidth: width, clientHeight: height } = $('chart');
   if (chart && (chart.plot.width !== width || chart.plot.height !== height)) chart.plot.setSize({ width, height });
 }).observe($('chart'));
+// Seconds pass without an answer, too.
 setInterval(() => last && !trouble && drawStanding(), 1000);
 
 drawControls();

@@ -32,7 +32,7 @@ impl Params {
         let value = values.next();
         match values.next() {
             None => Ok(value),
-            Some(_) => Err(Problem::parameter(name, "is given more than once", "give it once")),
+            Some(_) => Err(Problem::parameter(name, "it is given more than once", "give it once")),
         }
     }
 
@@ -51,7 +51,7 @@ impl Params {
                 ads.push(ad);
             }
             if ads.len() > ads_max {
-                let reason = format!("names more than {ads_max} ads, which is the limit of one request");
+                let reason = format!("it names more than {ads_max} ads, which is the limit of one request");
                 return Err(Problem::parameter(name, reason, "ask in several requests"));
             }
         }
@@ -120,12 +120,13 @@ impl Params {
 }
 
 fn unknown(name: &str, known: &[&str]) -> Problem {
-    let distance = |candidate: &&&str| strsim::damerau_levenshtein(&shown(name), candidate);
-    let mend = match known.iter().min_by_key(distance) {
+    // Common beginnings weigh more than the number of letters that differ: `ad` means `ad_id`, not `to`.
+    let likeness = |candidate: &str| strsim::jaro_winkler(&shown(name), candidate);
+    let mend = match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
         Some(nearest) => format!("did you mean `{nearest}`? This address knows {}", known.join(", ")),
         None => "this address takes no parameters".to_owned(),
     };
-    Problem::parameter(name, "is unknown", mend)
+    Problem::parameter(name, "it is unknown", mend)
 }
 
 /// Refuses a range of more periods than one request may ask for.

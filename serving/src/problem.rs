@@ -9,8 +9,11 @@ use serde::Serialize;
 use crate::sources::AskError;
 
 /// One refusal.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Fields>);
+
 #[derive(Debug, Serialize)]
-pub(crate) struct Problem {
+struct Fields {
     /// Stable, for programs: `urn:twofold:problem:<code>`.
     #[serde(rename = "type")]
     kind: String,
@@ -30,17 +33,18 @@ impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, reason: String, mend: String) -> Self {
         let kind = format!("urn:twofold:problem:{code}");
         let detail = format!("{reason}; {mend}");
-        Problem { kind, title, status: status.as_u16(), detail, parameter: None, reason, mend, code }
+        let status = status.as_u16();
+        Problem(Box::new(Fields { kind, title, status, detail, parameter: None, reason, mend, code }))
     }
 
     /// A query parameter that cannot be used.
     pub(crate) fn parameter(name: &str, reason: impl Into<String>, mend: impl Into<String>) -> Self {
         let (name, reason, mend): (String, String, String) = (shown(name), reason.into(), mend.into());
-        let mut problem =
+        let Problem(mut fields) =
             Self::new(StatusCode::BAD_REQUEST, "parameter", "a parameter cannot be used", reason, mend);
-        problem.detail = format!("parameter `{name}`: {}", problem.detail);
-        problem.parameter = Some(name);
-        problem
+        fields.detail = format!("parameter `{name}`: {}", fields.detail);
+        fields.parameter = Some(name);
+        Problem(fields)
     }
 
     /// The query as a whole is no list of parameters.
@@ -102,9 +106,9 @@ impl From<AskError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        metrics::counter!("twofold_serving_refused_total", "reason" => self.code).increment(1);
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(&self)).into_response();
+        metrics::counter!("twofold_serving_refused_total", "reason" => self.0.code).increment(1);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {

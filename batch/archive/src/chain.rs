@@ -45,12 +45,12 @@ pub enum ChainError {
         "partition {partition} has a hole: `{before}` ends at offset {end}, `{after}` begins at {start}; an object is \
          lost, restore it"
     )]
-    Hole { partition: PartitionId, before: RawKey, end: Offset, after: RawKey, start: Offset },
+    Hole { partition: PartitionId, before: Box<RawKey>, end: Offset, after: Box<RawKey>, start: Offset },
     #[error(
         "partition {partition} has an overlap: `{before}` ends at offset {end}, `{after}` begins at {start}; two writers \
          without create-only puts were at work, keep both objects and find out which one the ledger's inputs name"
     )]
-    Overlap { partition: PartitionId, before: RawKey, end: Offset, after: RawKey, start: Offset },
+    Overlap { partition: PartitionId, before: Box<RawKey>, end: Offset, after: Box<RawKey>, start: Offset },
     #[error(
         "append time of partition {partition} goes back from {before} to {found} at `{key}`; it is a running maximum, \
          so the object was not written as the continuation of the one before it"
@@ -75,7 +75,8 @@ impl Chain {
         if let Some(last) = self.segments.last() {
             let (end, start) = (last.footer.end, segment.footer.start);
             if start != end {
-                let (partition, before, after) = (self.partition.clone(), last.key.clone(), segment.key);
+                let (before, after) = (Box::new(last.key.clone()), Box::new(segment.key));
+                let partition = self.partition.clone();
                 return Err(match start > end {
                     true => ChainError::Hole { partition, before, end, after, start },
                     false => ChainError::Overlap { partition, before, end, after, start },

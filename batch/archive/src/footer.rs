@@ -214,3 +214,62 @@ fn value<T: std::str::FromStr>(name: &str, values: &HashMap<&str, &str>, key: &s
     let text = text(name, values, key)?;
     text.parse().map_err(|_| damaged(name, format!("`{key}` cannot be `{text}`")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::encode;
+    use clicks::id::{Region, TopicId};
+    use platform::log::LogRecord;
+
+    fn object() -> Vec<u8> {
+        let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
+        let record = |offset: u64| {
+            let broker_time = Timestamp::from_millis(1_000 + offset as i64);
+            let (key, value, headers) = (None, None, Vec::new());
+            (LogRecord { offset: Offset::new(offset), broker_time, key, value, headers }, broker_time)
+        };
+        encode(&partition, "w", &[record(10), record(11), record(12)]).unwrap().bytes.to_vec()
+    }
+
+    /// The object with another value, of the same length, of one pair, as an unsound writer would have written it.
+    fn with(name: &str, value: &str) -> Vec<u8> {
+        let mut object = object();
+        let content_bytes = Footer::of("x", &object).unwrap().content_bytes;
+        let find = |object: &[u8], name: &str| object.windows(name.len()).rposition(|w| w == name.as_bytes()).unwrap();
+        let at = find(&object, name) + name.len() + 2;
+        object[at..at + value.len()].copy_from_slice(value.as_bytes());
+        let tail = find(&object, names::TAIL) + names::TAIL.len() + 2;
+        let blank = placeholder(content_bytes);
+        object[tail..tail + blank.len()].copy_from_slice(blank.as_bytes());
+        seal(&mut object, content_bytes);
+        object
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_cannot_be_true_is_refused() {
+        assert!(Footer::of("x", &with(names::WRITER, "v")).is_ok(), "a sealed object is read");
+        let cases = [
+            (names::VERSION, "2", "version"),
+            (names::VERSION, "x", "version"),
+            (names::END_OFFSET, "14", "inconsistent"),
+            (names::END_OFFSET, "12", "inconsistent"),
+            (names::START_OFFSET, "13", "inconsistent"),
+            (names::START_OFFSET, "-1", "damaged"),
+            (names::CLICKS, "4", "inconsistent"),
+            (names::APPEND_TIME_MIN, "1013", "inconsistent"),
+            (names::PARTITION, "eu/00000000-0000-0000-0000-00000000000x", "damaged"),
+        ];
+        for (name, value, expected) in cases {
+            let error = Footer::of("the-key", &with(name, value)).unwrap_err();
+            let found = match &error {
+                FooterError::Version { .. } => "version",
+                FooterError::Inconsistent { .. } => "inconsistent",
+                FooterError::Damaged { .. } => "damaged",
+                FooterError::Object(_) => "object",
+            };
+            assert_eq!(found, expected, "{name}={value}: {error}");
+            assert!(error.to_string().contains("the-key"), "{error}");
+        }
+    }
+}

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archive::chain::{Chain, Segment, read_chain};
 use archive::schema::schema;
-use arrow::datatypes::TimestampMillisecondType;
 use arrow::array::AsArray;
+use arrow::datatypes::TimestampMillisecondType;
 use clicks::books::Books;
 use clicks::id::{Region, TopicId};
 use clicks::layout::{RAW, columns};

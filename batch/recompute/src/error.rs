@@ -1,6 +1,7 @@
 //! What can go wrong with a night. Each message names the thing, the reason and the mend.
 
 use std::fmt;
+use std::sync::Arc;
 
 use archive::chain::ChainError;
 use archive::footer::FooterError;
@@ -47,8 +48,8 @@ pub enum BatchError {
     /// Days before the first one are final and empty; nobody runs their night (exit code 2).
     #[error("night {asked} cannot be run: the ledger begins with {first}, earlier days are final and empty")]
     BeforeFirst { asked: Day, first: Day },
-    #[error(transparent)]
-    Chain(#[from] ChainError),
+    #[error("{0}")]
+    Chain(#[source] Box<ChainError>),
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
@@ -62,6 +63,12 @@ pub enum BatchError {
     /// A broken invariant in a worker.
     #[error("counting ended abruptly: {0}")]
     Worker(#[from] tokio::task::JoinError),
+}
+
+impl From<ChainError> for BatchError {
+    fn from(error: ChainError) -> Self {
+        BatchError::Chain(Box::new(error))
+    }
 }
 
 impl BatchError {
@@ -117,7 +124,9 @@ impl fmt::Display for Incomplete {
         for (i, lag) in self.lagging.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
             match lag.coverage {
-                Some(coverage) => write!(f, "{comma} {} (stored up to {coverage}, needed {})", lag.partition, lag.needed)?,
+                Some(coverage) => {
+                    write!(f, "{comma} {} (stored up to {coverage}, needed {})", lag.partition, lag.needed)?
+                }
                 None => write!(f, "{comma} {} (nothing stored, needed {})", lag.partition, lag.needed)?,
             }
         }
@@ -125,8 +134,8 @@ impl fmt::Display for Incomplete {
     }
 }
 
-/// A raw object that cannot be counted.
-#[derive(Debug, thiserror::Error)]
+/// A raw object that cannot be counted. Cloned where it has passed through the engine, which only lends its sources.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum InputError {
     #[error("raw object `{key}` is gone; restore it, the night cannot be computed without it")]
     Missing { key: String },
@@ -137,10 +146,22 @@ pub enum InputError {
          are lost, restore them"
     )]
     Lost { partition: PartitionId, held: String, needed: String },
-    #[error(transparent)]
-    Footer(#[from] FooterError),
-    #[error(transparent)]
-    Object(#[from] ObjectError),
+    #[error("{0}")]
+    Footer(#[source] Arc<FooterError>),
+    #[error("{0}")]
+    Object(#[source] Arc<ObjectError>),
+}
+
+impl From<FooterError> for InputError {
+    fn from(error: FooterError) -> Self {
+        InputError::Footer(Arc::new(error))
+    }
+}
+
+impl From<ObjectError> for InputError {
+    fn from(error: ObjectError) -> Self {
+        InputError::Object(Arc::new(error))
+    }
 }
 
 impl InputError {
@@ -160,7 +181,9 @@ pub enum TableError {
     Missing { key: String },
     #[error("file `{key}`, which the ledger names, has other bytes than were published; restore it")]
     Changed { key: String },
-    #[error("file `{key}` has other bytes than its name says; it is damaged and not published: remove it, then run again")]
+    #[error(
+        "file `{key}` has other bytes than its name says; it is damaged and not published: remove it, then run again"
+    )]
     Taken { key: String },
     #[error("table `{what}` cannot be written or read: {reason}")]
     Format { what: String, reason: String },
@@ -180,25 +203,10 @@ impl From<DataFusionError> for BatchError {
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(inner) = source {
             if let Some(input) = inner.downcast_ref::<InputError>() {
-                return BatchError::Input(input.copy());
+                return BatchError::Input(input.clone());
             }
             source = inner.source();
         }
         BatchError::Engine(error)
-    }
-}
-
-impl InputError {
-    /// The same message; sources of an error that passed through the engine are only borrowed.
-    fn copy(&self) -> Self {
-        match self {
-            InputError::Missing { key } => InputError::Missing { key: key.clone() },
-            InputError::Damaged { key, reason } => InputError::damaged(key, reason),
-            InputError::Lost { partition, held, needed } => {
-                InputError::Lost { partition: partition.clone(), held: held.clone(), needed: needed.clone() }
-            }
-            InputError::Footer(error) => InputError::damaged("raw object", error),
-            InputError::Object(error) => InputError::damaged("raw object", error),
-        }
     }
 }

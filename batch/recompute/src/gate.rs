@@ -87,7 +87,10 @@ fn check_order(day: Day, grain: Grain, rows: &[Row]) -> Result<(), GateFailure> 
     if let Some(pair) = rows.windows(2).find(|pair| key(&pair[0]) >= key(&pair[1])) {
         return wrong(&pair[1]);
     }
-    match rows.iter().find(|row| row.period_start.day() != day || row.period_start.floor(grain.width()) != row.period_start) {
+    match rows
+        .iter()
+        .find(|row| row.period_start.day() != day || row.period_start.floor(grain.width()) != row.period_start)
+    {
         Some(row) => wrong(row),
         None => Ok(()),
     }

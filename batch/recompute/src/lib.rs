@@ -33,12 +33,11 @@ mod status;
 mod table;
 mod tally;
 
-pub use error::{BatchError, InputError, Incomplete, Lag, TableError};
+pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
 pub use night::{CatchUp, NightOutcome, NightReport, catch_up, run_night};
 pub use options::Options;
 pub use status::{DayStatus, PartitionStatus, Status, status};
-
 
 #[cfg(test)]
 mod tests;

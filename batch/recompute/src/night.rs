@@ -30,7 +30,10 @@ pub enum NightOutcome {
     Published(Box<NightReport>),
     /// The night was published before, by entry `entry`; or no later one is due yet. Nothing was changed, stale copies in
     /// `tables/current` apart.
-    AlreadyPublished { night: Day, entry: EntryNumber },
+    AlreadyPublished {
+        night: Day,
+        entry: EntryNumber,
+    },
 }
 
 /// What a night has published.
@@ -87,6 +90,8 @@ async fn run(
     current::refresh(objects, ledger, &options.release).await?;
     let mut books = ledger.read().await?;
     let night = books.next_night();
+    // Seconds since the epoch up to which days are closed: what an alarm compares with the time.
+    metrics::gauge!("twofold_batch_closed_until_seconds").set(night.start().as_millis() as f64 / 1000.0);
     if let Some(asked) = asked.filter(|asked| *asked != night) {
         return not_next(&books, asked);
     }

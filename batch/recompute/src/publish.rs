@@ -116,8 +116,7 @@ impl Files {
     ) -> Result<(), Refused> {
         let hours = roll_up(engine, &count.rows, Grain::Hour).await?;
         let days = roll_up(engine, &count.rows, Grain::Day).await?;
-        let tables: [(Grain, &[Row]); 3] =
-            [(Grain::Minute, &count.rows), (Grain::Hour, &hours), (Grain::Day, &days)];
+        let tables: [(Grain, &[Row]); 3] = [(Grain::Minute, &count.rows), (Grain::Hour, &hours), (Grain::Day, &days)];
         let mut files = Vec::new();
         for (grain, rows) in tables {
             let bytes = encode(rows, Sheet { grain, ..sheet }, release)?;

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use archive::schema::schema;
-use arrow::array::{Array, AsArray, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch, StringArray};
 use arrow::array::TimestampMillisecondArray;
+use arrow::array::{Array, AsArray, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int8Type, Int64Type, TimestampMillisecondType};
 use clicks::id::ClickId;
 use clicks::layout::{Kind, columns};
@@ -12,19 +12,16 @@ use clicks::position::Offset;
 use clicks::time::Timestamp;
 
 /// The columns that the count reads, in the order in which [`Columns`] takes them.
-const NEEDED: [&str; 6] = [
-    columns::OFFSET,
-    columns::APPEND_TIME,
-    columns::KIND,
-    columns::CLICK_ID,
-    columns::AD_ID,
-    columns::EVENT_TIME,
-];
+const NEEDED: [&str; 6] =
+    [columns::OFFSET, columns::APPEND_TIME, columns::KIND, columns::CLICK_ID, columns::AD_ID, columns::EVENT_TIME];
 
 /// Indices of the needed columns in the archive's schema.
 pub(crate) static PROJECTION: LazyLock<Vec<usize>> = LazyLock::new(|| {
     let schema = schema();
-    NEEDED.iter().map(|name| schema.index_of(name).expect("the archive's schema has the columns of its layout")).collect()
+    NEEDED
+        .iter()
+        .map(|name| schema.index_of(name).expect("the archive's schema has the columns of its layout"))
+        .collect()
 });
 
 /// One archived record.
@@ -41,7 +38,11 @@ pub(crate) enum What<'a> {
     Control,
     /// Not a click; the code of the reason.
     Rejected(&'static str),
-    Click { ad: &'a str, id: ClickId, event_time: Timestamp },
+    Click {
+        ad: &'a str,
+        id: ClickId,
+        event_time: Timestamp,
+    },
 }
 
 /// The needed columns of one batch.

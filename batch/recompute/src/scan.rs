@@ -89,7 +89,8 @@ impl Scan {
     pub(crate) async fn next(&mut self) -> Result<Option<(Columns, usize)>, BatchError> {
         while let Some(batch) = self.stream.next().await {
             let batch = batch?;
-            let columns = Columns::of(&batch).ok_or_else(|| self.damaged("its columns are of other types".to_owned()))?;
+            let columns =
+                Columns::of(&batch).ok_or_else(|| self.damaged("its columns are of other types".to_owned()))?;
             let used = self.check(&columns)?;
             if used > 0 {
                 return Ok(Some((columns, used)));
@@ -118,7 +119,11 @@ impl Scan {
                 return Err(self.damaged(format!("the append time {append_time} of offset {offset} is out of order")));
             }
             let Some(record) = columns.record(row) else {
-                return Err(InputError::at(&input.segment.key, offset, "is a record of unknown kind or a click without its id, ad or time"));
+                return Err(InputError::at(
+                    &input.segment.key,
+                    offset,
+                    "is a record of unknown kind or a click without its id, ad or time",
+                ));
             };
             used += usize::from(offset < input.to);
             self.clicks += u64::from(matches!(record.what, What::Click { .. }));
@@ -143,7 +148,8 @@ impl Scan {
     }
 
     fn damaged(&self, reason: String) -> InputError {
-        let key = self.left.front().map_or_else(|| "after the last one".to_owned(), |input| input.segment.key.to_string());
+        let key =
+            self.left.front().map_or_else(|| "after the last one".to_owned(), |input| input.segment.key.to_string());
         InputError::damaged(key, reason)
     }
 }

@@ -163,7 +163,12 @@ fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values.map(|count| count as i64)))
 }
 
-fn write(schema: SchemaRef, columns: Vec<ArrayRef>, release: &str, mark: Option<KeyValue>) -> Result<Bytes, TableError> {
+fn write(
+    schema: SchemaRef,
+    columns: Vec<ArrayRef>,
+    release: &str,
+    mark: Option<KeyValue>,
+) -> Result<Bytes, TableError> {
     let wrong = |error: String| TableError::format("to publish", error);
     let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| wrong(e.to_string()))?;
     let meta = [KeyValue::new(META_VERSION.to_owned(), VERSION.to_owned())].into_iter().chain(mark).collect();
@@ -254,7 +259,9 @@ fn read(key: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, TableError> {
     let version = pairs.into_iter().flatten().find(|pair| pair.key == META_VERSION);
     let version = version.and_then(|pair| pair.value.as_deref()).unwrap_or("none");
     if version != VERSION {
-        return Err(wrong(format!("it has format version {version}; this release reads {VERSION}: update the release")));
+        return Err(wrong(format!(
+            "it has format version {version}; this release reads {VERSION}: update the release"
+        )));
     }
     let reader = builder.build().map_err(|e| wrong(e.to_string()))?;
     reader.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))

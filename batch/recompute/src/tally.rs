@@ -214,8 +214,12 @@ impl Tally {
         }
         let mut adjustments: Vec<_> = self.adjustments.into_iter().map(|(at, clicks)| (named(at), clicks)).collect();
         adjustments.sort_unstable();
-        let adjustments = adjustments.into_iter().map(|((minute, ad), clicks)| {
-            AdjustmentRow { period_start: minute.start(), ad, class: Class::Valid, clicks, night }
+        let adjustments = adjustments.into_iter().map(|((minute, ad), clicks)| AdjustmentRow {
+            period_start: minute.start(),
+            ad,
+            class: Class::Valid,
+            clicks,
+            night,
         });
         Counted { days, adjustments: adjustments.collect(), balance: self.balance, rejections: self.rejections }
     }

@@ -47,6 +47,8 @@ pub struct InputArgs {
 const BATCH_MAX: usize = 1_000;
 /// Longest span of arrivals in one request: below the collector's tolerance for clocks that run ahead.
 const SPAN_MAX: Span = Span::minutes(3);
+/// Longest span of a file; a night takes some hundredths of a second even when its day is empty.
+const DAYS_MAX: i32 = 3_660;
 /// Rejected lines that are shown one by one before only their number is.
 const SHOWN_MAX: u64 = 50;
 
@@ -59,6 +61,12 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     };
     let rules = RulesBook::new(Rules::default())?;
     let first_day = first.day();
+    let days = last.day().number() - first_day.number();
+    ensure!(
+        days <= DAYS_MAX,
+        "the clicks span {days} days, from {first} to {last}; every day between is closed by its own night, so at most \
+         {DAYS_MAX} are replayed: take out the lines that do not belong there"
+    );
     let (mut system, mut run) = start(args, first_day, sorted.summary.accepted).await?;
     let fed = system.watch(feed(&mut run, sorted, &rules, last, &stop)).await;
     run.show.done();

@@ -1,5 +1,6 @@
 //! `twofold demo`: the whole system in one process, no service needed, and a proof of its numbers.
 
+mod chaos;
 mod client;
 mod feed;
 mod generator;
@@ -53,6 +54,9 @@ pub struct DemoArgs {
     /// Clicks per minute, averaged over a day.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100_000), help_heading = "Simulation")]
     pub rate: u32,
+    /// Kill the speed layer and the archiver every few simulated hours, and roll the live counts back or wipe them.
+    #[arg(long, help_heading = "Simulation")]
+    pub chaos: bool,
     /// Keep archive and tables in this folder; it must not hold any yet.
     #[arg(long)]
     pub data: Option<PathBuf>,

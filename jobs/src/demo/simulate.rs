@@ -6,6 +6,7 @@ use clicks::time::{Day, Span};
 use platform::clock::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use super::chaos::Chaos;
 use super::generator::{Generator, Shape, Shares};
 use super::run::Run;
 use super::show::minutes_between;
@@ -33,7 +34,15 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
         shares: Shares::default(),
     };
     let mut generator = Generator::new(shape, first_day.start());
-    let simulated = system.watch(simulate(&mut run, &mut generator, &rules, first_day, &stop)).await;
+    let mut chaos = args.chaos.then(|| Chaos::new(args.seed));
+    let mut simulated = Ok(Ended::Pause);
+    while matches!(simulated, Ok(Ended::Pause)) {
+        if let Some(chaos) = &mut chaos {
+            chaos.strike(&mut system, &run.show).await?;
+        }
+        let pause = chaos.as_mut().map(Chaos::steps_until_next);
+        simulated = system.watch(simulate(&mut run, &mut generator, &rules, first_day, pause, &stop)).await;
+    }
     run.show.done();
     if stop.is_cancelled() {
         system.stop().await?;
@@ -49,14 +58,24 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     Ok(verdict(holds))
 }
 
+/// Why the simulation stopped.
+enum Ended {
+    /// It has reached the real now.
+    Now,
+    /// Something is to be broken.
+    Pause,
+}
+
 async fn simulate(
     run: &mut Run,
     generator: &mut Generator,
     rules: &RulesBook,
     first_day: Day,
+    pause_after: Option<u32>,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<Ended> {
     let clock = run.system.clock.clone();
+    let mut steps = 0;
     loop {
         let (time, sends) = generator.step();
         clock.advance_to(time);
@@ -66,7 +85,11 @@ async fn simulate(
         run.send(time, &sends).await?;
         run.show.progress(minutes_between(first_day.start(), time), time, run.accepted);
         if time + STEP > SystemClock.now() || stop.is_cancelled() {
-            return Ok(());
+            return Ok(Ended::Now);
+        }
+        steps += 1;
+        if pause_after == Some(steps) {
+            return Ok(Ended::Pause);
         }
     }
 }

@@ -15,7 +15,7 @@ use platform::ledger::Ledger;
 use platform::log::Log;
 use platform::objects::Objects;
 use platform::store::{Ads, LiveQuery, MemoryStore, SpeedStore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::replay::ReplayLog;
@@ -45,8 +45,11 @@ pub struct System {
     pub archive: archive::Handle,
     pub collector: SocketAddr,
     pub page: SocketAddr,
+    options: archive::Options,
     stop: CancellationToken,
     services: JoinSet<Result<()>>,
+    speed: Option<AbortHandle>,
+    archiver: Option<AbortHandle>,
 }
 
 impl System {
@@ -66,46 +69,68 @@ impl System {
         let mut services = JoinSet::new();
         let collector_options = collector::Options { listen: layout.collector, ..collector::Options::default() };
         let collector = collector::Collector::bind(collector_options, log.clone(), clock.clone()).await;
-        let collector = collector.context("choose another port with --collector-port")?;
+        let collector = collector.context("choose another address with --collector")?;
         let serving_options = serving::Options { listen: layout.page, ..serving::Options::default() };
         let server =
             serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
-        let server = server.context("choose another port with --port")?;
+        let server = server.context("choose another address with --page")?;
         let (collector_address, page) = (collector.address(), server.address());
         let archive = archive::Handle::default();
         let archive_options = archive::Options { handle: archive.clone(), ..archive::Options::default() };
 
         services.spawn(named("collector", collector.run(stop.clone())));
         services.spawn(named("serving", server.run(stop.clone())));
-        services.spawn(named(
-            "speed layer",
-            counter::run(
-                counter::Options::default(),
-                log.clone(),
-                store.clone(),
-                ledger.clone(),
-                clock.clone(),
-                stop.clone(),
-            ),
-        ));
-        services.spawn(named(
-            "archiver",
-            archive::run(archive_options, log.clone(), objects.clone(), ledger.clone(), clock.clone(), stop.clone()),
-        ));
-        let system =
-            System { clock, log, store, objects, ledger, archive, collector: collector_address, page, stop, services };
+        let mut system = System {
+            clock,
+            log,
+            store,
+            objects,
+            ledger,
+            archive,
+            collector: collector_address,
+            page,
+            options: archive_options,
+            stop,
+            services,
+            speed: None,
+            archiver: None,
+        };
+        system.start_speed();
+        system.start_archiver();
         Ok(system)
+    }
+
+    /// Starts the speed layer; if it runs, it is killed first, in the middle of whatever it does.
+    pub fn start_speed(&mut self) {
+        kill(&self.speed);
+        let (log, store, ledger) = (self.log.clone(), self.store.clone(), self.ledger.clone());
+        let options = counter::Options::default();
+        let run = counter::run(options, log, store, ledger, self.clock.clone(), self.stop.clone());
+        self.speed = Some(self.services.spawn(named("speed layer", run)));
+    }
+
+    /// Starts the archiver; if it runs, it is killed first, in the middle of whatever it does.
+    pub fn start_archiver(&mut self) {
+        kill(&self.archiver);
+        let (log, objects, ledger) = (self.log.clone(), self.objects.clone(), self.ledger.clone());
+        let run = archive::run(self.options.clone(), log, objects, ledger, self.clock.clone(), self.stop.clone());
+        self.archiver = Some(self.services.spawn(named("archiver", run)));
     }
 
     /// Runs `work` unless a service fails first; a failed service ends the demo with its message.
     pub async fn watch<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::select! {
-            done = work => done,
-            ended = self.services.join_next() => match ended {
-                Some(Ok(Ok(()))) | None => bail!("a service ended although nobody stopped it"),
-                Some(Ok(Err(error))) => Err(error),
-                Some(Err(panic)) => Err(panic.into()),
-            },
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                ended = self.services.join_next() => match ended {
+                    // It was killed on purpose, and another one runs already.
+                    Some(Err(killed)) if killed.is_cancelled() => {}
+                    Some(Ok(Ok(()))) | None => bail!("a service ended although nobody stopped it"),
+                    Some(Ok(Err(error))) => return Err(error),
+                    Some(Err(panic)) => return Err(panic.into()),
+                },
+            }
         }
     }
 
@@ -113,7 +138,10 @@ impl System {
     pub async fn stop(mut self) -> Result<()> {
         self.stop.cancel();
         while let Some(ended) = self.services.join_next().await {
-            ended??;
+            match ended {
+                Err(killed) if killed.is_cancelled() => {}
+                ended => ended??,
+            }
         }
         Ok(())
     }
@@ -170,6 +198,12 @@ impl Handles {
         let options = recompute::Options::default();
         let outcome = recompute::run_night(&options, &self.objects, &self.ledger, &*self.clock, Some(night)).await;
         outcome.with_context(|| format!("the night of {night}"))
+    }
+}
+
+fn kill(service: &Option<AbortHandle>) {
+    if let Some(service) = service {
+        service.abort();
     }
 }
 

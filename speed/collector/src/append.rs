@@ -106,7 +106,7 @@ async fn append_and_reply(
     }
     room.release(count - pending.len());
     // The client may have gone away; its clicks are on the log all the same.
-    let _ = reply.send(vec![Outcome::Acknowledged; count]);
+    let _ = reply.send(outcomes);
     while let Some((_, result)) = pending.next().await {
         match judge(&intake, result, &mut None) {
             Outcome::Acknowledged => telemetry::acknowledged_late(),

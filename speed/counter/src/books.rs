@@ -86,7 +86,7 @@ impl BooksCopy {
                     let age = self.clock.now().since(before.as_of);
                     counter!("twofold_speed_ledger_failures_total").increment(1);
                     if age > AGE_MAX {
-                        return CounterError::RulesStale { age, source };
+                        return CounterError::RulesStale { age, source: Box::new(source) };
                     }
                     tracing::warn!(%age, %source, "the ledger cannot be read; the copy of it is used, at most {AGE_MAX} long");
                 }

@@ -65,7 +65,7 @@ impl Break {
     pub(crate) fn store(partition: &PartitionId, source: StoreError) -> Self {
         match source {
             StoreError::Unavailable(_) => Break::Doubt(Doubt::StoreAway, source.to_string()),
-            source => Break::Failed(CounterError::Store { partition: partition.clone(), source }),
+            source => Break::Failed(CounterError::Store { partition: partition.clone(), source: Box::new(source) }),
         }
     }
 }

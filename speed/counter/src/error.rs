@@ -28,7 +28,7 @@ pub enum CounterError {
     #[error(
         "the copy of the ledger is {age} old and cannot be refreshed, so nothing is judged any more: {source}; make the object store reachable and start again"
     )]
-    RulesStale { age: Span, source: LedgerError },
+    RulesStale { age: Span, source: Box<LedgerError> },
     #[error("the topic cannot be identified: {0}")]
     Topic(#[source] LogError),
     #[error("partition {partition} cannot be read: {source}")]
@@ -36,7 +36,7 @@ pub enum CounterError {
     #[error("the speed layer cannot use its store: {0}")]
     StoreCheck(#[source] StoreError),
     #[error("partition {partition} cannot be stored: {source}")]
-    Store { partition: PartitionId, source: StoreError },
+    Store { partition: PartitionId, source: Box<StoreError> },
     #[error(
         "partition {partition}: {source}; a reader that skips records would leave clicks out, so nothing more is stored. Start again, and report it if it comes back"
     )]

@@ -177,7 +177,7 @@ impl Worker {
     }
 
     /// Without records there are no flushes, and nobody would notice that the store lost what it held.
-    async fn verify(&self, held: &Held) -> Result<(), Break> {
+    async fn verify(&self, held: &mut Held) -> Result<(), Break> {
         let expected = held.live.stored_at();
         if held.live.has_news() || self.shared.stop.is_cancelled() {
             return Ok(());

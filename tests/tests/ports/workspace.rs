@@ -55,11 +55,13 @@ fn graph(metadata: &Value) -> BTreeMap<String, (String, Vec<String>)> {
 fn dependencies_point_one_way() {
     let metadata = metadata();
     let graph = graph(&metadata);
-    let members: BTreeSet<&str> = metadata["workspace_members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    let members: BTreeSet<&str> =
+        metadata["workspace_members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
     assert_eq!(members.len(), ALLOWED.len(), "a crate was added or removed: say here what it may use");
     for id in &members {
         let (name, deps) = &graph[*id];
-        let (_, allowed) = ALLOWED.iter().find(|(crate_name, _)| crate_name == name).unwrap_or_else(|| panic!("{name} is unknown"));
+        let (_, allowed) =
+            ALLOWED.iter().find(|(crate_name, _)| crate_name == name).unwrap_or_else(|| panic!("{name} is unknown"));
         for dep in deps.iter().filter(|dep| members.contains(dep.as_str())) {
             let used = &graph[dep].0;
             assert!(allowed.contains(&used.as_str()), "{name} must not use {used}");
@@ -99,7 +101,8 @@ fn only_the_batch_links_the_query_engine() {
 fn there_is_one_arrow() {
     let metadata = metadata();
     for name in ["arrow", "parquet", "object_store", "datafusion"] {
-        let versions = metadata["packages"].as_array().unwrap().iter().filter(|package| package["name"] == name).count();
+        let versions =
+            metadata["packages"].as_array().unwrap().iter().filter(|package| package["name"] == name).count();
         assert_eq!(versions, 1, "{name} must be there in one version");
     }
 }

@@ -32,7 +32,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A topic, a bucket and a ledger of this test's own.
 struct Place {
     services: &'static Shared,
-    log: KafkaLog,
+    log: Arc<KafkaLog>,
     objects: Objects,
     ledger: Ledger,
     bucket: String,
@@ -43,7 +43,7 @@ impl Place {
         let services = shared().await?;
         create_topic(&services.kafka.brokers(), name).await?;
         let options = KafkaOptions::new(&services.kafka.brokers(), name, Region::parse("eu")?);
-        let log = KafkaLog::connect(options).await?;
+        let log = Arc::new(KafkaLog::connect(options).await?);
         services.s3.create_bucket(name)?;
         let s3 = S3Options {
             endpoint: Some(services.s3.endpoint()),
@@ -56,19 +56,15 @@ impl Place {
         let ledger = Ledger::new(objects.clone());
         let topic = log.topic().await?;
         let mut books = ledger.begin(Genesis { first_day: SystemClock.now().day(), rules: Rules::default() }).await?;
-        let life = TopicLife {
-            region: topic.region,
-            topic_id: topic.id,
-            name: topic.name,
-            partitions: topic.partitions,
-        };
+        let life =
+            TopicLife { region: topic.region, topic_id: topic.id, name: topic.name, partitions: topic.partitions };
         ledger.publish(&mut books, Body::Topic(life)).await?;
         Ok(Place { services, log, objects, ledger, bucket: name.to_owned() })
     }
 
     fn start(&self, options: Options) -> (JoinHandle<Result<(), ArchiveError>>, Handle, CancellationToken) {
         let (handle, stop) = (options.handle.clone(), CancellationToken::new());
-        let (log, clock) = (Arc::new(self.log.clone()), Arc::new(SystemClock));
+        let (log, clock) = (self.log.clone(), Arc::new(SystemClock));
         let archiver = archive::run(options, log, self.objects.clone(), self.ledger.clone(), clock, stop.clone());
         (tokio::spawn(archiver), handle, stop)
     }
@@ -202,8 +198,12 @@ async fn the_archive_is_the_topic_and_any_tool_reads_it() -> Result<()> {
         "SELECT ad_id, user_id, epoch_ms(event_time), region FROM {files} WHERE hex(click_id) = '{id}'"
     ))
     .await?;
-    let expected =
-        [wanted.ad_id.to_string(), wanted.user_id.to_string(), wanted.event_time.as_millis().to_string(), "eu".to_owned()];
+    let expected = [
+        wanted.ad_id.to_string(),
+        wanted.user_id.to_string(),
+        wanted.event_time.as_millis().to_string(),
+        "eu".to_owned(),
+    ];
     ensure!(found == [expected], "{found:?}");
     Ok(())
 }

@@ -127,4 +127,4 @@ const ENCODINGS: [&str; 14] = [
     "raw PLAIN+RLE (no page statistics)",
     "headers PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
 ];
-const SHA256: &str = "063e9404174b7902e3b6d5cf0bb80dfbefa86b1bdf8554d83f89576d7e2c4808";
+const SHA256: &str = "0863cc83d8bdf4e779dcc5dc2c03230f2753eef31e3040375df5493270443bb1";

@@ -1,5 +1,7 @@
 //! Archivers that are killed, paused and started again beside each other, on a store that fails: whatever the schedule,
 //! what is stored is the log, each record once.
+//!
+//! `TWOFOLD_SEED=1000` runs other histories than the usual ones; a failure names the seed of its history.
 
 use archive::Options;
 use clicks::position::Offset;
@@ -73,8 +75,9 @@ async fn history(seed: u64, slots: usize) {
 }
 
 async fn histories(seeds: std::ops::Range<u64>, slots: usize) {
+    let base: u64 = std::env::var("TWOFOLD_SEED").map_or(0, |seed| seed.parse().expect("TWOFOLD_SEED is a number"));
     // At the same time, because they mostly wait.
-    let all: Vec<_> = seeds.map(|seed| (seed, tokio::spawn(history(seed, slots)))).collect();
+    let all: Vec<_> = seeds.map(|seed| base + seed).map(|seed| (seed, tokio::spawn(history(seed, slots)))).collect();
     for (seed, history) in all {
         history.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }

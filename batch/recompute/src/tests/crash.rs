@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use clicks::ledger::{Body, RulesChange};
+use clicks::rules::Rules;
 use clicks::tables::current_key;
+use clicks::time::Span;
 use clicks::window::Grain;
 use futures::FutureExt;
+use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::objects::Objects;
 use tokio::sync::Barrier;
@@ -15,8 +19,6 @@ use super::hooked::{Hooked, When};
 use super::oracle::check;
 use super::world::{World, at, day, partition};
 use crate::{BatchError, NightOutcome, run_night, table};
-use clicks::ledger::{Body, RulesChange};
-use clicks::rules::Rules;
 
 /// Night 5 of this world restates a day, makes one final and adjusts another.
 async fn eventful() -> World {
@@ -106,7 +108,10 @@ async fn a_run_that_is_killed_at_any_put_is_repaired_by_the_next() {
         let again = run_night(&world.options, &objects, &ledger, &world.clock, Some(day(5))).await.unwrap();
         assert_eq!(matches!(again, NightOutcome::AlreadyPublished { .. }), published, "killed at {kill_at}");
         let repaired = World::new(0).await.moved_to(objects);
-        assert!(repaired.everything().await == expected, "killed at {kill_at}: not the same bytes as an undisturbed run");
+        assert!(
+            repaired.everything().await == expected,
+            "killed at {kill_at}: not the same bytes as an undisturbed run"
+        );
         if survived {
             break;
         }
@@ -132,8 +137,10 @@ async fn of_two_runs_at_once_one_publishes() {
     };
     let hooked = Objects::over(Arc::new(Hooked::new(objects.store(), hook)), "memory:///");
     let ledger = Ledger::new(hooked.clone());
-    let run = || run_night(&world.options, &hooked, &ledger, &world.clock, Some(day(5)));
-    let (one, two) = tokio::join!(run(), run());
+    // Of one instant the two entries would be the same bytes, and both runs right to call it theirs.
+    let clocks = [0, 1].map(|millis| SimulatedClock::new(at(6, 1, 0) + Span::millis(millis)));
+    let run = |i: usize| run_night(&world.options, &hooked, &ledger, &clocks[i], Some(day(5)));
+    let (one, two) = tokio::join!(run(0), run(1));
     let outcomes = [one.unwrap(), two.unwrap()];
     let published = outcomes.iter().filter(|o| matches!(o, NightOutcome::Published(_))).count();
     let already = outcomes.iter().filter(|o| matches!(o, NightOutcome::AlreadyPublished { .. })).count();

@@ -27,8 +27,6 @@ async fn a_click_on_both_sides_of_a_migration_counts_once_and_days_go_on_closing
         world.cover_life(2, n).await;
         world.published(n).await;
     }
-    let totals = |n| async move { n };
-    assert_eq!(totals(2).await, 2);
     assert_eq!((world.clicks(2).await, world.clicks(3).await), (3, 1));
     let books = world.books().await;
     let second = books.day(super::world::day(2)).unwrap().revision.totals;

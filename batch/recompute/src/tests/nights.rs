@@ -21,7 +21,7 @@ async fn duplicates_are_dropped_near_and_far_across_objects_and_across_midnight(
     world.click(&p, at(1, 12, 1), at(1, 12, 1), "a", 1); // near, in the same object
     world.click(&p, at(1, 12, 30), at(1, 12, 30), "a", 1); // far, in another object
     world.click(&p, at(1, 23, 50), at(1, 23, 50), "a", 2);
-    world.click(&p, at(2, 0, 5), at(2, 0, 5), "a", 2); // within 15 minutes, across midnight
+    world.click(&p, at(2, 0, 4), at(2, 0, 4), "a", 2); // within 15 minutes, across midnight
     world.click(&p, at(2, 12, 29), at(2, 12, 29), "a", 1); // 23:59 after its last sighting
     world.click(&p, at(3, 12, 29), at(3, 12, 29), "a", 1); // exactly 24 hours later: a click again
     world.publish(1).await;

@@ -8,7 +8,14 @@ use super::oracle::check;
 use super::world::{World, at, partition};
 
 /// Clicks of one day of one partition in append order, with lates, duplicates near and far, and junk.
-fn fill_day(world: &mut World, random: &mut SmallRng, n: i32, topic: u128, number: u32, seen: &mut Vec<(String, u128)>) {
+fn fill_day(
+    world: &mut World,
+    random: &mut SmallRng,
+    n: i32,
+    topic: u128,
+    number: u32,
+    seen: &mut Vec<(String, u128)>,
+) {
     let p = partition(topic, number);
     let mut times: Vec<i64> = (0..120).map(|_| random.random_range(0..86_400_000)).collect();
     // A few around midnight and the cut, to the millisecond.
@@ -47,7 +54,7 @@ fn delay(random: &mut SmallRng) -> i64 {
 
 #[tokio::test]
 async fn every_number_equals_the_oracle() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let mut random = SmallRng::seed_from_u64(seed);
         let mut world = World::new(2).await;
         world.object_rows = random.random_range(1..60);
@@ -66,7 +73,7 @@ async fn every_number_equals_the_oracle() {
 /// The same with a migration in the middle: the keys go on in partitions of another life.
 #[tokio::test]
 async fn every_number_equals_the_oracle_across_a_migration() {
-    for seed in 10..13 {
+    for seed in 10..12 {
         let mut random = SmallRng::seed_from_u64(seed);
         let mut world = World::new(1).await;
         world.object_rows = random.random_range(1..60);
@@ -95,7 +102,13 @@ async fn a_day_of_a_million_rows() {
     for i in 0..1_000_000i64 {
         let time: Timestamp = at(1, 0, 0) + Span::millis(i * 86);
         let number = (i % 4) as u32;
-        world.click(&partition(1, number), time, time, &format!("ad-{number}-{}", i % 500), i as u128 * 0x9E37_79B9_7F4A_7C15);
+        world.click(
+            &partition(1, number),
+            time,
+            time,
+            &format!("ad-{number}-{}", i % 500),
+            i as u128 * 0x9E37_79B9_7F4A_7C15,
+        );
     }
     world.cover(1).await;
     let started = std::time::Instant::now();

@@ -95,3 +95,77 @@ fn windows_before_the_base_day_are_expired_at_once() {
     let totals = counter.meta().totals;
     assert_eq!((totals.counted, totals.expired, counter.changes()), (1, 1, 0));
 }
+
+fn resumed(flush: &Flush) -> LiveCounter {
+    let loaded = Loaded {
+        generation: flush.generation,
+        meta: flush.meta.clone(),
+        counts: flush.counts.clone(),
+        late: flush.late.clone(),
+    };
+    LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX)
+}
+
+#[test]
+fn an_expiry_rides_on_a_flush_that_moves_the_position() {
+    let mut counter = counter();
+    let day = start().day();
+    observe(&mut counter, Some(&value(1, start())), start());
+    let midnight = day.end() + Span::minutes(10);
+    let try_expire = |counter: &mut LiveCounter, days| counter.expire(day.plus(days), day.previous().plus(days), 1, 0);
+    counter.flush();
+    counter.stored();
+    assert_eq!(try_expire(&mut counter, 1), None, "nothing was observed since");
+    observe(&mut counter, None, midnight - Span::millis(1));
+    assert_eq!(try_expire(&mut counter, 1), None, "the watermark has not passed the day");
+    observe(&mut counter, None, midnight);
+    assert_eq!(try_expire(&mut counter, 0), None, "nothing moves");
+    assert_eq!(try_expire(&mut counter, 2), None, "nor has it passed the next");
+    let stored_at = counter.stored_at();
+    let step = try_expire(&mut counter, 1).unwrap();
+    assert_eq!((step.expected, step.meta.next_offset), (stored_at, Offset::new(3)));
+    assert_eq!((step.drop_hours.len(), step.drop_nights.len()), (24, 1));
+    assert_eq!((step.meta.base_day, step.meta.base_night), (day.next(), day));
+    assert_eq!(step.meta.totals.expired, 1);
+}
+
+#[test]
+fn without_a_record_there_is_no_progress_to_expire_by() {
+    let mut counter = counter();
+    let day = start().day();
+    assert!(counter.has_news() && !counter.has_passed(day.next(), day));
+    assert_eq!(counter.expire(day.next(), day, 0, 0), None);
+}
+
+#[test]
+fn a_generation_takes_over_the_append_time_of_its_look_back() {
+    let mut counter = counter();
+    let record = Observed { offset: Offset::ZERO, broker_time: start(), key: None, value: None, control: false };
+    counter.remember(&record, start());
+    assert_eq!(counter.meta().append_time, start(), "or a restart before the first record looks back for ever");
+    let resumed = resumed(&counter.flush());
+    assert_eq!(resumed.look_back_from(), start() - Span::minutes(15));
+}
+
+#[test]
+fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
+    let meta = counter().meta().clone();
+    let rules = || RulesBook::new(Rules::default()).unwrap();
+    let mut first = LiveCounter::begin(rules(), Expected::Nothing, Generation::from_u128(1), meta, 3);
+    let values: Vec<_> = (0..9).map(|id| value(id, start())).collect();
+    for value in &values[..5] {
+        observe(&mut first, Some(value), start());
+    }
+    let flush = first.flush();
+    assert_eq!(flush.meta.dedup_evicted, 2);
+    let loaded = Loaded { generation: flush.generation, meta: flush.meta, counts: flush.counts, late: flush.late };
+    let mut second = LiveCounter::resume(rules(), loaded, 3);
+    for (offset, value) in values[..5].iter().enumerate() {
+        let offset = Offset::new(offset as u64);
+        let record = Observed { offset, broker_time: start(), key: None, value: Some(value), control: false };
+        second.remember(&record, start());
+    }
+    assert_eq!(second.meta().dedup_evicted, 2, "the look-back repeats what is known");
+    observe(&mut second, Some(&values[5]), start());
+    assert_eq!(second.meta().dedup_evicted, 3);
+}

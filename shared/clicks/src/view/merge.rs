@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::owner::{Slot, clip, slots};
+use super::reason::Missing;
 use super::sums::{Numbers, Sums};
-use super::reason::{Missing, Reason};
-use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source, Standing};
+use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source};
 use crate::books::{Books, partitions_of};
 use crate::id::AdId;
 use crate::live::{CountKey, LateKey, Meta};

@@ -322,6 +322,8 @@ async fn a_new_life_has_another_identity<L: LogUnderTest>(under_test: &L) {
     append(&log, 0, (0..5).map(|n| format!("old {n}"))).await;
     let mut reader = log.open(0, Offset::ZERO).await.unwrap();
     assert_eq!(offsets(&read(&mut *reader, 5).await), [0, 1, 2, 3, 4]);
+    let mut at_start = log.open(1, Offset::ZERO).await.unwrap();
+    assert_eq!(at_start.poll(1, Duration::from_millis(50)).await.unwrap(), []);
 
     under_test.recreate(&log, 2).await;
     let after = log.topic().await.unwrap();
@@ -331,12 +333,33 @@ async fn a_new_life_has_another_identity<L: LogUnderTest>(under_test: &L) {
     let appended = join_all((0..8).map(|n| log.append(Target::Partition(0), record(format!("new {n}"))))).await;
     let appended: BTreeSet<_> = appended.into_iter().map(|appended| appended.unwrap().offset.value()).collect();
     assert!(appended.into_iter().eq(0..8), "the same log appends to the new life");
+    // The reader at the very start of the other partition cannot be off the log: it goes on, and gets no error.
+    append(&log, 1, ["new".to_owned()]).await;
+    let silent = read(&mut *at_start, 1).await;
+    assert_eq!((offsets(&silent), silent[0].value.as_deref()), (vec![0], Some(b"new".as_slice())));
+    // The other one goes on at its old offset, never again from the start; unless it looked while the new life was
+    // still shorter than that.
+    match reader.poll(1, LONG).await {
+        Ok(records) => {
+            assert_eq!(offsets(&records), [5]);
+            assert!(records[0].value.as_ref().unwrap().starts_with(b"new"), "a record of the life that ended");
+        }
+        Err(error) => out_of_range(Err::<(), _>(error), 5, 0, 8),
+    }
     let records = read(&mut *log.open(0, Offset::ZERO).await.unwrap(), 8).await;
     assert!(records.iter().all(|record| record.value.as_ref().unwrap().starts_with(b"new")));
 }
 
 async fn a_reader_beyond_the_new_life_is_told<L: LogUnderTest>(under_test: &L) {
-    let _ = under_test;
+    let log = under_test.fresh(1).await;
+    for appended in join_all((0..50).map(|_| log.append(Target::Partition(0), record("old")))).await {
+        appended.unwrap();
+    }
+    let mut reader = log.open(0, Offset::new(50)).await.unwrap();
+    assert_eq!(reader.poll(1, Duration::from_millis(50)).await.unwrap(), []);
+    under_test.recreate(&log, 1).await;
+    append(&log, 0, (0..8).map(|n| format!("new {n}"))).await;
+    out_of_range(reader.poll(1, LONG).await, 50, 0, 8);
 }
 
 async fn what_cannot_be_is_refused<L: LogUnderTest>(under_test: &L) {

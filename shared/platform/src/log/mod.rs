@@ -6,9 +6,9 @@
 //! * `broker_time` is given by the broker when the record is appended (LogAppendTime), and may step back between brokers.
 //! * Records may vanish from the *front* of a partition (retention). A reader whose position is gone, or lies beyond the
 //!   end, gets [`LogError::OutOfRange`]; nothing is ever skipped in silence.
-//! * A topic that is deleted and created again has another [`TopicId`]. A reader may go on reading the new life at its
-//!   old offset without any error, so whoever stores what it read asks [`Log::topic`] again between the read and the
-//!   store.
+//! * A topic that is deleted and created again has another [`TopicId`]. A reader goes on in the new life at its old
+//!   offset without any error (unless the new life is shorter, which is [`LogError::OutOfRange`]), so whoever stores
+//!   what it read asks [`Log::topic`] again between the read and the store.
 //! * [`Log::append`] with [`Target::Key`] puts equal keys into one partition, that of [`clicks::partitioner`].
 
 pub mod conformance;

@@ -274,31 +274,33 @@ impl Facts<'_> {
     }
 
     fn in_sync(&self, severity: Severity) -> Option<Finding> {
-        let found = self.found("min.insync.replicas");
-        let (wanted, number) = (self.replicas.clamp(1, IN_SYNC), found.parse::<u32>().ok());
-        let (severity, reason) = match number {
-            Some(number) if number > self.replicas => {
-                (Severity::Refuse, "there are not as many replicas, so no click is ever acknowledged")
+        let setting = "min.insync.replicas";
+        let command = self.mend(setting, &IN_SYNC.to_string());
+        let (severity, reason, mend) = match self.found(setting).parse::<u32>().ok() {
+            None => (Severity::Refuse, "clicks could be acknowledged that only one broker has", command),
+            Some(found) if found < IN_SYNC && self.replicas < IN_SYNC => {
+                let first = format!("raise the replication factor first, then: {command}");
+                (severity, "a click is acknowledged that only one broker has", first)
             }
-            Some(number) if number >= IN_SYNC => return None,
-            // One replica cannot be two; what is wrong is said of the replication factor already.
-            Some(number) if number == wanted && severity == Severity::Refuse => return None,
-            Some(_) => (severity, "a click would be acknowledged that only one broker has"),
-            None => (Severity::Refuse, "clicks could be acknowledged that only one broker has"),
+            Some(found) if found < IN_SYNC => {
+                (severity, "a click could be acknowledged that only one broker has", command)
+            }
+            // Kafka 4.1 takes the number of replicas then (seen); older releases acknowledge nothing.
+            Some(found) if found > self.replicas => {
+                (Severity::Warn, "there are fewer replicas, so some releases of Kafka take no click at all", command)
+            }
+            Some(found) if found == self.replicas && found > IN_SYNC => {
+                (Severity::Warn, "one broker that is down stops all clicks", command)
+            }
+            Some(_) => return None,
         };
         Some(Finding {
-            setting: "min.insync.replicas".to_owned(),
-            found: found.to_owned(),
-            wanted: format!("`{}`", if wanted < IN_SYNC && number == Some(wanted) { IN_SYNC } else { wanted }),
+            setting: setting.to_owned(),
+            found: self.found(setting).to_owned(),
+            wanted: format!("`{IN_SYNC}`"),
             severity,
             reason: reason.to_owned(),
-            mend: match number == Some(wanted) {
-                true => format!(
-                    "add brokers, raise the replication factor to {REPLICAS}, then: {}",
-                    self.mend("min.insync.replicas", &IN_SYNC.to_string())
-                ),
-                false => self.mend("min.insync.replicas", &wanted.to_string()),
-            },
+            mend,
         })
     }
 
@@ -316,86 +318,4 @@ impl Facts<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn findings(replicas: u32, brokers: u32, changes: &[(&str, &str)]) -> Vec<(String, Severity, String)> {
-        let spec = TopicSpec { replication_factor: replicas, ..TopicSpec::default() };
-        let mut settings: BTreeMap<String, String> =
-            spec.settings().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        for (name, value) in changes {
-            settings.insert((*name).to_owned(), (*value).to_owned());
-        }
-        let facts = Facts { bootstrap: "b:1", topic: "t", settings: &settings, replicas, brokers, auto_create: None };
-        judge(&facts).into_iter().map(|f| (f.setting, f.severity, f.mend)).collect()
-    }
-
-    #[test]
-    fn what_we_create_is_found_right_where_there_are_brokers_enough() {
-        assert_eq!(findings(3, 3, &[]), []);
-        assert_eq!(findings(3, 9, &[("retention.ms", "-1"), ("max.message.bytes", "2000000")]), []);
-    }
-
-    #[test]
-    fn a_single_broker_is_warned_of_and_no_more() {
-        let found = findings(1, 1, &[("unclean.leader.election.enable", "true")]);
-        let names: Vec<_> = found.iter().map(|(name, ..)| name.as_str()).collect();
-        assert_eq!(names, ["unclean.leader.election.enable", "replication.factor", "min.insync.replicas"]);
-        assert!(found.iter().all(|(_, severity, _)| *severity == Severity::Warn), "{found:?}");
-    }
-
-    #[test]
-    fn each_setting_that_breaks_a_promise_is_refused_with_a_command() {
-        let week = 7 * 24 * 60 * 60 * 1_000;
-        let short = (week - 1).to_string();
-        let cases = [
-            ("message.timestamp.type", "CreateTime", "message.timestamp.type=LogAppendTime"),
-            ("cleanup.policy", "compact", "cleanup.policy=delete"),
-            ("cleanup.policy", "compact,delete", "cleanup.policy=delete"),
-            ("retention.ms", short.as_str(), "retention.ms=604800000"),
-            ("retention.bytes", "1000000", "retention.bytes=-1"),
-            ("max.message.bytes", "999999", "max.message.bytes=1048588"),
-            ("unclean.leader.election.enable", "true", "unclean.leader.election.enable=false"),
-            ("min.insync.replicas", "1", "min.insync.replicas=2"),
-            ("min.insync.replicas", "4", "min.insync.replicas=2"),
-        ];
-        for (setting, value, mend) in cases {
-            let found = findings(3, 3, &[(setting, value)]);
-            let [(name, severity, command)] = found.as_slice() else { panic!("{setting}={value}: {found:?}") };
-            assert_eq!((name.as_str(), *severity), (setting, Severity::Refuse), "{value}");
-            assert!(
-                command.contains("kafka-configs.sh --bootstrap-server b:1") && command.ends_with(mend),
-                "{command}"
-            );
-        }
-    }
-
-    #[test]
-    fn replicas_are_judged_by_what_the_cluster_could_have() {
-        let names = |replicas, brokers| {
-            let found = findings(replicas, brokers, &[]);
-            found.into_iter().map(|(name, severity, _)| (name, severity)).collect::<Vec<_>>()
-        };
-        assert_eq!(names(1, 3), [("replication.factor".to_owned(), Severity::Refuse)]);
-        assert_eq!(names(2, 3), [("replication.factor".to_owned(), Severity::Refuse)]);
-        assert_eq!(names(2, 2), [("replication.factor".to_owned(), Severity::Warn)]);
-        assert_eq!(names(1, 2), [("replication.factor".to_owned(), Severity::Refuse)]);
-        // Nothing could ever be acknowledged.
-        let found = findings(1, 1, &[("min.insync.replicas", "2")]);
-        assert_eq!((found[0].0.as_str(), found[0].1), ("min.insync.replicas", Severity::Refuse));
-        assert!(found[0].2.ends_with("min.insync.replicas=1"), "{}", found[0].2);
-    }
-
-    #[test]
-    fn topics_that_none_may_be_are_refused() {
-        let right = TopicSpec::default();
-        assert!(right.validate().is_ok());
-        for wrong in [
-            TopicSpec { partitions: 0, ..right.clone() },
-            TopicSpec { replication_factor: 0, ..right.clone() },
-            TopicSpec { retention: Duration::from_secs(6 * 24 * 60 * 60), ..right.clone() },
-        ] {
-            assert!(matches!(wrong.validate(), Err(TopicError::Spec(_))), "{wrong:?}");
-        }
-    }
-}
+mod tests;

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use clicks::id::Region;
+use clicks::position::PartitionId;
 use clicks::time::{Day, Timestamp};
 use clicks::window::Minute;
 use platform::log::{KafkaLog, KafkaOptions, Log};
 use promises::services::{self, Kafka, Process, Redis, S3, free_port, new_folder};
 use serde_json::Value;
+
+use crate::binary::twofold;
 
 /// One of the binary's long-running subcommands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +100,7 @@ impl Install {
 
     pub(crate) fn kafka_options(&self) -> KafkaOptions {
         let region = Region::parse("eu").expect("a valid region");
-        KafkaOptions::new(self.kafka.brokers(), "clicks".to_owned(), region)
+        KafkaOptions::new(&self.kafka.brokers(), "clicks", region)
     }
 
     /// Moves the broker's clock, and with it Twofold's, forward to `time`; a time that has passed changes nothing.
@@ -120,7 +123,8 @@ impl Install {
         self.processes.insert(service, process);
         if service == Service::Collect {
             let url = format!("http://127.0.0.1:{port}/readyz");
-            self.wait_until("the collector is ready", async || Ok(self.http.get(&url).send().await?.status() == 200)).await?;
+            self.wait_until("the collector is ready", async || Ok(self.http.get(&url).send().await?.status() == 200))
+                .await?;
         }
         Ok(())
     }
@@ -148,7 +152,7 @@ impl Install {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = twofold();
         command.arg("--config").arg(&self.config).args(arguments);
         command
     }
@@ -185,12 +189,17 @@ impl Install {
     pub(crate) async fn clicks(&self, ad: Option<&str>, day: Day, grain: &str) -> Result<BTreeMap<Minute, u64>> {
         let ad = ad.map(|ad| format!("&ad_id={ad}")).unwrap_or_default();
         let body = self.get(&format!("/v1/clicks?from={day}&to={}&granularity={grain}{ad}", day.next())).await?;
-        ensure!(body["meta"]["complete"] == true || grain == "day" || body["data"][0]["source"] == "batch", "incomplete: {}", body["meta"]);
+        ensure!(
+            body["meta"]["complete"] == true || grain == "day" || body["data"][0]["source"] == "batch",
+            "incomplete: {}",
+            body["meta"]
+        );
         let data = body["data"].as_array().context("`data` is missing")?;
         let mut clicks = BTreeMap::new();
         for period in data {
             let start = Timestamp::parse_rfc3339(period["period_start"].as_str().context("period_start")?)?;
-            clicks.insert(Minute::of(start), period["total"].as_u64().with_context(|| format!("no total in {period}"))?);
+            clicks
+                .insert(Minute::of(start), period["total"].as_u64().with_context(|| format!("no total in {period}"))?);
         }
         Ok(clicks)
     }
@@ -240,8 +249,9 @@ impl Install {
             let status = self.status().await?;
             let partitions = status["partitions"].as_array().context("`partitions` is missing")?;
             let behind = partitions.iter().filter(|partition| {
-                let number = partition["partition"].as_u64().unwrap_or(0) as u32;
-                partition["next_offset"].as_u64().unwrap_or(0) < ends.get(&number).copied().unwrap_or(u64::MAX)
+                let name = partition["partition"].as_str().and_then(|name| name.parse::<PartitionId>().ok());
+                let end = name.and_then(|name| ends.get(&name.number).copied()).unwrap_or(u64::MAX);
+                partition["live"]["next_offset"].as_u64().unwrap_or(0) < end
             });
             Ok(partitions.len() == ends.len() && behind.count() == 0)
         })
@@ -277,11 +287,4 @@ impl Install {
         }
         Ok(())
     }
-}
-
-/// The binary beside this test's own.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    folder.join("twofold")
 }

@@ -57,7 +57,7 @@ async fn truth_is_what_every_layer_says_after_every_process_was_killed() -> Resu
         .as_array()
         .context("status lists the partitions")?
         .iter()
-        .map(|partition| partition["totals"]["rejected"].as_u64().unwrap_or_default())
+        .map(|partition| partition["live"]["rejected"].as_u64().unwrap_or_default())
         .sum();
     ensure!(rejected == odd, "{odd} odd records, {rejected} rejected: {status}");
     let refused = install.collector_metric("twofold_collector_rejected_total").await?;
@@ -104,7 +104,7 @@ impl Run {
         let shape = Shape {
             seed: seed(),
             ads: 60,
-            clicks_per_minute: 2_000,
+            clicks_per_minute: 3_200,
             partitions: PARTITIONS,
             quiet: vec![1, 6],
             step: STEP,

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::super::LogError;
 
@@ -43,7 +44,10 @@ impl ClientContext for Client {
     fn error(&self, error: KafkaError, reason: &str) {
         metrics::counter!("twofold_log_client_errors_total", "role" => self.role).increment(1);
         tracing::debug!(role = self.role, %error, "Kafka client: {reason}");
-        self.last_error.set(format!("{error}: {reason}"));
+        // That all brokers are down says less than why each of them is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.last_error.set(reason.to_owned());
+        }
     }
 }
 
@@ -51,18 +55,21 @@ impl ConsumerContext for Client {}
 
 /// Why calls time out: librdkafka reports refused passwords and lost connections apart from the call that waits.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastError(Arc<Mutex<Option<String>>>);
+pub(super) struct LastError(Arc<Mutex<Option<(Instant, String)>>>);
+
+/// An older one explains nothing any more.
+const RECENT: Duration = Duration::from_secs(60);
 
 impl LastError {
     fn set(&self, reason: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), reason));
     }
 
     /// Adds the reason to an error that only says that time ran out.
     pub(super) fn add_to(&self, error: LogError) -> LogError {
         let reason = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (error, reason) {
-            (LogError::Unavailable(what), Some(reason)) => {
+            (LogError::Unavailable(what), Some((at, reason))) if at.elapsed() < RECENT => {
                 LogError::Unavailable(format!("{what} (the client's last error was: {reason})"))
             }
             (error, _) => error,

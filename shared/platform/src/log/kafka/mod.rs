@@ -16,13 +16,14 @@ mod reader;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use clicks::position::Offset;
 use clicks::time::Timestamp;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
 use super::{Appended, Bounds, Log, LogError, NewRecord, Reader, Target, Topic};
@@ -91,19 +92,28 @@ impl Log for KafkaLog {
     }
 
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
-        let appended = self.deliver(target, record).await;
-        if let Err(error) = &appended {
-            metrics::counter!("twofold_log_append_failures_total", "reason" => errors::reason(error)).increment(1);
+        match self.deliver(target, record).await {
+            Ok(appended) => Ok(appended),
+            Err(error) => {
+                let error = self.name_the_cause(error).await;
+                metrics::counter!("twofold_log_append_failures_total", "reason" => errors::reason(&error)).increment(1);
+                Err(error)
+            }
         }
-        appended
     }
 
     async fn bounds(&self, partition: u32) -> Result<Bounds, LogError> {
-        self.lookups.bounds(partition).await
+        match self.lookups.bounds(partition).await {
+            Err(error) => Err(self.name_the_cause(error).await),
+            bounds => bounds,
+        }
     }
 
     async fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<Offset>, LogError> {
-        self.lookups.offset_at(partition, time).await
+        match self.lookups.offset_at(partition, time).await {
+            Err(error) => Err(self.name_the_cause(error).await),
+            offset => offset,
+        }
     }
 
     async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError> {
@@ -117,6 +127,17 @@ impl Log for KafkaLog {
 }
 
 impl KafkaLog {
+    /// Says more about an error: brokers name only "topic or partition", and librdkafka only that time ran out.
+    async fn name_the_cause(&self, error: LogError) -> LogError {
+        match self.last_error.add_to(error) {
+            error @ LogError::NoPartition { .. } => match self.topic().await {
+                Err(missing @ LogError::NoTopic(_)) => missing,
+                _ => error,
+            },
+            error => error,
+        }
+    }
+
     async fn deliver(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
         let mut place = Place::topic(&self.options.topic);
         let partition = match target {
@@ -138,7 +159,7 @@ impl KafkaLog {
         };
         let queued = self.producer.send_result(new).map_err(|(error, _)| explain(error, &place))?;
         let delivery = match queued.await {
-            Ok(delivered) => delivered.map_err(|(error, _)| self.last_error.add_to(explain(error, &place)))?,
+            Ok(delivered) => delivered.map_err(|(error, _)| explain(error, &place))?,
             Err(_) => return Err(LogError::Unavailable("the producer was stopped before it knew".to_owned())),
         };
         let partition = u32::try_from(delivery.partition);
@@ -162,6 +183,9 @@ fn append_time(time: rdkafka::Timestamp, topic: &str) -> Result<Timestamp, LogEr
     }
 }
 
+/// Between two tries of one question.
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// What is asked about partitions, on a consumer that belongs to no group and reads nothing.
 #[derive(Clone)]
 struct Lookups {
@@ -183,11 +207,8 @@ impl Lookups {
     async fn bounds(&self, partition: u32) -> Result<Bounds, LogError> {
         let (this, place) = (self.clone(), Place::partition(&self.topic, partition));
         blocking(move || {
-            this.serve_events();
-            let (first, end) = this
-                .consumer
-                .fetch_watermarks(&this.topic, place.native_partition()?, this.timeout)
-                .map_err(|error| explain(error, &place))?;
+            let number = place.native_partition()?;
+            let (first, end) = this.ask(&place, |left| this.consumer.fetch_watermarks(&this.topic, number, left))?;
             Ok(Bounds { first: offset(first, &place)?, end: offset(end, &place)? })
         })
         .await?
@@ -196,26 +217,40 @@ impl Lookups {
     async fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<Offset>, LogError> {
         let (this, place) = (self.clone(), Place::partition(&self.topic, partition));
         blocking(move || {
-            this.serve_events();
-            let mut asked = TopicPartitionList::new();
+            let number = place.native_partition()?;
             // Negative times have meanings of their own in the protocol (-1 is the end), and no record is that old.
             let millis = rdkafka::Offset::Offset(time.as_millis().max(0));
-            asked
-                .add_partition_offset(&this.topic, place.native_partition()?, millis)
-                .map_err(|error| explain(error, &place))?;
-            let found = this.consumer.offsets_for_times(asked, this.timeout).map_err(|error| explain(error, &place))?;
-            let elements = found.elements();
-            let Some(element) = elements.first() else {
-                return Err(LogError::Failed(format!("the broker answered nothing about {place}")));
-            };
-            element.error().map_err(|error| explain(error, &place))?;
-            match element.offset() {
-                rdkafka::Offset::Offset(value) => Ok(Some(offset(value, &place)?)),
-                rdkafka::Offset::End => Ok(None),
+            let found = this.ask(&place, |left| {
+                let mut asked = TopicPartitionList::new();
+                asked.add_partition_offset(&this.topic, number, millis)?;
+                let found = this.consumer.offsets_for_times(asked, left)?;
+                let element = found.find_partition(&this.topic, number);
+                element.map(|element| element.error().map(|()| element.offset())).transpose()
+            })?;
+            match found {
+                Some(rdkafka::Offset::Offset(value)) => Ok(Some(offset(value, &place)?)),
+                Some(rdkafka::Offset::End) => Ok(None),
                 other => Err(LogError::Failed(format!("the broker answered {other:?} to a time on {place}"))),
             }
         })
         .await?
+    }
+
+    /// Asks again while the cluster is in a state that passes, as just after a topic's creation or a failover: a
+    /// question changes nothing. Each try is given the time that is left.
+    fn ask<T>(&self, place: &Place, question: impl Fn(Duration) -> KafkaResult<T>) -> Result<T, LogError> {
+        self.serve_events();
+        let until = Instant::now() + self.timeout;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match question(left) {
+                Err(error) if errors::code(&error).is_some_and(errors::passes) && left > AGAIN => {
+                    tracing::debug!(%place, %error, "asking again");
+                    std::thread::sleep(AGAIN);
+                }
+                answer => return answer.map_err(|error| explain(error, place)),
+            }
+        }
     }
 
     /// Takes what gathered in the consumer's queue, where nothing but notices of lost connections can be.

@@ -141,11 +141,14 @@ async fn create(puts: &[Put], failing_gets: &[bool]) -> (std::result::Result<Cre
     (outcome, store.landed().await)
 }
 
+/// Name, what becomes of the puts, which gets fail, and whose bytes are there in the end.
+type Case = (&'static str, &'static [Put], &'static [bool], &'static [u8]);
+
 #[tokio::test]
 async fn whatever_the_answer_the_outcome_is_what_is_there() {
     use Answer::{AlreadyExists, Failure};
     use Put::{Honest, Landed, NotLanded, Rival};
-    let cases: [(&str, &[Put], &[bool], &[u8]); 13] = [
+    let cases: [Case; 13] = [
         ("honest", &[Honest], &[], OURS),
         ("500 after the commit, then 412 of the client's own retry", &[Landed(AlreadyExists)], &[], OURS),
         ("409 with nothing written", &[NotLanded(AlreadyExists)], &[], OURS),

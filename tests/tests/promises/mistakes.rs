@@ -1,0 +1,104 @@
+//! What an operator gets wrong, and what the binary says to it: the thing, the reason and the mend; never a panic.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use promises::services::{Redis, Shared, free_port, new_folder, shared};
+
+use crate::binary::twofold;
+
+struct Ended {
+    code: i32,
+    text: String,
+}
+
+async fn run(config: &Path, arguments: &[&str]) -> Result<Ended> {
+    let mut command = tokio::process::Command::from(twofold());
+    let output = command.arg("--config").arg(config).args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), output).await??;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(!text.contains("panicked"), "{text}");
+    Ok(Ended { code: output.status.code().unwrap_or(-1), text })
+}
+
+/// A working installation's settings, to be spoilt.
+fn settings(services: &Shared, name: &str) -> Result<String> {
+    services.s3.create_bucket(name)?;
+    Ok(format!(
+        "[kafka]\nbrokers = \"{}\"\ntopic = \"{name}\"\npartitions = 2\nreplication_factor = 1\n\
+         [redis]\nurl = \"{}\"\n\
+         [storage]\nurl = \"s3://{name}\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
+         [collector]\nlisten = \"127.0.0.1:{}\"\n",
+        services.kafka.brokers(),
+        services.redis.url(),
+        services.s3.endpoint(),
+        services.s3.region(),
+        services.s3.access_key(),
+        services.s3.secret_key(),
+        free_port()?,
+    ))
+}
+
+#[tokio::test]
+async fn each_mistake_is_named_with_its_mend() -> Result<()> {
+    let services = shared().await?;
+    let good = settings(services, "mistakes")?;
+    let config = new_folder("mistakes")?.join("twofold.toml");
+    std::fs::write(&config, &good)?;
+
+    let missing = run(&config, &["check"]).await?;
+    ensure!(missing.code == 1 && missing.text.contains("twofold topic create"), "no topic yet: {}", missing.text);
+    let early = run(&config, &["batch", "run"]).await?;
+    ensure!(early.code == 1 && early.text.contains("twofold topic create"), "no ledger yet: {}", early.text);
+    let created = run(&config, &["topic", "create"]).await?;
+    ensure!(created.code == 0, "{}", created.text);
+    let again = run(&config, &["topic", "create"]).await?;
+    ensure!(again.code == 0 && again.text.contains("already"), "{}", again.text);
+    let fine = run(&config, &["check"]).await?;
+    ensure!(fine.code == 0, "{}", fine.text);
+    // The topic is empty: nothing covers any day, and nothing is published.
+    let empty = run(&config, &["batch", "run", "--date", "2026-01-01"]).await?;
+    ensure!(empty.code == 2 && empty.text.contains("2026-01-01"), "a day before the first: {}", empty.text);
+    let status = run(&config, &["batch", "status"]).await?;
+    ensure!(status.code == 0 && status.text.contains("nothing stored"), "{}", status.text);
+
+    let redis = Redis::start_with_password("open sesame").await?;
+    let locked = format!("redis://:wrong@{}", redis.url().rsplit('@').next().unwrap_or_default().trim_start_matches("redis://"));
+    let spoilt = [
+        ("unknown key", good.replace("brokers =", "broker ="), &["check"][..], 2, "`brokers`"),
+        ("unknown table", format!("{good}[sped]\nadmin = \"x\"\n"), &["check"], 2, "`speed`"),
+        ("bad duration", format!("{good}append_timeout = \"soon\"\n"), &["check"], 2, "collector.append_timeout"),
+        ("no such bucket", good.replace("s3://mistakes", "s3://nowhere"), &["check"], 1, "nowhere"),
+        ("bad storage url", good.replace("s3://mistakes", "ftp://x"), &["check"], 1, "s3://bucket/prefix"),
+        ("owned property", format!("{good}[kafka.client]\nacks = \"1\"\n"), &["check"], 1, "acks"),
+        ("wrong password", good.replace(&services.redis.url(), &locked), &["check"], 1, "password"),
+        ("nobody at the address", good.replace(&services.kafka.brokers(), "127.0.0.1:9"), &["check"], 1, "127.0.0.1:9"),
+    ];
+    for (what, text, arguments, code, named) in spoilt {
+        std::fs::write(&config, text)?;
+        let ended = run(&config, arguments).await?;
+        ensure!(ended.code == code && ended.text.contains(named), "{what}: exit {} {}", ended.code, ended.text);
+        ensure!(!ended.text.contains("wrong@") && !ended.text.contains("sesame"), "{what} shows a secret: {}", ended.text);
+    }
+    let nowhere = run(Path::new("no/such/file.toml"), &["check"]).await?;
+    ensure!(nowhere.code == 2 && nowhere.text.contains("no/such/file.toml"), "{}", nowhere.text);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_taken_port_gives_one_clear_line() -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    for (flag, free) in [("--page", "--collector"), ("--collector", "--page")] {
+        let mut command = tokio::process::Command::from(twofold());
+        command.args(["demo", "--once", flag, &address, free, "127.0.0.1:0"]);
+        let output = tokio::time::timeout(Duration::from_secs(30), command.kill_on_drop(true).output()).await??;
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines = text.lines().count();
+        ensure!(output.status.code() == Some(1) && text.contains(&address) && text.contains(flag), "{flag}: {text}");
+        ensure!(lines == 1, "{lines} lines: {text}");
+    }
+    Ok(())
+}
