@@ -96,7 +96,7 @@ fn look_back_from(scope: &Scope, archived: &Archived) -> Timestamp {
         chain.segments.get(at).map(|segment| segment.footer.append_time_min)
     });
     let first = of_days.chain(news).min().unwrap_or(Timestamp::MIN);
-    first
+    first - scope.rules.batch_horizon_max()
 }
 
 fn inputs_of(chain: &Chain, from: Timestamp, cut: Offset) -> Vec<Input> {
