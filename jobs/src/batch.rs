@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use clicks::time::Day;
 use platform::settings::Settings;
-use recompute::{BatchError, NightOutcome, Status};
+use recompute::{BatchError, NightOutcome, NightReport, Status};
 use serde_json::json;
 
 use crate::cli::BatchCommand;
@@ -38,19 +38,24 @@ async fn night(settings: &Settings, options: &recompute::Options, date: Option<D
 
 async fn catch_up(settings: &Settings, options: &recompute::Options, as_json: bool) -> Result<Exit> {
     let (objects, ledger, clock) = (connect::objects(settings)?, connect::ledger(settings)?, connect::clock(settings));
-    let mut nights = 0;
-    loop {
-        let next = ledger.read().await?.next_night();
-        match recompute::run_night(options, &objects, &ledger, &*clock, Some(next)).await {
-            Ok(outcome) => show(&outcome, as_json),
-            // Everything that can be closed is closed; a night that is not over yet is no failure of a catch-up.
-            Err(BatchError::Incomplete(_)) if nights > 0 || next.end() > clock.now() => {
-                eprintln!("twofold: {nights} nights published; {next} is not over yet or not yet archived");
-                return Ok(Exit::Done);
-            }
-            Err(error) => return Ok(refuse(&error, as_json)),
+    let caught_up = match recompute::catch_up(options, &objects, &ledger, &*clock).await {
+        Ok(caught_up) => caught_up,
+        Err(error) => return Ok(refuse(&error, as_json)),
+    };
+    if as_json {
+        println!("{}", serde_json::to_string(&caught_up)?);
+    } else {
+        for report in &caught_up.nights {
+            print!("{}", describe_night(report));
         }
-        nights += 1;
+        println!("{} nights published", caught_up.nights.len());
+    }
+    match caught_up.waits {
+        None => Ok(Exit::Done),
+        Some(incomplete) => {
+            eprintln!("twofold: {incomplete}");
+            Ok(Exit::Incomplete)
+        }
     }
 }
 
@@ -74,12 +79,15 @@ fn show(outcome: &NightOutcome, as_json: bool) {
 }
 
 fn describe(outcome: &NightOutcome) -> String {
-    let report = match outcome {
+    match outcome {
         NightOutcome::AlreadyPublished { night, entry } => {
-            return format!("the night of {night} is published already, by ledger entry {entry}; nothing changed\n");
+            format!("the night of {night} is published already, by ledger entry {entry}; nothing changed\n")
         }
-        NightOutcome::Published(report) => report,
-    };
+        NightOutcome::Published(report) => describe_night(report),
+    }
+}
+
+fn describe_night(report: &NightReport) -> String {
     let mut text = format!("the night of {} is published by ledger entry {}\n", report.night, report.entry);
     for day in &report.days {
         let totals = day.totals;
@@ -133,22 +141,9 @@ fn describe_status(status: &Status) -> String {
 
 /// Says why nothing was published, and what a scheduler should do about it.
 fn refuse(error: &BatchError, as_json: bool) -> Exit {
-    let exit = exit_of(error);
     if as_json {
-        println!("{}", json!({"error": error.to_string(), "exit_code": exit as u8}));
+        println!("{}", json!({"error": error.to_string(), "exit_code": error.exit_code()}));
     }
     eprintln!("twofold: {error}");
-    exit
-}
-
-fn exit_of(error: &BatchError) -> Exit {
-    match error {
-        BatchError::Incomplete(_) | BatchError::MorePartitions { .. } | BatchError::UnknownPartition { .. } => {
-            Exit::Incomplete
-        }
-        BatchError::Lost { .. } => Exit::Lost,
-        BatchError::Gate { .. } => Exit::Gate,
-        BatchError::NotNext { .. } | BatchError::BeforeFirst { .. } => Exit::Usage,
-        _ => Exit::Failure,
-    }
+    Exit::of_code(error.exit_code())
 }

@@ -20,6 +20,14 @@ pub enum Exit {
     Gate = 12,
 }
 
+impl Exit {
+    /// The exit of a number; one that is none of ours is a failure.
+    pub fn of_code(code: u8) -> Self {
+        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failure)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

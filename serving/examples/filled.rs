@@ -57,7 +57,8 @@ async fn main() {
         system.close(&rows, totals, finals, adjustments).await;
     }
     let options = Options { listen: ([127, 0, 0, 1], port).into(), ..Options::default() };
-    let late = [(today, (today.start() - Span::hours(2), ADS[1], 12)), (today, (today.start() + Span::minutes(1), ADS[2], 7))];
+    let late =
+        [(today, (today.start() - Span::hours(2), ADS[1], 12)), (today, (today.start() + Span::minutes(1), ADS[2], 7))];
     system.count(today.previous(), now, &live(today, now), &late).await;
     let running = system.start(options).await.unwrap();
     println!("http://{}", running.address);

@@ -50,7 +50,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn observe(request: Request, next: Next) -> Response {
     let begun = Instant::now();
     // The path of an unknown address is the client's choice and would be a label without bound.
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let mut response = next.run(request).await;
     let status = response.status().as_u16().to_string();
     metrics::counter!("twofold_serving_requests_total", "route" => route.clone(), "status" => status).increment(1);

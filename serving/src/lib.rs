@@ -8,16 +8,16 @@
 //!   ledger that was never read leaves nothing to say (503), and one that contradicts itself ends the process.
 //! * Memory is bounded: tables by [`Options::tables_bytes_max`], answers by [`Options::rows_max`].
 
-mod position;
-mod tables;
-mod table_cache;
 mod live;
+mod position;
 mod sources;
+mod table_cache;
+mod tables;
 
-mod problem;
-mod params;
 mod api;
 mod page;
+mod params;
+mod problem;
 mod server;
 
 pub use server::{Options, Server, ServingError};

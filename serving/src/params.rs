@@ -16,8 +16,8 @@ pub(crate) struct Params {
 
 impl Params {
     pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|error| Problem::query(error.to_string()))?;
+        let Query(pairs) =
+            Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| Problem::query(error.to_string()))?;
         for (name, _) in &pairs {
             if !known.contains(&name.as_str()) {
                 return Err(unknown(name, known));
@@ -43,7 +43,8 @@ impl Params {
         let values = self.pairs.iter().filter(|(found, _)| found == name).flat_map(|(_, value)| value.split(','));
         for text in values {
             let ad = AdId::parse(text).map_err(|error| {
-                let mend = "give ad ids such as ad-1, several separated by commas, or leave it out for all ads together";
+                let mend =
+                    "give ad ids such as ad-1, several separated by commas, or leave it out for all ads together";
                 Problem::parameter(name, format!("`{}` {error}", shown(text)), mend)
             })?;
             let ads = ads.get_or_insert_default();
@@ -72,7 +73,8 @@ impl Params {
         }
         // In a query `+` means a space; no timestamp has one in front of its offset.
         let with_plus = || text.replacen(' ', "+", 1);
-        match Timestamp::parse_rfc3339(text).or_else(|error| Timestamp::parse_rfc3339(&with_plus()).map_err(|_| error)) {
+        match Timestamp::parse_rfc3339(text).or_else(|error| Timestamp::parse_rfc3339(&with_plus()).map_err(|_| error))
+        {
             Ok(time) => Ok(Some(time)),
             Err(TimeError::NoOffset(text)) => {
                 let reason = format!("`{text}` has no offset from UTC, so it could be any hour of a day");
@@ -130,7 +132,13 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
 }
 
 /// Refuses a range of more periods than one request may ask for.
-pub(crate) fn check_size(range: Interval, grain: Grain, series: usize, now: Timestamp, rows_max: usize) -> Result<(), Problem> {
+pub(crate) fn check_size(
+    range: Interval,
+    grain: Grain,
+    series: usize,
+    now: Timestamp,
+    rows_max: usize,
+) -> Result<(), Problem> {
     // What lies in the future is not answered, so it does not count.
     let end = range.end.min(grain.window(now).end);
     let periods = (end.since(range.start).as_millis() / grain.width().as_millis()).max(0) as usize;
@@ -155,7 +163,12 @@ mod tests {
     #[test]
     fn a_time_is_a_timestamp_or_a_day() {
         let noon = "2026-03-01".parse::<Day>().unwrap().start() + clicks::time::Span::hours(12);
-        for text in ["2026-03-01T12:00:00Z", "2026-03-01T14:00:00%2B02:00", "2026-03-01T14:00:00+02:00", "2026-03-01T07:00:00-05:00"] {
+        for text in [
+            "2026-03-01T12:00:00Z",
+            "2026-03-01T14:00:00%2B02:00",
+            "2026-03-01T14:00:00+02:00",
+            "2026-03-01T07:00:00-05:00",
+        ] {
             assert_eq!(params(&format!("from={text}")).unwrap().time("from").unwrap(), Some(noon), "{text}");
         }
         let day = params("from=2026-03-01").unwrap().time("from").unwrap();

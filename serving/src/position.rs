@@ -4,13 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clicks::books::Books;
+use clicks::ledger::LEDGER;
 use clicks::time::Timestamp;
 use clicks::view::Reason;
 use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
+use platform::objects::ObjectError;
 
 /// Deadline of one catching up. An object store that answers more slowly than this is as good as away.
 const READ_MAX: Duration = Duration::from_secs(5);
+/// Deadline of the first reading, which begins at entry 0.
+const FIRST_READ_MAX: Duration = Duration::from_secs(60);
 
 /// The books at one position. A request takes one and keeps it.
 #[derive(Debug, Clone)]
@@ -59,35 +63,60 @@ impl Positions {
         let _reading = self.reading.lock().await;
         let before = self.current();
         let now = self.clock.now();
-        let read = tokio::time::timeout(READ_MAX, self.read_on(before.as_ref().ok())).await;
+        let (books, read) = match &before {
+            Ok(position) => self.read_on(&position.books).await,
+            Err(_) => self.read_first().await,
+        };
         let trouble = match read {
-            Ok(Ok(books)) => {
-                *self.lock() = Ok(Position { books, read_at: now, trouble: None });
-                return Ok(());
-            }
-            Ok(Err(fatal @ (LedgerError::Entry(_) | LedgerError::Books(_)))) => return Err(fatal),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {READ_MAX:?}"),
+            Ok(()) => None,
+            Err(fatal @ (LedgerError::Entry(_) | LedgerError::Books(_))) => return Err(fatal),
+            Err(error) => Some(error.to_string()),
         };
-        metrics::counter!("twofold_serving_ledger_failures_total").increment(1);
-        if !matches!(&before, Ok(Position { trouble: Some(_), .. })) && before.as_ref().err() != Some(&trouble) {
-            tracing::warn!("the ledger cannot be read, answers are given at the last position: {trouble}");
+        *self.lock() = match (books, trouble.clone(), &before) {
+            (Some(books), None, _) => Ok(Position { books, read_at: now, trouble: None }),
+            // What was read before it went away counts; only the head is not known.
+            (Some(books), trouble, Ok(position)) => Ok(Position { books, read_at: position.read_at, trouble }),
+            (_, trouble, _) => Err(trouble.unwrap_or_default()),
+        };
+        if let Some(trouble) = trouble {
+            self.tell(&before, &trouble);
         }
-        *self.lock() = match before {
-            Ok(position) => Ok(Position { trouble: Some(trouble), ..position }),
-            Err(_) => Err(trouble),
-        };
         Ok(())
     }
 
-    async fn read_on(&self, before: Option<&Position>) -> Result<Arc<Books>, LedgerError> {
-        let Some(position) = before else { return self.ledger.read().await.map(Arc::new) };
-        let mut books = Books::clone(&position.books);
-        self.ledger.catch_up(&mut books).await?;
-        Ok(if books.head() == position.books.head() { position.books.clone() } else { Arc::new(books) })
+    /// Once per trouble, not once per second.
+    fn tell(&self, before: &Result<Position, String>, trouble: &str) {
+        metrics::counter!("twofold_serving_ledger_failures_total").increment(1);
+        let known = match before {
+            Ok(position) => position.trouble.is_some(),
+            Err(reason) => reason == trouble,
+        };
+        if !known {
+            tracing::warn!("the ledger cannot be read, answers stay at the last position: {trouble}");
+        }
+    }
+
+    async fn read_first(&self) -> (Option<Arc<Books>>, Result<(), LedgerError>) {
+        match tokio::time::timeout(FIRST_READ_MAX, self.ledger.read()).await {
+            Ok(Ok(books)) => (Some(Arc::new(books)), Ok(())),
+            Ok(Err(error)) => (None, Err(error)),
+            Err(_) => (None, Err(slow(FIRST_READ_MAX))),
+        }
+    }
+
+    async fn read_on(&self, before: &Arc<Books>) -> (Option<Arc<Books>>, Result<(), LedgerError>) {
+        let mut books = Books::clone(before);
+        let read = tokio::time::timeout(READ_MAX, self.ledger.catch_up(&mut books)).await;
+        let books = if books.head() == before.head() { before.clone() } else { Arc::new(books) };
+        (Some(books), read.unwrap_or_else(|_| Err(slow(READ_MAX))))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Result<Position, String>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn slow(deadline: Duration) -> LedgerError {
+    let reason = format!("it did not answer within {deadline:?}");
+    LedgerError::Object(ObjectError::Io { key: LEDGER.to_owned(), source: std::io::Error::other(reason) })
 }

@@ -57,7 +57,9 @@ impl Default for Options {
 /// Why a server does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
-    #[error("{address} is taken by another process: end that one, or choose another address for `serving.listen` (port 0 takes a free one)")]
+    #[error(
+        "{address} is taken by another process: end that one, or choose another address for `serving.listen` (port 0 takes a free one)"
+    )]
     Taken { address: SocketAddr },
     #[error("cannot listen on {address}: {source}; choose another address for `serving.listen`")]
     Listen { address: SocketAddr, source: std::io::Error },

@@ -104,7 +104,12 @@ impl Sources {
         Ok(merge)
     }
 
-    async fn days(&self, position: &Position, merge: &Merge, grain: Grain) -> Vec<(Day, Result<DayTables, TableError>)> {
+    async fn days(
+        &self,
+        position: &Position,
+        merge: &Merge,
+        grain: Grain,
+    ) -> Vec<(Day, Result<DayTables, TableError>)> {
         let books = &position.books;
         let reads = merge.closed_days().map(|day| async move { (day, self.day(books, day, grain).await) });
         // Collected first: the iterator borrows the merge, and a stream of it would not be `Send`.

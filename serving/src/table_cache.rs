@@ -79,7 +79,8 @@ impl TableCache {
         let mut bytes: usize = inner.tables.values().map(size).sum();
         while bytes > self.bytes_max {
             let others = inner.tables.iter().filter(|(key, kept)| *key != just_used && kept.cell.initialized());
-            let Some((oldest, freed)) = others.min_by_key(|(_, kept)| kept.used).map(|(key, kept)| (key.clone(), size(kept)))
+            let Some((oldest, freed)) =
+                others.min_by_key(|(_, kept)| kept.used).map(|(key, kept)| (key.clone(), size(kept)))
             else {
                 break;
             };

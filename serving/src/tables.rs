@@ -73,7 +73,8 @@ impl Table {
     }
 
     fn of(rows: Vec<Row>) -> Self {
-        let mut table = Table { ads: Vec::new(), begins: Vec::new(), cells: Vec::with_capacity(rows.len()), totals: Vec::new() };
+        let mut table =
+            Table { ads: Vec::new(), begins: Vec::new(), cells: Vec::with_capacity(rows.len()), totals: Vec::new() };
         let mut totals = std::collections::BTreeMap::<Timestamp, u64>::new();
         for row in rows {
             *totals.entry(row.start).or_default() += row.clicks;
@@ -96,7 +97,9 @@ impl Table {
     /// The cells that a question is about.
     pub(crate) fn cells<'a>(&'a self, asked: &Asked) -> Vec<Cell<'a>> {
         match asked {
-            Asked::Total => self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }).collect(),
+            Asked::Total => {
+                self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }).collect()
+            }
             Asked::Ads(ads) => {
                 ads.iter().filter_map(|ad| self.ads.binary_search(ad).ok()).flat_map(|n| self.of_ad(n)).collect()
             }
@@ -106,9 +109,11 @@ impl Table {
 
     fn of_ad(&self, n: usize) -> impl Iterator<Item = Cell<'_>> {
         let ad = Some(&self.ads[n]);
-        self.cells[self.begins[n]..self.begins[n + 1]]
-            .iter()
-            .map(move |(start, clicks)| Cell { start: *start, ad, clicks: *clicks })
+        self.cells[self.begins[n]..self.begins[n + 1]].iter().map(move |(start, clicks)| Cell {
+            start: *start,
+            ad,
+            clicks: *clicks,
+        })
     }
 }
 
@@ -124,7 +129,8 @@ fn rows(key: &str, bytes: Bytes) -> Result<Vec<Row>, TableError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options).map_err(parquet)?;
     let meta = builder.metadata().file_metadata().key_value_metadata();
-    let version = meta.into_iter().flatten().find(|pair| pair.key == META_VERSION).and_then(|pair| pair.value.as_deref());
+    let version =
+        meta.into_iter().flatten().find(|pair| pair.key == META_VERSION).and_then(|pair| pair.value.as_deref());
     if version != Some(VERSION) {
         let what = format!("its version is {}, this release reads version {VERSION}", version.unwrap_or("missing"));
         return Err(TableError::Content { key: key.to_owned(), what });

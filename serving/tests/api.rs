@@ -10,20 +10,24 @@ use clicks::ledger::DayTotals;
 use clicks::live::Meta;
 use clicks::position::Offset;
 use clicks::time::{Day, Span};
+use platform::objects::Objects;
 use serde_json::{Value, json};
 use serving::{Options, ServingError};
 use support::{Row, Running, System, at, day, get, home, partition, request};
 
-/// Two closed days (the first final and adjusted) and a live one, 12:00:30 on it.
+/// Three closed days (the first final and adjusted) and a live one, 12:00:30 on it.
 async fn filled() -> (System, Running) {
+    filled_over(Objects::memory()).await
+}
+
+async fn filled_over(objects: Objects) -> (System, Running) {
     let (one, two, three) = days();
-    let mut system = System::new(one, at(three, 12, 0) + Span::seconds(30)).await;
+    let mut system = System::over(objects, one, at(three, 12, 0) + Span::seconds(30)).await;
     let late = |late| DayTotals { late, duplicates: 5, far_duplicates: 1, ..DayTotals::default() };
     system.close(&[(at(one, 10, 0), "a", 100), (at(one, 10, 1), "b", 7)], late(3), &[], &[]).await;
     let second: [Row; 3] = [(at(two, 0, 0), "a", 20), (at(two, 23, 59), "a", 30), (at(two, 23, 59), "c", 4)];
     system.close(&second, late(3), &[one], &[]).await;
-    // What a later night found for the day that was final by then. It closes day three, so that is undone by time: the
-    // fixture's third day is the one before the live one.
+    // The third night finds two more clicks of the first day, which is final by then.
     system.clock.advance_to(at(three.next(), 12, 0) + Span::seconds(30));
     system.close(&[(at(three, 0, 0), "a", 1)], late(0), &[], &[(at(one, 10, 0), "a", 2)]).await;
     let live = three.next();
@@ -34,7 +38,8 @@ async fn filled() -> (System, Running) {
         (at(live, 12, 0), "a", 1),
         (at(live, 12, 0), "c", 2),
     ];
-    let late = [(live, (at(three, 23, 0), "a", 9)), (three, (at(three, 22, 0), "a", 50)), (live, (at(live, 1, 0), "b", 3))];
+    let late =
+        [(live, (at(three, 23, 0), "a", 9)), (three, (at(three, 22, 0), "a", 50)), (live, (at(live, 1, 0), "b", 3))];
     system.count(three, at(live, 12, 0) + Span::seconds(29), &counts, &late).await;
     let running = system.serve().await;
     (system, running)
@@ -112,7 +117,8 @@ async fn days_hours_and_minutes_agree_across_the_boundary() {
         assert_eq!(totals(&finer).into_iter().flatten().sum::<u64>(), 178, "{grain}");
         assert_eq!(finer["meta"]["segments"].as_array().unwrap().len(), 4);
     }
-    let by_ad = ok(running.address, "/v1/clicks?from=2026-03-01&to=2026-03-05&granularity=day&ad_id=a,b&ad_id=nobody").await;
+    let by_ad =
+        ok(running.address, "/v1/clicks?from=2026-03-01&to=2026-03-05&granularity=day&ad_id=a,b&ad_id=nobody").await;
     assert_eq!(totals(&by_ad)[..8], [Some(102), Some(50), Some(1), Some(6), Some(7), Some(0), Some(0), Some(6)]);
     assert_eq!(totals(&by_ad)[8..], [Some(0); 4]);
 }
@@ -133,7 +139,8 @@ async fn the_defaults_are_the_last_hour_by_minute_and_end_with_the_running_minut
 async fn ads_are_ranked_over_the_whole_range() {
     let (_system, running) = filled().await;
     let body = ok(running.address, "/v1/ads?from=2026-03-01&to=2026-03-05&limit=2").await;
-    let rows: Vec<_> = body["data"].as_array().unwrap().iter().map(|r| (r["ad_id"].as_str().unwrap(), &r["total"])).collect();
+    let rows: Vec<_> =
+        body["data"].as_array().unwrap().iter().map(|r| (r["ad_id"].as_str().unwrap(), &r["total"])).collect();
     assert_eq!(rows, [("a", &json!(159)), ("b", &json!(13))]);
     assert_eq!(body["ads_count"], 3);
     let hour = ok(running.address, "/v1/ads?from=2026-03-04T11:00:00Z&to=2026-03-04T12:00:00Z").await;
@@ -152,8 +159,14 @@ async fn days_tell_what_both_layers_say() {
     // Of day three the live counts are still there; earlier ones are unknown, not zero.
     assert_eq!((&rows[1]["last_live"], &rows[1]["unexplained"]), (&json!(1), &json!(-1)));
     assert_eq!((&rows[2]["last_live"], &rows[2]["unexplained"]), (&Value::Null, &Value::Null));
-    assert_eq!((&rows[2]["late"], &rows[2]["duplicates"], &rows[2]["far_duplicates"]), (&json!(3), &json!(5), &json!(1)));
-    assert_eq!((&rows[0]["late"], &rows[0]["revision"], &rows[0]["state"]), (&Value::Null, &Value::Null, &json!("live")));
+    assert_eq!(
+        (&rows[2]["late"], &rows[2]["duplicates"], &rows[2]["far_duplicates"]),
+        (&json!(3), &json!(5), &json!(1))
+    );
+    assert_eq!(
+        (&rows[0]["late"], &rows[0]["revision"], &rows[0]["state"]),
+        (&Value::Null, &Value::Null, &json!("live"))
+    );
 }
 
 #[tokio::test]
@@ -199,7 +212,8 @@ async fn a_lost_partition_is_named_and_only_its_ads_suffer() {
     assert_eq!((&body["meta"]["complete"], codes(&body)), (&json!(false), vec!["rebuilding"]));
     assert_eq!(body["meta"]["reasons"][0]["partition"], partition(broken).to_string());
     let other = ["b", "c", "d", "e", "f", "g"].into_iter().find(|ad| home(ad) == whole).unwrap();
-    let body = ok(running.address, &format!("/v1/clicks?from=2026-03-04&to=2026-03-05&granularity=day&ad_id={other}")).await;
+    let body =
+        ok(running.address, &format!("/v1/clicks?from=2026-03-04&to=2026-03-05&granularity=day&ad_id={other}")).await;
     assert_eq!(body["meta"]["complete"], true);
 }
 
@@ -247,6 +261,32 @@ async fn a_changed_or_missing_table_is_unknown_and_says_why() {
     // The files of the other grains are as good as before.
     let hours = ok(running.address, "/v1/clicks?from=2026-03-02&to=2026-03-03&granularity=hour").await;
     assert_eq!(totals(&hours).into_iter().flatten().sum::<u64>(), 54);
+}
+
+/// The next entry cannot be read, so nobody knows whether there is one: answers go on at the last position and say so.
+#[tokio::test]
+async fn a_ledger_that_goes_away_is_flagged_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_system, running) = filled_over(Objects::open_folder(folder.path().to_owned()).unwrap()).await;
+    let path = "/v1/clicks?from=2026-03-03&to=2026-03-05&granularity=day";
+    let complete = ok(running.address, path).await;
+    assert_eq!(complete["meta"]["complete"], true);
+    let next = folder.path().join(clicks::ledger::entry_key(5));
+    std::os::unix::fs::symlink(&next, &next).unwrap();
+    let until = |complete| async move {
+        loop {
+            let body = ok(running.address, path).await;
+            if body["meta"]["complete"] == complete {
+                return body;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let flagged = tokio::time::timeout(Duration::from_secs(10), until(false)).await.unwrap();
+    assert_eq!((totals(&flagged), codes(&flagged)), (totals(&complete), vec!["ledger_stale"]));
+    assert_eq!(get(running.address, "/readyz").await.status, 200);
+    std::fs::remove_file(&next).unwrap();
+    tokio::time::timeout(Duration::from_secs(10), until(true)).await.unwrap();
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ pub enum ChainError {
         "append time of partition {partition} goes back from {before} to {found} at `{key}`; it is a running maximum, \
          so the object was not written as the continuation of the one before it"
     )]
-    TimeWentBack { partition: PartitionId, key: RawKey, before: Timestamp, found: Timestamp },
+    TimeWentBack { partition: PartitionId, key: Box<RawKey>, before: Timestamp, found: Timestamp },
 }
 
 impl Chain {
@@ -84,7 +84,7 @@ impl Chain {
             }
             let (before, found) = (last.footer.append_time_max, segment.footer.append_time_min);
             if found < before {
-                let (partition, key) = (self.partition.clone(), segment.key);
+                let (partition, key) = (self.partition.clone(), Box::new(segment.key));
                 return Err(ChainError::TimeWentBack { partition, key, before, found });
             }
         }

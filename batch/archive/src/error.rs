@@ -21,7 +21,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Chain(#[from] ChainError),
     #[error("partition {partition}: {source}")]
-    Codec { partition: PartitionId, source: CodecError },
+    Codec { partition: PartitionId, source: Box<CodecError> },
     #[error("setting `{name}` of the archiver is {value}: {reason}")]
     Options { name: &'static str, value: String, reason: &'static str },
     #[error("the ledger knows no topic of region {0}; record it with `twofold topic create`")]

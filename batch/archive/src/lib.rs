@@ -34,4 +34,4 @@ mod error;
 
 pub use archiver::{Begin, Options, run};
 pub use error::ArchiveError;
-pub use progress::{Ended, Handle, PartitionProgress, Progress};
+pub use progress::{Ended, Handle, PartitionProgress, Phase, Progress};

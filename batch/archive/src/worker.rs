@@ -189,7 +189,8 @@ impl Worker {
         // The records are dropped with the closure, so what waits for a store that is away is the encoded object alone.
         let encoding = tokio::task::spawn_blocking(move || codec::encode(&partition, &writer, &records));
         let encoded = encoding.await.map_err(|error| ArchiveError::Task(error.to_string()))?;
-        let encoded = encoded.map_err(|source| ArchiveError::Codec { partition: self.partition.clone(), source })?;
+        let encoded = encoded
+            .map_err(|error| ArchiveError::Codec { partition: self.partition.clone(), source: Box::new(error) })?;
         let key = encoded.footer.key();
         let name = key.to_string();
         let begun = Instant::now();

@@ -28,11 +28,11 @@ impl Chaos {
     pub async fn strike(&mut self, system: &mut System, show: &Show) -> Result<()> {
         match self.random.random_range(0..5) {
             0 => {
-                system.start_speed();
+                system.start_speed().await;
                 show.note("chaos: the speed layer was killed and started again");
             }
             1 => {
-                system.start_archiver();
+                system.start_archiver().await;
                 show.note("chaos: the archiver was killed and started again");
             }
             2 => {
@@ -47,8 +47,8 @@ impl Chaos {
             }
             _ => {
                 system.store.flush_all();
-                system.start_speed();
-                system.start_archiver();
+                system.start_speed().await;
+                system.start_archiver().await;
                 show.note("chaos: the live counts were wiped, the speed layer and the archiver killed");
             }
         }

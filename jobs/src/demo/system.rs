@@ -95,14 +95,14 @@ impl System {
             speed: None,
             archiver: None,
         };
-        system.start_speed();
-        system.start_archiver();
+        system.start_speed().await;
+        system.start_archiver().await;
         Ok(system)
     }
 
     /// Starts the speed layer; if it runs, it is killed first, in the middle of whatever it does.
-    pub fn start_speed(&mut self) {
-        kill(&self.speed);
+    pub async fn start_speed(&mut self) {
+        kill(&self.speed).await;
         let (log, store, ledger) = (self.log.clone(), self.store.clone(), self.ledger.clone());
         let options = counter::Options::default();
         let run = counter::run(options, log, store, ledger, self.clock.clone(), self.stop.clone());
@@ -110,11 +110,16 @@ impl System {
     }
 
     /// Starts the archiver; if it runs, it is killed first, in the middle of whatever it does.
-    pub fn start_archiver(&mut self) {
-        kill(&self.archiver);
+    pub async fn start_archiver(&mut self) {
+        kill(&self.archiver).await;
         let (log, objects, ledger) = (self.log.clone(), self.objects.clone(), self.ledger.clone());
         let run = archive::run(self.options.clone(), log, objects, ledger, self.clock.clone(), self.stop.clone());
         self.archiver = Some(self.services.spawn(named("archiver", run)));
+        // Until the new one has begun, its progress says that the old one has ended.
+        let mut progress = self.archive.watch();
+        let began = progress.wait_for(|progress| progress.phase != archive::Phase::Ended);
+        // One that fails before it begins is seen by `watch`, with its reason.
+        let _ = tokio::time::timeout(Duration::from_secs(5), began).await;
     }
 
     /// Runs `work` unless a service fails first; a failed service ends the demo with its message.
@@ -201,9 +206,12 @@ impl Handles {
     }
 }
 
-fn kill(service: &Option<AbortHandle>) {
-    if let Some(service) = service {
-        service.abort();
+/// Aborts a service and waits until nothing of it runs any more.
+async fn kill(service: &Option<AbortHandle>) {
+    let Some(service) = service else { return };
+    service.abort();
+    while !service.is_finished() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -51,7 +51,8 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
 
 /// Coarser tables are smaller, and the sums are the same.
 fn coarsest(range: Interval) -> Grain {
-    let aligned = |grain: &Grain| grain.window(range.start).start == range.start && grain.window(range.end).start == range.end;
+    let aligned =
+        |grain: &Grain| grain.window(range.start).start == range.start && grain.window(range.end).start == range.end;
     [Grain::Day, Grain::Hour].into_iter().find(aligned).unwrap_or(Grain::Minute)
 }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use bytes::Bytes;
 use clicks::event::Class;
 use clicks::id::{AdId, Region, TopicId};
@@ -60,7 +62,10 @@ pub fn key(time: Timestamp, ad: &str) -> CountKey {
 impl System {
     /// A ledger with one topic, and nothing else.
     pub async fn new(first_day: Day, now: Timestamp) -> Self {
-        let objects = Objects::memory();
+        Self::over(Objects::memory(), first_day, now).await
+    }
+
+    pub async fn over(objects: Objects, first_day: Day, now: Timestamp) -> Self {
         let ledger = Ledger::new(objects.clone());
         let mut books = ledger.begin(Genesis { first_day, rules: Rules::default() }).await.unwrap();
         let PartitionId { region, topic, .. } = partition(0);
@@ -155,15 +160,8 @@ impl System {
             Expected::At { next_offset, .. } => next_offset.next(),
         };
         let meta = Meta { next_offset, fingerprint: "f".to_owned(), ..meta };
-        let flush = Flush {
-            expected: before,
-            generation,
-            meta,
-            counts,
-            late,
-            drop_hours: Vec::new(),
-            drop_nights: Vec::new(),
-        };
+        let flush =
+            Flush { expected: before, generation, meta, counts, late, drop_hours: Vec::new(), drop_nights: Vec::new() };
         let outcome = self.store.flush(&partition(number), &flush).await.unwrap();
         assert_eq!(outcome, FlushOutcome::Applied);
         self.stored.insert(number, Expected::At { generation, next_offset });
@@ -243,7 +241,8 @@ fn times(values: impl Iterator<Item = Timestamp>) -> ArrayRef {
 }
 
 fn write(columns: Vec<(&'static str, ArrayRef)>) -> (Bytes, u64) {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)));
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)));
     let batch = batch.unwrap();
     let version = KeyValue::new("twofold.version".to_owned(), "1".to_owned());
     let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![version])).build();

@@ -61,6 +61,7 @@ async fn read(intake: &Intake, stream: &mut BodyDataStream, limit: usize) -> Res
             return Err(too_large(limit));
         }
         // Room is taken as the bytes arrive: a sender that only announces a megabyte holds none.
+        room.merge(admit(intake, part.len()).await?);
         whole.extend_from_slice(&part);
     }
     Ok(Received { bytes: whole.freeze(), room })

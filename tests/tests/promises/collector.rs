@@ -52,9 +52,9 @@ fn read_all(kafka: &Kafka, topic: &str) -> Result<Vec<Seen>> {
     let mut seen = Vec::new();
     while (seen.len() as i64) < left {
         let record = consumer.poll(Duration::from_secs(30)).context("a record did not come")??;
-        let headers = record.headers().map(|headers| {
-            headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect()
-        });
+        let headers = record
+            .headers()
+            .map(|headers| headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect());
         seen.push(Seen {
             partition: record.partition(),
             key: record.key().unwrap_or_default().to_vec(),

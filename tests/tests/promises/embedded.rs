@@ -26,7 +26,9 @@ async fn the_proof_holds_although_everything_is_killed() -> Result<()> {
     let output = demo(&["--chaos", "--days", "5", "--rate", "45", "--seed", "11"]).await?;
     let (text, progress) = (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     ensure!(output.status.success(), "{text}\n{progress}");
-    for happened in ["the store lost the last", "the speed layer was killed", "live counts were wiped", "reply of the store"] {
+    for happened in
+        ["the store lost the last", "the speed layer was killed", "live counts were wiped", "reply of the store"]
+    {
         ensure!(progress.contains(happened), "the fault `{happened}` did not happen: {progress}");
     }
     let days: Vec<&str> = text.lines().filter(|line| line.contains(" equal, 0 wrong")).collect();

@@ -10,5 +10,6 @@ mod collector;
 mod embedded;
 mod mistakes;
 mod nightly;
+mod serving;
 mod speed;
 mod whole_way;

@@ -65,7 +65,8 @@ async fn each_mistake_is_named_with_its_mend() -> Result<()> {
     ensure!(status.code == 0 && status.text.contains("nothing stored"), "{}", status.text);
 
     let redis = Redis::start_with_password("open sesame").await?;
-    let locked = format!("redis://:wrong@{}", redis.url().rsplit('@').next().unwrap_or_default().trim_start_matches("redis://"));
+    let locked =
+        format!("redis://:wrong@{}", redis.url().rsplit('@').next().unwrap_or_default().trim_start_matches("redis://"));
     let spoilt = [
         ("unknown key", good.replace("brokers =", "broker ="), &["check"][..], 2, "`brokers`"),
         ("unknown table", format!("{good}[sped]\nadmin = \"x\"\n"), &["check"], 2, "`speed`"),
@@ -80,7 +81,11 @@ async fn each_mistake_is_named_with_its_mend() -> Result<()> {
         std::fs::write(&config, text)?;
         let ended = run(&config, arguments).await?;
         ensure!(ended.code == code && ended.text.contains(named), "{what}: exit {} {}", ended.code, ended.text);
-        ensure!(!ended.text.contains("wrong@") && !ended.text.contains("sesame"), "{what} shows a secret: {}", ended.text);
+        ensure!(
+            !ended.text.contains("wrong@") && !ended.text.contains("sesame"),
+            "{what} shows a secret: {}",
+            ended.text
+        );
     }
     let nowhere = run(Path::new("no/such/file.toml"), &["check"]).await?;
     ensure!(nowhere.code == 2 && nowhere.text.contains("no/such/file.toml"), "{}", nowhere.text);
