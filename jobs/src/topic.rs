@@ -29,7 +29,6 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
         partitions: settings.kafka.partitions,
         replication_factor: settings.kafka.replication_factor,
         retention: settings.kafka.retention.0,
-        ..TopicSpec::default()
     };
     let topic = KafkaLog::create_topic(&options, &spec).await?;
     let report = KafkaLog::check_topic(&options).await?;

@@ -79,7 +79,11 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     show_query(&run, args);
     if !args.once && holds {
         run.show.result("\nThe page stays open; Ctrl-C ends the demo.");
-        system.watch(async { Ok(stop.cancelled().await) }).await?;
+        let stopped = async {
+            stop.cancelled().await;
+            Ok(())
+        };
+        system.watch(stopped).await?;
     }
     system.stop().await?;
     Ok(verdict(holds))
