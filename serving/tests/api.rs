@@ -375,7 +375,7 @@ async fn every_bad_question_is_refused_with_parameter_reason_and_mend() {
 #[tokio::test]
 async fn the_page_is_part_of_the_binary_and_is_cached_by_its_hash() {
     let (_system, running) = filled().await;
-    for path in ["/", "/app.js", "/style.css", "/icon.svg", "/uplot/uPlot.js", "/uplot/uPlot.css"] {
+    for path in ["/", "/app.js", "/chart.js", "/style.css", "/icon.svg", "/uplot/uPlot.js", "/uplot/uPlot.css"] {
         let first = get(running.address, path).await;
         assert_eq!(first.status, 200, "{path}");
         let policy = first.header("content-security-policy").unwrap();

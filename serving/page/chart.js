@@ -1,0 +1,130 @@
+'use strict';
+// The chart: closed periods solid, provisional ones dashed, the running one a hollow mark, what is unknown a gap, and
+// whatever is incomplete hatched. Shares its helpers with app.js, which calls drawChart.
+
+let chart = null;
+let charted = [];
+
+function drawChart(data) {
+  charted = data;
+  const running = data.length - 1;
+  const times = data.map((row) => Date.parse(row.period_start) / 1000);
+  const closed = data.map((row) => (row.source === 'batch' ? row.total : null));
+  // The provisional line begins at the last closed point, so that the two meet.
+  const live = data.map((row, n) => {
+    const meets = row.source === 'batch' && n < running && data[n + 1].source === 'speed' && n + 1 < running;
+    return (row.source === 'speed' && n < running) || meets ? row.total : null;
+  });
+  const now = data.map((row, n) => (n === running && row.source === 'speed' ? row.total : null));
+  const series = [times, closed, live, now];
+  const grain = RANGES[view.range].grain;
+  if (chart && chart.grain === grain) {
+    chart.plot.setData(series);
+  } else {
+    if (chart) chart.plot.destroy();
+    chart = { grain, plot: new uPlot(options(grain), series, $('chart')) };
+  }
+}
+
+function options(grain) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const font = '12px system-ui, sans-serif';
+  const axis = { stroke: colour('soft'), grid: { stroke: colour('line'), width: 1 }, ticks: { show: false }, font };
+  const few = grain === 'day';
+  return {
+    width: $('chart').clientWidth,
+    height: $('chart').clientHeight,
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
+    cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+    legend: { show: false },
+    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.2)] } },
+    axes: [
+      { ...axis, space: 70, size: 32, values: (_, ticks) => ticks.map((t, n) => tick(t, n === 0 ? null : ticks[n - 1], grain)) },
+      { ...axis, size: 58, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? number.format(t) : '')) },
+    ],
+    series: [
+      {},
+      { label: 'closed', stroke: colour('closed'), width: 2, fill: colour('closed-fill'), points: { show: few, size: 6, fill: colour('closed') } },
+      { label: 'provisional', stroke: colour('live'), width: 2, dash: [6, 4], fill: colour('live-fill'), points: { show: few, size: 6, fill: colour('card') } },
+      { label: 'running', stroke: colour('live'), paths: () => null, points: { show: true, size: 9, width: 2, fill: colour('card') } },
+    ],
+    hooks: { drawClear: [(plot) => drawLacks(plot, colour)], draw: [(plot) => drawBoundary(plot, colour, font)], setCursor: [drawTip] },
+  };
+}
+
+/** Hours and minutes, and the day where a new one begins. */
+function tick(seconds, before, grain) {
+  const text = new Date(seconds * 1000).toISOString();
+  if (grain === 'day') return text.slice(5, 10);
+  const newDay = before === null ? grain === 'hour' : day(before * 1000) !== text.slice(0, 10);
+  return newDay || (grain === 'hour' && text.slice(11, 16) === '00:00') ? text.slice(5, 10) : text.slice(11, 16);
+}
+
+/** Periods that are incomplete are hatched, whatever their number is. */
+function drawLacks({ ctx, bbox, valToPos }, colour) {
+  const lacking = charted.filter((row) => !row.complete);
+  if (lacking.length === 0) return;
+  ctx.save();
+  ctx.beginPath();
+  for (const row of lacking) {
+    const left = valToPos(Date.parse(row.period_start) / 1000, 'x', true);
+    const right = Math.min(bbox.left + bbox.width, valToPos(Date.parse(row.period_end) / 1000, 'x', true));
+    ctx.rect(left, bbox.top, Math.max(2, right - left), bbox.height);
+  }
+  ctx.clip();
+  ctx.strokeStyle = colour('lack');
+  ctx.globalAlpha = 0.45;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  for (let x = bbox.left - bbox.height; x < bbox.left + bbox.width; x += 9 * devicePixelRatio) {
+    ctx.moveTo(x, bbox.top + bbox.height);
+    ctx.lineTo(x + bbox.height, bbox.top);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** Where the closed part ends. */
+function drawBoundary({ ctx, bbox, valToPos }, colour, font) {
+  const at = charted.findIndex((row, n) => n > 0 && row.source === 'speed' && charted[n - 1].source === 'batch');
+  if (at < 0) return;
+  const ratio = devicePixelRatio;
+  const x = Math.round(valToPos(Date.parse(charted[at].period_start) / 1000, 'x', true));
+  ctx.save();
+  ctx.strokeStyle = colour('soft');
+  ctx.fillStyle = colour('soft');
+  ctx.lineWidth = ratio;
+  ctx.setLineDash([2 * ratio, 3 * ratio]);
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.font = font.replace('12px', `${12 * ratio}px`);
+  ctx.textBaseline = 'top';
+  ctx.textAlign = 'right';
+  if (x - bbox.left > 70 * ratio) ctx.fillText('closed', x - 6 * ratio, bbox.top + 2 * ratio);
+  ctx.textAlign = 'left';
+  if (bbox.left + bbox.width - x > 90 * ratio) ctx.fillText('provisional', x + 6 * ratio, bbox.top + 2 * ratio);
+  ctx.restore();
+}
+
+function drawTip(plot) {
+  let tip = plot.over.querySelector('.tip');
+  if (!tip) plot.over.append((tip = element('div', '', 'tip')));
+  const row = charted[plot.cursor.idx];
+  tip.hidden = !row || plot.cursor.left < 0;
+  if (tip.hidden) return;
+  const lacks = row.complete ? '' : row.total === null ? '' : 'at least ';
+  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}`);
+  const left = plot.cursor.left;
+  const width = tip.offsetWidth;
+  tip.style.left = `${left + width + 14 > plot.over.clientWidth ? Math.max(0, left - width - 10) : left + 10}px`;
+}
+
+function redraw() {
+  if (!chart) return;
+  chart.plot.destroy();
+  chart = null;
+  drawChart(charted);
+}

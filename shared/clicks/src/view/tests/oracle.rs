@@ -1,0 +1,161 @@
+//! All of it at random, against an oracle that looks at each minute by itself.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn any_count(days: std::ops::Range<i32>) -> impl Strategy<Value = (Timestamp, &'static str, u64)> {
+    let minute = prop_oneof![Just(0i64), Just(1), Just(59), Just(60), Just(719), Just(1_438), Just(1_439), 0i64..1_440];
+    (days, minute, 0..NAMES.len(), 1u64..100)
+        .prop_map(|(n, minute, name, clicks)| (at(n, 0, minute), NAMES[name], clicks))
+}
+
+fn any_partition() -> impl Strategy<Value = Result<(i32, i64, i32, bool, bool), bool>> {
+    prop_oneof![
+        5 => (0..5i32, 0..(5 * 1_440i64), 0..5i32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(Ok),
+        1 => any::<bool>().prop_map(Err),
+    ]
+}
+
+prop_compose! {
+    fn any_world()(
+        rows in prop::collection::vec(any_count(1..4), 0..40),
+        counts in prop::collection::vec(any_count(0..5), 0..60),
+        late in prop::collection::vec((0..5i32, any_count(0..5)), 0..20),
+        partitions in prop::collection::vec(any_partition(), PARTITIONS as usize),
+        missing_days in prop::collection::vec((1..4i32).prop_map(day), 0..2),
+    ) -> World {
+        let mut world = World { missing_days, ..World::default() };
+        for (time, name, clicks) in rows {
+            world = world.row(time, name, clicks);
+        }
+        for (time, name, clicks) in counts {
+            world = world.live(time, name, clicks);
+        }
+        for (night, (time, name, clicks)) in late {
+            world = world.late(day(night), time, name, clicks);
+        }
+        let meta = |(base_day, append, base_night, rebuilding, evicted)| Meta {
+            append_time: at(0, 0, append),
+            dedup_evicted: u64::from(evicted),
+            ..Meta::new(Offset::ZERO, day(base_day), day(base_night), Offset::new(u64::from(rebuilding)))
+        };
+        let missing = |away| if away { Missing::Unreachable("x".to_owned()) } else { Missing::NoGeneration };
+        world.metas = partitions.into_iter().map(|p| p.map(meta).map_err(missing)).collect();
+        world
+    }
+}
+
+/// The oracle: one period of one ad, from nothing but the rules of the module's doc, one minute after the other.
+fn oracle(world: &World, nights: i32, ad: &AdId, period: Interval, now: Timestamp) -> (Option<u64>, bool, Option<u64>) {
+    let n = period.start.day().number() - day(1).number() + 1;
+    let meta = world.metas[home(ad) as usize].as_ref().ok();
+    let late_known = meta.filter(|m| !m.is_rebuilding() && m.base_night <= day(nights + 1));
+    let (mut published, mut live, mut late) = (0, 0, 0);
+    let mut minute = Minute::of(period.start);
+    while minute.start() < period.end {
+        published += world.rows.iter().filter(|r| r.0 == minute && r.1 == *ad).map(|r| r.2).sum::<u64>();
+        live += world.counts.iter().filter(|c| c.0.minute == minute && c.0.ad == *ad).map(|c| c.1).sum::<u64>();
+        let of_minute = world.late.iter().filter(|l| l.0.count.minute == minute && l.0.count.ad == *ad);
+        late += of_minute.filter(|l| n > nights || l.0.night > day(nights)).map(|l| l.1).sum::<u64>();
+        minute = Minute::from_number(minute.number() + 1);
+    }
+    match n {
+        ..=0 => (Some(0), true, late_known.map(|_| late)),
+        n if n <= nights => {
+            let given = !world.missing_days.contains(&day(n));
+            (given.then_some(published), given, late_known.map(|_| late))
+        }
+        _ => {
+            let stored = meta.filter(|m| m.base_day <= day(n));
+            let due = period.end.min(now);
+            let known = stored.filter(|m| m.append_time >= period.start || m.append_time + LAG_MAX >= due);
+            let complete =
+                stored.is_some_and(|m| m.append_time + LAG_MAX >= due && !m.is_rebuilding() && m.dedup_evicted == 0);
+            (known.map(|_| live), complete, late_known.map(|_| late))
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(192))]
+
+    #[test]
+    fn the_merge_agrees_with_the_oracle(
+        world in any_world(),
+        nights in 0..4i32,
+        grain in prop::sample::select(&Grain::ALL[..]),
+        from in 0..(5 * 24i64),
+        hours in 1..72i64,
+        now in (4 * 1_440)..(5 * 1_440i64),
+    ) {
+        let now = at(0, 0, now);
+        let books = books(nights, 0, false);
+        let start = grain.window(at(0, from, 0)).start;
+        let asked = range(start, grain.window((start + Span::hours(hours)).max(start + grain.width())).start);
+        prop_assume!(start <= now);
+        let ads: Vec<AdId> = NAMES.into_iter().map(ad).collect();
+        let question = Question { asked: Asked::Ads(ads.clone()), range: asked, grain };
+        let answer = world.merge(&books, question, now).answer();
+        for series in &answer.series {
+            let name = series.ad.clone().unwrap();
+            let mut next = asked.start;
+            for period in &series.periods {
+                prop_assert_eq!(period.start, next);
+                next = period.end;
+                let want = oracle(&world, nights, &name, range(period.start, period.end), now);
+                prop_assert_eq!((period.total, period.complete, period.late_pending), want, "{} {:?}", name, period);
+            }
+            prop_assert!(next == answer.standing.range.end && next <= asked.end);
+        }
+
+        // The total is the sum of the ads, and is only as complete as all of them.
+        let total = world.total(&books, asked, grain, now);
+        for (n, period) in total.series[0].periods.iter().enumerate() {
+            let of_ads: Vec<_> = answer.series.iter().map(|series| series.periods[n]).collect();
+            let known: Vec<u64> = of_ads.iter().filter_map(|p| p.total).collect();
+            let of_known = known.iter().sum::<u64>();
+            prop_assert!(period.total.unwrap_or(0) >= of_known);
+            prop_assert!(!period.complete || period.total == Some(of_known));
+            prop_assert!(!period.complete || of_ads.iter().all(|p| p.complete));
+        }
+
+        // Whatever is not whole is named; what has no reason against it is whole.
+        for answer in [&answer, &total] {
+            let periods = || answer.series.iter().flat_map(|series| &series.periods);
+            prop_assert_eq!(answer.standing.complete, answer.standing.reasons.is_empty());
+            if answer.standing.complete {
+                prop_assert!(periods().all(|p| p.complete && p.total.is_some() && p.late_pending.is_some()));
+            }
+            prop_assert!(periods().all(|p| p.total.is_some() || !p.complete));
+        }
+
+        // Segments cover the range once.
+        let mut next = total.standing.range.start;
+        for segment in &total.standing.segments {
+            prop_assert_eq!(segment.start, next);
+            next = segment.end;
+        }
+        prop_assert_eq!(next, total.standing.range.end);
+    }
+
+    #[test]
+    fn hours_and_days_are_sums_of_minutes(world in any_world(), nights in 0..4i32) {
+        let now = at(5, 0, 0) - Span::millis(1);
+        let books = books(nights, 0, false);
+        let asked = range(at(0, 0, 0), at(5, 0, 0));
+        let [minutes, hours, days] = Grain::ALL.map(|grain| world.total(&books, asked, grain, now));
+        let sums = |answer: &Answer, within: Interval| {
+            answer.series[0].periods.iter().filter(|p| within.contains(p.start)).filter_map(|p| p.total).sum::<u64>()
+        };
+        for day in days.series[0].periods.iter().filter(|day| day.total.is_some()) {
+            let within = range(day.start, day.end);
+            // A coarser period that is known in part may know minutes that a finer one calls unknown, never fewer.
+            if day.complete {
+                prop_assert_eq!((sums(&hours, within), sums(&minutes, within)), (day.total.unwrap(), day.total.unwrap()));
+            }
+        }
+    }
+}
