@@ -66,6 +66,14 @@ impl Client {
         })
     }
 
+    /// The ads with the most clicks from the start of one day to the end of another, and how many ads there are.
+    pub async fn top_ads(&self, first: Day, last: Day, limit: usize) -> Result<(u64, Vec<(String, u64)>)> {
+        let body = self.get(&format!("/v1/ads?from={}&to={}&limit={limit}", first.start(), last.end())).await?;
+        let rows = body["data"].as_array().context("`data` is missing")?.iter();
+        let row = |row: &Value| Some((row["ad_id"].as_str()?.to_owned(), row["total"].as_u64()?));
+        Ok((body["ads_count"].as_u64().unwrap_or(0), rows.filter_map(row).collect()))
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         let url = format!("http://{}{path}", self.page);
         let response = self.http.get(&url).send().await.with_context(|| format!("asking {url}"))?;

@@ -1,5 +1,6 @@
 //! `--input`: the user's own clicks, pushed through the same way, each appended at the time at which it arrived.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -49,8 +50,6 @@ const BATCH_MAX: usize = 1_000;
 const SPAN_MAX: Span = Span::minutes(3);
 /// Longest span of a file; a night takes some hundredths of a second even when its day is empty.
 const DAYS_MAX: i32 = 3_660;
-/// Rejected lines that are shown one by one before only their number is.
-const SHOWN_MAX: u64 = 50;
 
 pub async fn run(args: &DemoArgs) -> Result<Exit> {
     let stop = exit::on_signal();
@@ -76,6 +75,7 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     }
     fed?;
     let holds = system.watch(run.show_proof()).await?;
+    system.watch(run.show_top_ads(first_day)).await?;
     show_query(&run, args);
     if !args.once && holds {
         run.show.result("\nThe page stays open; Ctrl-C ends the demo.");
@@ -105,16 +105,13 @@ fn options(args: &InputArgs) -> Result<InputOptions> {
 
 /// Reads and sorts everything, and reports each rejected line.
 fn read(options: &InputOptions) -> Result<Sorted> {
-    let mut shown = 0;
-    let mut report = |line: RejectedLine| {
-        shown += 1;
-        if shown <= SHOWN_MAX {
-            eprintln!("line {}: {} ({})", line.number, line.reason, line.code);
-        } else if shown == SHOWN_MAX + 1 {
-            eprintln!("further rejected lines are counted below");
+    let mut report = |line: RejectedLine| eprintln!("line {}: {} ({})", line.number, line.reason, line.code);
+    let progress = |lines| {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{} lines read", grouped(lines));
         }
     };
-    let sorted = input::read(options, &mut report, &|_| {})?;
+    let sorted = input::read(options, &mut report, &progress)?;
     let summary = &sorted.summary;
     eprintln!(
         "{} lines: {} clicks, {} rejected",

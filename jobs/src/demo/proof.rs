@@ -96,7 +96,7 @@ pub fn render(days: &[DayProof]) -> String {
     let head = ["day", "truth", "live", "exact", "late", "far dup.", "unexplained", "ad-minutes", "rev", "state"];
     let _ = writeln!(
         text,
-        "{:<11}{:>10}{:>10}{:>10}{:>8}{:>10}{:>13}{:>22}{:>5}  {}",
+        "{:<11}{:>11}{:>11}{:>11}{:>9}{:>10}{:>13}{:>26}{:>5}  {}",
         head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7], head[8], head[9]
     );
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -104,7 +104,7 @@ pub fn render(days: &[DayProof]) -> String {
         let cells = format!("{} equal, {} wrong", grouped(day.cells as u64), day.cells_wrong);
         let _ = writeln!(
             text,
-            "{:<11}{:>10}{:>10}{:>10}{:>8}{:>10}{:>13}{:>22}{:>5}  {}{}",
+            "{:<11}{:>11}{:>11}{:>11}{:>9}{:>10}{:>13}{:>26}{:>5}  {}{}",
             day.day,
             grouped(day.truth.exact),
             or_dash(day.live.map(grouped)),

@@ -151,6 +151,16 @@ impl Run {
         Ok(days)
     }
 
+    /// Prints the merged view's busiest ads over the closed days.
+    pub async fn show_top_ads(&self, first: Day) -> Result<()> {
+        let (count, ads) = self.client.top_ads(first, self.next_night.previous(), 20).await?;
+        self.show.result(&format!("\nThe busiest of {} ads, from the merged view", grouped(count)));
+        for (ad, clicks) in ads {
+            self.show.result(&format!("{:>14}  {ad}", grouped(clicks)));
+        }
+        Ok(())
+    }
+
     /// Prints the proof; true when all of it holds.
     pub async fn show_proof(&self) -> Result<bool> {
         let days = self.proof().await?;

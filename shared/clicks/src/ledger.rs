@@ -241,6 +241,55 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_night_are_pinned() {
+        let file = |key: &str| FileRef { key: key.to_owned(), sha256: "ab".to_owned(), bytes: 2, rows: 1 };
+        let day: Day = "2026-03-01".parse().unwrap();
+        let totals = DayTotals { clicks: 9, late: 2, duplicates: 3, far_duplicates: 1, ..DayTotals::default() };
+        let partition: PartitionId = "eu/00000000-0000-0000-0000-000000000007/0".parse().unwrap();
+        let night = Night {
+            night: day,
+            published_at: Timestamp::from_millis(5),
+            release: "0.1.0".to_owned(),
+            cuts: BTreeMap::from([(partition, Offset::new(12))]),
+            days: vec![DayRevision {
+                day,
+                revision: 1,
+                rules_version: 1,
+                minute: file("m"),
+                hour: file("h"),
+                day_file: file("d"),
+                totals,
+            }],
+            confirmed: vec![day.previous()],
+            finals: vec![day.plus(-3)],
+            adjustments: Some(Adjustments { file: file("a"), clicks: BTreeMap::from([(day.plus(-5), 1)]) }),
+            inputs: file("i"),
+            balance: Balance { rows: 14, counted: 9, duplicates: 3, rejected: 1, control: 1, other_days: 0 },
+        };
+        let entry = Entry::new(7, "cd".to_owned(), Body::Night(Box::new(night)));
+        let reference = |key: &str| format!(r#"{{"key":"{key}","sha256":"ab","bytes":2,"rows":1}}"#);
+        let golden = [
+            r#"{"version":1,"number":7,"previous":"cd","night":{"night":"2026-03-01","published_at":5,"release":"0.1.0","#,
+            r#""cuts":{"eu/00000000-0000-0000-0000-000000000007/0":12},"#,
+            r#""days":[{"day":"2026-03-01","revision":1,"rules_version":1,"minute":"#,
+            &reference("m"),
+            r#","hour":"#,
+            &reference("h"),
+            r#","day_file":"#,
+            &reference("d"),
+            r#","totals":{"clicks":9,"late":2,"duplicates":3,"far_duplicates":1,"late_duplicates":0}}],"#,
+            r#""confirmed":["2026-02-28"],"finals":["2026-02-26"],"adjustments":{"file":"#,
+            &reference("a"),
+            r#","clicks":{"2026-02-24":1}},"inputs":"#,
+            &reference("i"),
+            r#","balance":{"rows":14,"counted":9,"duplicates":3,"rejected":1,"control":1,"other_days":0}}}"#,
+        ]
+        .concat();
+        assert_eq!(String::from_utf8(entry.encode()).unwrap(), golden);
+        assert_eq!(Entry::decode(7, golden.as_bytes()).unwrap(), entry);
+    }
+
+    #[test]
     fn readers_ignore_unknown_fields_and_refuse_unknown_versions_and_kinds() {
         let with = |head: &str, body: &str| format!(r#"{{{head},"number":1,"previous":"x",{body}}}"#);
         let topic = r#""topic":{"region":"eu","topic_id":"00000000-0000-0000-0000-000000000007","name":"clicks","partitions":4,"new":null}"#;

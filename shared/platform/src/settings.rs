@@ -371,38 +371,4 @@ fn explain(path: Vec<String>, origin: String, kind: Kind) -> SettingsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_key_is_named_with_the_nearest_valid_one() {
-        let cases = [
-            ("[kafka]\nbroker = \"x:1\"", "kafka.broker", "`brokers`"),
-            ("[sped]\nflush_interval = \"1s\"", "sped", "`speed`"),
-            ("[redis]\nurll = \"x\"", "redis.urll", "`url`"),
-        ];
-        for (text, key, nearest) in cases {
-            let message = Settings::from_toml(text).unwrap_err().to_string();
-            assert!(message.contains(&format!("`{key}`")) && message.contains(nearest), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_is_named_with_its_reason() {
-        let message = Settings::from_toml("[speed]\nflush_interval = \"soon\"").unwrap_err().to_string();
-        assert!(message.contains("speed.flush_interval") && message.contains("50ms"), "{message}");
-        assert!(Settings::from_toml("[kafka]\npartitions = -1").is_err());
-    }
-
-    #[test]
-    fn settings_round_trip_and_hide_secrets() {
-        let text = "[redis]\nurl = \"redis://user:hush@localhost:6379\"\n[storage]\nsecret_key = \"hush\"\n";
-        let settings = Settings::from_toml(text).unwrap();
-        assert_eq!(settings.redis.url.reveal(), "redis://user:hush@localhost:6379");
-        let shown = settings.to_toml();
-        assert!(!shown.contains("hush") && shown.contains("localhost:6379"), "{shown}");
-        assert!(!format!("{settings:?}").contains("hush"));
-        let again = Settings::from_toml(&Settings::default().to_toml()).unwrap();
-        assert_eq!(again.speed.flush_interval, Settings::default().speed.flush_interval);
-    }
-}
+mod tests;

@@ -12,4 +12,5 @@ mod mistakes;
 mod nightly;
 mod serving;
 mod speed;
+mod up;
 mod whole_way;

@@ -92,27 +92,3 @@ async fn every_number_equals_the_oracle_across_a_migration() {
         check(&world, 9, -36).await;
     }
 }
-
-/// A million rows in one day, for the clock: run with `--ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement, not a promise"]
-async fn a_day_of_a_million_rows() {
-    let mut world = World::new(4).await;
-    world.object_rows = 100_000;
-    for i in 0..1_000_000i64 {
-        let time: Timestamp = at(1, 0, 0) + Span::millis(i * 86);
-        let number = (i % 4) as u32;
-        world.click(
-            &partition(1, number),
-            time,
-            time,
-            &format!("ad-{number}-{}", i % 500),
-            i as u128 * 0x9E37_79B9_7F4A_7C15,
-        );
-    }
-    world.cover(1).await;
-    let started = std::time::Instant::now();
-    let report = world.published(1).await;
-    eprintln!("{} rows in {:?}", report.balance.rows, started.elapsed());
-    assert_eq!(report.days[0].totals.clicks, 1_000_000);
-}
