@@ -1,6 +1,6 @@
 //! Random logs over many nights, against the oracle: every number of every day, minute and ad.
 
-use clicks::time::{Span, Timestamp};
+use clicks::time::Span;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
