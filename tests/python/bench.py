@@ -68,7 +68,7 @@ def compare(ours, theirs):
           (SELECT ad_id, period_start::TIMESTAMP AS minute, clicks + adjustment AS clicks
            FROM read_parquet('{tables}') WHERE clicks + adjustment > 0) a
           FULL JOIN read_parquet('{theirs}') b USING (ad_id, minute)
-        WHERE a.clicks IS DISTINCT FROM b.clicks""").fetchone()[0]
+        WHERE a.clicks IS DISTINCT FROM b.clicks""").fetchall()[0][0]
     if wrong:
         sys.exit(f"the results differ in {wrong} cells: no time counts")
 
