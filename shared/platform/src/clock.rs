@@ -158,6 +158,45 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    /// The contract, against every implementation; `pass` lets that much time go by on the clock.
+    async fn conformance(clock: Arc<dyn Clock>, pass: impl Fn(Span)) {
+        let before = clock.now();
+        // A time that has passed is not waited for.
+        clock.sleep_until(before).await;
+        clock.sleep_until(before - Span::hours(1)).await;
+        let until = clock.now() + Span::millis(40);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep_until(until).await;
+                clock.now()
+            }
+        });
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished(), "{clock:?} wakes before its time");
+        pass(Span::millis(40));
+        let woke = tokio::time::timeout(Duration::from_secs(5), sleeper).await.expect("it wakes").unwrap();
+        assert!(woke >= until, "{clock:?} woke at {woke}, asked for {until}");
+        let mut last = clock.now();
+        for _ in 0..1_000 {
+            let now = clock.now();
+            assert!(now >= last, "{clock:?} went back from {last} to {now}");
+            last = now;
+        }
+    }
+
+    #[tokio::test]
+    async fn every_clock_keeps_the_contract() {
+        conformance(Arc::new(SystemClock), |_| {}).await;
+        let simulated = Arc::new(SimulatedClock::new(Timestamp::from_millis(1_000_000)));
+        conformance(simulated.clone(), |span| simulated.advance_to(simulated.now() + span)).await;
+        simulated.let_go();
+        conformance(simulated, |_| {}).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("offset");
+        conformance(Arc::new(ShiftedClock::new(file.clone())), |_| std::fs::write(&file, "3600000").unwrap()).await;
+    }
+
     #[tokio::test]
     async fn a_simulated_clock_wakes_sleepers_only_when_it_gets_there() {
         let clock = Arc::new(SimulatedClock::new(Timestamp::from_millis(0)));
