@@ -67,7 +67,9 @@ pub enum BatchCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
-    /// Creates the topic (or checks it, when it is there) and records it in the ledger.
+    /// Creates the topic (or checks it, when it is there) and records its life in the ledger, also that of a topic that
+    /// was created again.
+    #[command(visible_alias = "migrate")]
     Create {
         /// First day that is counted, UTC; today otherwise. Earlier days are final and empty.
         #[arg(long)]

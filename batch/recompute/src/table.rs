@@ -192,18 +192,7 @@ pub(crate) fn decode(key: &str, bytes: Bytes) -> Result<Vec<Row>, TableError> {
     let mut rows = Vec::new();
     for batch in read(key, bytes)? {
         let view = View { key, batch: &batch };
-        let (start, ad, class) = (view.times(PERIOD_START)?, view.text(AD_ID)?, view.text(CLASS)?);
-        let (clicks, duplicates, late) = (view.counts(CLICKS)?, view.counts(DUPLICATES)?, view.counts(LATE)?);
-        for i in 0..batch.num_rows() {
-            rows.push(Row {
-                period_start: Timestamp::from_millis(start.value(i)),
-                ad: names.get(ad.value(i)),
-                class: view.class(class.value(i))?,
-                clicks: clicks.value(i) as u64,
-                duplicates: duplicates.value(i) as u64,
-                late: late.value(i) as u64,
-            });
-        }
+        view.append_rows(view.times(PERIOD_START)?.values(), &mut names, &mut rows)?;
     }
     Ok(rows)
 }
@@ -236,18 +225,7 @@ pub(crate) fn rows_of_query(batches: &[RecordBatch]) -> Result<Vec<Row>, TableEr
     let mut rows = Vec::new();
     for batch in batches {
         let view = View { key: "rolled up", batch };
-        let (start, ad, class) = (view.counts(PERIOD_START)?, view.text(AD_ID)?, view.text(CLASS)?);
-        let (clicks, duplicates, late) = (view.counts(CLICKS)?, view.counts(DUPLICATES)?, view.counts(LATE)?);
-        for i in 0..batch.num_rows() {
-            rows.push(Row {
-                period_start: Timestamp::from_millis(start.value(i)),
-                ad: names.get(ad.value(i)),
-                class: view.class(class.value(i))?,
-                clicks: clicks.value(i) as u64,
-                duplicates: duplicates.value(i) as u64,
-                late: late.value(i) as u64,
-            });
-        }
+        view.append_rows(view.counts(PERIOD_START)?.values(), &mut names, &mut rows)?;
     }
     Ok(rows)
 }
@@ -274,6 +252,23 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    /// Appends the rows of a grain's table; their period starts in milliseconds are given apart, as a query and a file
+    /// hold them in different types.
+    fn append_rows(&self, starts: &[i64], names: &mut Names, rows: &mut Vec<Row>) -> Result<(), TableError> {
+        let (ad, class) = (self.text(AD_ID)?, self.text(CLASS)?);
+        let (clicks, duplicates, late) = (self.counts(CLICKS)?, self.counts(DUPLICATES)?, self.counts(LATE)?);
+        for (i, start) in starts.iter().enumerate() {
+            rows.push(Row {
+                period_start: Timestamp::from_millis(*start),
+                ad: names.get(ad.value(i)),
+                class: self.class(class.value(i))?,
+                clicks: clicks.value(i) as u64,
+                duplicates: duplicates.value(i) as u64,
+                late: late.value(i) as u64,
+            });
+        }
+        Ok(())
+    }
     fn wrong(&self, column: &str) -> TableError {
         TableError::format(self.key, format!("its column `{column}` is missing or of another type"))
     }
