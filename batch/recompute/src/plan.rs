@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archive::chain::Chain;
 use clicks::books::{Books, PeriodState};
+use clicks::dedup::DedupKeys;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Timestamp};
@@ -15,6 +16,7 @@ use crate::input::Input;
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
     pub(crate) rules: RulesBook,
+    pub(crate) keys: DedupKeys,
     /// Counted as a whole: the night's own day and every open day.
     pub(crate) days: BTreeSet<Day>,
     /// Final before this night, the days before the first one included: what is new there is an adjustment.
@@ -55,6 +57,7 @@ impl Plan {
         let closed = books.days().filter(|(_, book)| settled(book.state())).map(|(day, _)| day).collect();
         let scope = Scope {
             rules: books.rules().clone(),
+            keys: DedupKeys::new(seed(books)),
             days,
             is_final: FinalDays { first_day: books.first_day(), closed },
             through: books.through().clone(),
@@ -81,6 +84,12 @@ impl Plan {
         let inputs = self.inputs.values().flatten();
         inputs.map(|input| input.to.distance_from(input.segment.footer.start)).sum()
     }
+}
+
+/// Seed of the dedup keys: known to nobody who sends clicks, and the same when the night is run again.
+fn seed(books: &Books) -> u128 {
+    let digits = books.head_hash().get(..32).unwrap_or_default();
+    u128::from_str_radix(digits, 16).unwrap_or_default()
 }
 
 /// Append time from which records are read: one batch horizon before the first record that may be counted.

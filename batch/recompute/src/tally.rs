@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use clicks::dedup::SlidingDedup;
+use clicks::dedup::{AdKey, DedupKey, SlidingDedup};
 use clicks::event::Class;
 use clicks::ledger::{Balance, DayTotals};
 use clicks::position::Offset;
@@ -25,20 +25,13 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// Number of an ad within one tally.
 type AdNumber = u32;
 
-/// The dedup key (ad, click id), exact, in 24 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    click: [u64; 2],
-    ad: AdNumber,
-}
-
 /// Sightings by which records are judged.
 #[derive(Debug)]
 pub(crate) struct Sightings {
-    batch: SlidingDedup<Key>,
+    batch: SlidingDedup,
     /// Where several partitions are judged as one log: what each partition's own live worker remembers, because that
     /// sees no other partition.
-    live: Option<Vec<SlidingDedup<Key>>>,
+    live: Option<Vec<SlidingDedup>>,
 }
 
 impl Sightings {
@@ -87,7 +80,7 @@ enum Owner {
 pub(crate) struct Tally {
     scope: Arc<Scope>,
     numbers: Map<Arc<str>, AdNumber>,
-    names: Vec<Arc<str>>,
+    ads: Vec<(Arc<str>, AdKey)>,
     cells: Map<(Minute, AdNumber), Cell>,
     adjustments: Map<(Minute, AdNumber), u64>,
     balance: Balance,
@@ -108,7 +101,7 @@ impl Tally {
         Tally {
             scope,
             numbers: Map::default(),
-            names: Vec::new(),
+            ads: Vec::new(),
             cells: Map::default(),
             adjustments: Map::default(),
             balance: Balance::default(),
@@ -123,12 +116,12 @@ impl Tally {
             What::Control => self.balance.control += 1,
             What::Rejected(code) => self.reject(code),
             What::Click { ad, id, event_time } => {
-                let bits = id.as_u128();
-                let key = Key { click: [(bits >> 64) as u64, bits as u64], ad: self.number(ad) };
+                let ad = self.number(ad);
+                let key = self.ads[ad as usize].1.click(id);
                 let scope = self.scope.clone();
                 let rules = scope.rules.on(event_time.day());
                 match verdicts(rules, sightings, place, key, event_time, record.append_time) {
-                    Ok(verdicts) => self.enter(place, record.offset, key.ad, event_time, verdicts),
+                    Ok(verdicts) => self.enter(place, record.offset, ad, event_time, verdicts),
                     Err(code) => self.reject(code),
                 }
             }
@@ -175,16 +168,16 @@ impl Tally {
         if let Some(number) = self.numbers.get(ad) {
             return *number;
         }
-        let number = AdNumber::try_from(self.names.len()).expect("four billion ads do not fit in memory");
+        let number = AdNumber::try_from(self.ads.len()).expect("four billion ads do not fit in memory");
         let name: Arc<str> = ad.into();
-        self.names.push(name.clone());
+        self.ads.push((name.clone(), self.scope.keys.ad(ad)));
         self.numbers.insert(name, number);
         number
     }
 
     /// Adds what another tally of the same night has counted.
     pub(crate) fn absorb(&mut self, other: Tally) {
-        let numbers: Vec<AdNumber> = other.names.iter().map(|name| self.number(name)).collect();
+        let numbers: Vec<AdNumber> = other.ads.iter().map(|(name, _)| self.number(name)).collect();
         for ((minute, ad), cell) in other.cells {
             self.cells.entry((minute, numbers[ad as usize])).or_default().add(cell);
         }
@@ -206,7 +199,7 @@ impl Tally {
     /// The counts in the order of the tables.
     pub(crate) fn finish(self, night: Day) -> Counted {
         let mut days: BTreeMap<Day, DayCount> = self.scope.days.iter().map(|day| (*day, DayCount::default())).collect();
-        let named = |(minute, ad): (Minute, AdNumber)| (minute, self.names[ad as usize].clone());
+        let named = |(minute, ad): (Minute, AdNumber)| (minute, self.ads[ad as usize].0.clone());
         let mut cells: Vec<_> = self.cells.into_iter().map(|(at, cell)| (named(at), cell)).collect();
         cells.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for ((minute, ad), cell) in cells {
@@ -265,11 +258,11 @@ fn verdicts(
     rules: &Rules,
     sightings: &mut Sightings,
     place: Place,
-    key: Key,
+    key: DedupKey,
     event_time: Timestamp,
     append_time: Timestamp,
 ) -> Result<Verdicts, &'static str> {
-    let of = |dedup: &mut SlidingDedup<Key>| -> Result<Judgement, &'static str> {
+    let of = |dedup: &mut SlidingDedup| -> Result<Judgement, &'static str> {
         judge(rules, dedup, key, event_time, append_time).map_err(|rejection| rejection.code())
     };
     let batch = of(&mut sightings.batch)?;

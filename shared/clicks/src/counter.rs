@@ -3,21 +3,30 @@
 //! The state machine is pure. Its shell reads the log, passes each record to [`LiveCounter::observe`], and stores what
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
+mod ads;
+
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use crate::dedup::SlidingDedup;
-use crate::event::{Class, Click};
-use crate::id::{AdId, ClickId};
+use crate::dedup::{DedupKey, DedupKeys, SlidingDedup};
+use crate::event::Class;
 use crate::live::{CountKey, Expected, Flush, Generation, LateKey, Loaded, Meta};
 use crate::position::Offset;
 use crate::rules::RulesBook;
-use crate::time::{Day, Timestamp};
+use crate::time::{Day, Interval, Timestamp};
 use crate::verdict::{Verdict, judge};
 use crate::watermark::{AppendTime, watermark};
 use crate::window::{Hour, Minute};
-use crate::wire;
+use crate::wire::{self, Rejection};
+
+use ads::{AdNumber, Ads};
+
+/// Records that are read ahead of their judgement, so that their dedup slots are on the way into the cache together.
+const AHEAD: usize = 32;
+
+/// Ads that are known beyond those that are counted, before they are forgotten.
+const ADS_KEPT: usize = 65_536;
 
 /// A record of the log as the counter needs it.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +48,45 @@ pub struct Gap {
     pub found: Offset,
 }
 
-type DedupKey = (AdId, ClickId);
+/// What became of some records; the rest is in the totals.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observation {
+    /// How many of the records were observed.
+    pub observed: usize,
+    /// Codes of those that were rejected.
+    pub rejected: Vec<&'static str>,
+}
+
+/// A window of one ad, as it is counted in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Window {
+    minute: Minute,
+    class: Class,
+    ad: AdNumber,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    clicks: u64,
+    /// It is in the list of what the next flush writes.
+    is_dirty: bool,
+}
+
+/// A record that was read and not judged yet.
+#[derive(Debug)]
+enum Reading {
+    Control,
+    Rejected(Rejection),
+    Click(Sighted),
+}
+
+/// A click as the counter judges it.
+#[derive(Debug, Clone, Copy)]
+struct Sighted {
+    ad: AdNumber,
+    key: DedupKey,
+    event_time: Timestamp,
+}
 
 /// Counts, totals and dedup of one partition.
 #[derive(Debug)]
@@ -49,14 +96,19 @@ pub struct LiveCounter {
     stored: Expected,
     meta: Meta,
     append: AppendTime,
-    dedup: SlidingDedup<DedupKey>,
-    counts: HashMap<CountKey, u64, foldhash::fast::RandomState>,
+    ads: Ads,
+    dedup: SlidingDedup,
+    counts: HashMap<Window, Count, foldhash::fast::RandomState>,
     late: HashMap<LateKey, u64, foldhash::fast::RandomState>,
-    dirty: BTreeSet<CountKey>,
+    dirty: Vec<Window>,
     dirty_late: BTreeSet<LateKey>,
     /// Evictions of dedup that the meta record holds already.
     evicted_known: u64,
     last: Option<LastRecord>,
+    /// Counts of earlier minutes were dropped.
+    sealed: Minute,
+    /// Kept for its memory.
+    ahead: Vec<Reading>,
 }
 
 #[derive(Debug)]
@@ -82,7 +134,10 @@ impl LiveCounter {
     pub fn resume(rules: RulesBook, loaded: Loaded, sightings_max: usize) -> Self {
         let stored = Expected::At { generation: loaded.generation, next_offset: loaded.meta.next_offset };
         let mut counter = Self::with(rules, stored, loaded.generation, loaded.meta, sightings_max);
-        counter.counts.extend(loaded.counts);
+        for (key, clicks) in loaded.counts {
+            let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
+            counter.counts.insert(window, Count { clicks, is_dirty: false });
+        }
         counter.late.extend(loaded.late);
         counter
     }
@@ -91,6 +146,8 @@ impl LiveCounter {
         let horizon = rules.live_horizon_max();
         LiveCounter {
             append: AppendTime::resume(meta.append_time),
+            // The generation is drawn at random and known to nobody who sends clicks.
+            ads: Ads::new(DedupKeys::new(generation.as_u128())),
             dedup: SlidingDedup::new(horizon, sightings_max),
             rules,
             generation,
@@ -98,10 +155,12 @@ impl LiveCounter {
             meta,
             counts: HashMap::default(),
             late: HashMap::default(),
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
             dirty_late: BTreeSet::new(),
             evicted_known: 0,
             last: None,
+            sealed: Minute::of(Timestamp::MIN),
+            ahead: Vec::new(),
         }
     }
 
@@ -141,11 +200,12 @@ impl LiveCounter {
         if record.control {
             return;
         }
-        if let Ok(click) = wire::decode(record.value) {
+        if let Reading::Click(click) = self.read(record) {
             let rules = self.rules.on(click.event_time.day());
             // The judgement was made when the record was counted; only the sighting matters now.
-            let _ = judge(rules, &mut self.dedup, (click.ad_id, click.click_id), click.event_time, append_time);
+            let _ = judge(rules, &mut self.dedup, click.key, click.event_time, append_time);
         }
+        self.own_up_to_evictions(append_time);
         // The look-back repeats evictions that a resumed generation has counted, so they are not added to those; but a
         // generation that begins, or has less memory than before, must own up to them.
         self.evicted_known = self.dedup.evicted();
@@ -157,70 +217,142 @@ impl LiveCounter {
     /// # Errors
     /// [`Gap`] when the record is not the next one; nothing has changed then.
     pub fn observe(&mut self, record: &Observed<'_>) -> Result<Verdict, Gap> {
+        let reading = self.read(record);
+        let verdict = self.observe_reading(record, reading)?;
+        self.remember_last(record);
+        Ok(verdict)
+    }
+
+    /// Judges the next records and counts them, until there are `changes_max` changes to flush or no more records.
+    ///
+    /// # Errors
+    /// [`Gap`] when a record is not the next one; what precedes it was observed.
+    pub fn observe_all(&mut self, records: &[Observed<'_>], changes_max: usize) -> Result<Observation, Gap> {
+        let mut done = Observation::default();
+        let mut ahead = std::mem::take(&mut self.ahead);
+        'all: for few in records.chunks(AHEAD) {
+            ahead.clear();
+            ahead.extend(few.iter().map(|record| self.read(record)));
+            for (record, reading) in few.iter().zip(ahead.drain(..)) {
+                if let Verdict::Rejected(rejection) = self.observe_reading(record, reading)? {
+                    done.rejected.push(rejection.code());
+                }
+                done.observed += 1;
+                if self.changes() >= changes_max {
+                    break 'all;
+                }
+            }
+        }
+        self.ahead = ahead;
+        if let Some(last) = done.observed.checked_sub(1) {
+            self.remember_last(&records[last]);
+        }
+        Ok(done)
+    }
+
+    #[inline]
+    fn read(&mut self, record: &Observed<'_>) -> Reading {
+        if record.control {
+            return Reading::Control;
+        }
+        match wire::read(record.value) {
+            Ok(click) => {
+                let ad = self.ads.number(&click.ad_id);
+                let key = self.ads.key(ad).click(click.click_id);
+                self.dedup.touch(key);
+                Reading::Click(Sighted { ad, key, event_time: click.event_time })
+            }
+            Err(rejection) => Reading::Rejected(rejection),
+        }
+    }
+
+    #[inline]
+    fn observe_reading(&mut self, record: &Observed<'_>, reading: Reading) -> Result<Verdict, Gap> {
         if record.offset != self.meta.next_offset {
             return Err(Gap { expected: self.meta.next_offset, found: record.offset });
         }
         let append_time = self.append.observe(record.broker_time);
-        let (verdict, click) = self.judge(record, append_time);
-        self.enter(&verdict, click, append_time);
+        let verdict = self.judge(reading, append_time);
+        self.meta.totals.seen += 1;
         self.meta.next_offset = record.offset.next();
         self.meta.append_time = append_time;
+        self.own_up_to_evictions(append_time);
         self.meta.dedup_evicted += self.dedup.evicted() - self.evicted_known;
         self.evicted_known = self.dedup.evicted();
+        Ok(verdict)
+    }
+
+    /// What was forgotten at `now` can be missed by a retry until a horizon later.
+    #[inline]
+    fn own_up_to_evictions(&mut self, now: Timestamp) {
+        if self.dedup.evicted() > self.evicted_known {
+            self.own_up(Interval::new(now, now + self.rules.live_horizon_max()));
+        }
+    }
+
+    /// Sightings are missing that retries with these append times would need.
+    pub fn own_up(&mut self, retries: Interval) {
+        self.meta.drifted(retries);
+    }
+
+    /// The flush needs the fingerprint of its last record.
+    fn remember_last(&mut self, record: &Observed<'_>) {
         self.last = Some(LastRecord {
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             broker_time: record.broker_time,
         });
-        Ok(verdict)
     }
 
-    fn judge(&mut self, record: &Observed<'_>, append_time: Timestamp) -> (Verdict, Option<Click>) {
-        if record.control {
-            return (Verdict::Control, None);
-        }
-        let click = match wire::decode(record.value) {
-            Ok(click) => click,
-            Err(rejection) => return (Verdict::Rejected(rejection), None),
+    /// The verdict on the record, and its entry in the books.
+    #[inline]
+    fn judge(&mut self, reading: Reading, append_time: Timestamp) -> Verdict {
+        let click = match reading {
+            Reading::Control => {
+                self.meta.totals.control += 1;
+                return Verdict::Control;
+            }
+            Reading::Rejected(rejection) => return self.reject(rejection),
+            Reading::Click(click) => click,
         };
         let rules = self.rules.on(click.event_time.day());
-        let key = (click.ad_id.clone(), click.click_id);
-        match judge(rules, &mut self.dedup, key, click.event_time, append_time) {
-            Ok(judgement) => (judgement.within(rules.live_horizon), Some(click)),
-            Err(rejection) => (Verdict::Rejected(rejection), Some(click)),
+        let verdict = match judge(rules, &mut self.dedup, click.key, click.event_time, append_time) {
+            Ok(judgement) => judgement.within(rules.live_horizon),
+            Err(rejection) => return self.reject(rejection),
+        };
+        let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad: click.ad };
+        match verdict {
+            Verdict::Counted => {
+                self.meta.totals.counted += 1;
+                self.enter_counted(window);
+            }
+            Verdict::Late => {
+                self.meta.totals.late += 1;
+                let key = LateKey { night: self.rules.night_of(append_time), count: self.key_of(window) };
+                self.enter_late(key);
+            }
+            _ => self.meta.totals.duplicate += 1,
         }
+        verdict
     }
 
-    fn enter(&mut self, verdict: &Verdict, click: Option<Click>, append_time: Timestamp) {
-        let totals = &mut self.meta.totals;
-        totals.seen += 1;
-        match (verdict, click) {
-            (Verdict::Control, _) => totals.control += 1,
-            (Verdict::Rejected(_), _) => totals.rejected += 1,
-            (Verdict::Duplicate, _) => totals.duplicate += 1,
-            (Verdict::Late, click) => {
-                totals.late += 1;
-                if let Some(click) = click {
-                    let night = self.rules.night_of(append_time);
-                    self.enter_late(LateKey { night, count: key_of(click) });
-                }
-            }
-            (Verdict::Counted, click) => {
-                totals.counted += 1;
-                if let Some(click) = click {
-                    self.enter_counted(key_of(click));
-                }
-            }
-        }
+    fn reject(&mut self, rejection: Rejection) -> Verdict {
+        self.meta.totals.rejected += 1;
+        Verdict::Rejected(rejection)
     }
 
-    fn enter_counted(&mut self, key: CountKey) {
-        if key.minute.start() < self.meta.base_day.start() {
+    #[inline]
+    fn enter_counted(&mut self, window: Window) {
+        if window.minute.start() < self.meta.base_day.start() {
             self.meta.totals.expired += 1;
             return;
         }
-        *self.counts.entry(key.clone()).or_default() += 1;
-        self.dirty.insert(key);
+        let count = self.counts.entry(window).or_default();
+        count.clicks += 1;
+        if !count.is_dirty {
+            count.is_dirty = true;
+            self.dirty.push(window);
+        }
     }
 
     fn enter_late(&mut self, key: LateKey) {
@@ -230,6 +362,24 @@ impl LiveCounter {
         }
         *self.late.entry(key.clone()).or_default() += 1;
         self.dirty_late.insert(key);
+    }
+
+    fn key_of(&self, window: Window) -> CountKey {
+        CountKey { minute: window.minute, class: window.class, ad: self.ads.id(window.ad).clone() }
+    }
+
+    /// Ads come and go, and a flood of made-up ones must not stay: those that are counted now get new numbers.
+    fn forget_ads(&mut self) {
+        if self.ads.len() < 2 * self.counts.len() + ADS_KEPT {
+            return;
+        }
+        let mut ads = self.ads.emptied();
+        let counts = self.counts.drain().map(|(window, count)| {
+            let ad = ads.number_of(self.ads.id(window.ad));
+            (Window { ad, ..window }, count)
+        });
+        self.counts = counts.collect();
+        self.ads = ads;
     }
 
     /// Counts that the next flush would write.
@@ -248,11 +398,13 @@ impl LiveCounter {
         if let Some(last) = self.last.take() {
             self.meta.fingerprint = wire::fingerprint(last.key.as_deref(), last.value.as_deref(), last.broker_time);
         }
+        // Writers want the windows of an hour together.
+        self.dirty.sort_unstable();
         Flush {
             expected: self.stored,
             generation: self.generation,
             meta: self.meta.clone(),
-            counts: self.dirty.iter().map(|key| (key.clone(), self.counts[key])).collect(),
+            counts: self.dirty.iter().map(|window| (self.key_of(*window), self.counts[window].clicks)).collect(),
             late: self.dirty_late.iter().map(|key| (key.clone(), self.late[key])).collect(),
             drop_hours: Vec::new(),
             drop_nights: Vec::new(),
@@ -262,10 +414,18 @@ impl LiveCounter {
     /// The flush was applied: what was dirty is stored, and counts that can no longer change are dropped from memory.
     pub fn stored(&mut self) {
         self.stored = Expected::At { generation: self.generation, next_offset: self.meta.next_offset };
-        self.dirty.clear();
+        for window in self.dirty.drain(..) {
+            if let Some(count) = self.counts.get_mut(&window) {
+                count.is_dirty = false;
+            }
+        }
         self.dirty_late.clear();
         let sealed = Minute::of(self.watermark());
-        self.counts.retain(|key, _| key.minute >= sealed);
+        if sealed > self.sealed {
+            self.sealed = sealed;
+            self.counts.retain(|window, _| window.minute >= sealed);
+            self.forget_ads();
+        }
         let night = self.rules.night_of(self.append.last());
         self.late.retain(|key, _| key.night >= night);
     }
@@ -305,11 +465,7 @@ impl LiveCounter {
 
 /// Every hour of the days `[from, to)`.
 pub fn hours_of(from: Day, to: Day) -> Vec<Hour> {
-    Hour::touched_by(crate::time::Interval::new(from.start(), to.start())).collect()
-}
-
-fn key_of(click: Click) -> CountKey {
-    CountKey { minute: Minute::of(click.event_time), class: Class::Valid, ad: click.ad_id }
+    Hour::touched_by(Interval::new(from.start(), to.start())).collect()
 }
 
 #[cfg(test)]

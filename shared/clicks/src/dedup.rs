@@ -3,159 +3,189 @@
 //! A key sighted within the last H of append time is a duplicate; *every* sighting refreshes it, counted or not. So the
 //! state is a pure function of the last H of the log, and a restart rebuilds it by reading just that much. (Remembering
 //! only counted sightings cannot be rebuilt from any bounded look-back.)
+//!
+//! ```text
+//! key (128 bits) ── top 8 bits ──► one of 256 shards ── the next bits, scaled ──► home slot
+//!                                  slots in key order: | key 16 B | time 4 B | … , 20 bytes each, at most 7/8 full
+//! ```
+//!
+//! - **No queue of expiries.** A slot holds the time of its last sighting, so a key that is too old is simply not found.
+//!   Slots of such keys are dropped when their shard is full, and in turn, all shards once per horizon.
+//! - **No long pause.** A shard is rebuilt alone, in one pass in key order. The shards' sizes differ on purpose, so that
+//!   they are not rebuilt together.
+//! - **A bound.** Keys are counted by slices of append time. Beyond the bound the oldest slice is forgotten as a whole,
+//!   and [`SlidingDedup::evicted`] says how many keys that were.
 
-use std::collections::VecDeque;
-use std::hash::Hash;
-
-use hashbrown::HashMap;
+mod key;
+mod shard;
 
 use crate::time::{Span, Timestamp};
+
+pub use key::{AdKey, DedupKey, DedupKeys};
+use shard::{Reach, Shard, Stamp};
+
+const SHARDS: usize = 256;
+/// Slices of the horizon by which keys are counted.
+const SLICES: usize = 1024;
+
+/// Longest horizon: a sighting's time is kept in 32 bits of milliseconds (49 days), and a slot may outlive two horizons.
+pub const HORIZON_LIMIT: Span = Span::days(20);
 
 /// Last sightings of keys within a horizon.
 ///
 /// ```
-/// use clicks::dedup::SlidingDedup;
+/// use clicks::dedup::{DedupKey, SlidingDedup};
 /// use clicks::time::{Span, Timestamp};
-/// let at = Timestamp::from_millis;
+/// let (at, k) = (Timestamp::from_millis, DedupKey::from_u128(7));
 /// let mut dedup = SlidingDedup::new(Span::millis(10), usize::MAX);
-/// assert_eq!(dedup.sight("k", at(0)), None);
-/// assert_eq!(dedup.sight("k", at(9)), Some(Span::millis(9)));   // a duplicate, and it refreshes
-/// assert_eq!(dedup.sight("k", at(18)), Some(Span::millis(9)));
-/// assert_eq!(dedup.sight("k", at(28)), None);                   // exactly H later it is new again
+/// assert_eq!(dedup.sight(k, at(0)), None);
+/// assert_eq!(dedup.sight(k, at(9)), Some(Span::millis(9)));   // a duplicate, and it refreshes
+/// assert_eq!(dedup.sight(k, at(18)), Some(Span::millis(9)));
+/// assert_eq!(dedup.sight(k, at(28)), None);                   // exactly H later it is new again
 /// ```
 #[derive(Debug)]
-pub struct SlidingDedup<K> {
-    horizon: Span,
-    sightings_max: usize,
-    last: HashMap<K, Sighting, foldhash::fast::RandomState>,
-    /// Sightings in append order; an entry is stale when its key was sighted again later.
-    order: VecDeque<(Timestamp, K)>,
-    /// Number of the sighting at the front of `order`.
-    front: u64,
+pub struct SlidingDedup {
+    horizon: i64,
+    keys_max: usize,
+    shards: Vec<Shard>,
+    /// Keys whose last sighting lies in each slice, by the slice's number modulo the length; the last horizon of them.
+    slices: Vec<u32>,
+    slice_width: i64,
+    /// Number of the slice that append time has reached.
+    slice: i64,
+    /// Sum of the slices.
+    keys: usize,
+    /// Everything sighted before it is forgotten; milliseconds.
+    floor: i64,
+    /// Shards that were swept, since the beginning of time.
+    swept: i64,
     evicted: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Sighting {
-    time: Timestamp,
-    number: u64,
-}
-
-impl<K: Hash + Eq + Clone> SlidingDedup<K> {
-    /// Remembers `horizon` of append time, and at most `sightings_max` sightings of it.
-    pub fn new(horizon: Span, sightings_max: usize) -> Self {
-        SlidingDedup { horizon, sightings_max, last: HashMap::default(), order: VecDeque::new(), front: 0, evicted: 0 }
+impl SlidingDedup {
+    /// Remembers `horizon` of append time (at most [`HORIZON_LIMIT`]), and at most about `keys_max` keys of it.
+    pub fn new(horizon: Span, keys_max: usize) -> Self {
+        debug_assert!(horizon <= HORIZON_LIMIT, "the rules allow no longer one");
+        let horizon = horizon.as_millis();
+        SlidingDedup {
+            horizon,
+            keys_max,
+            shards: (0..SHARDS).map(Shard::new).collect(),
+            slices: vec![0; SLICES + 1],
+            slice_width: horizon.div_euclid(SLICES as i64) + 1,
+            slice: i64::MIN,
+            keys: 0,
+            floor: i64::MIN,
+            swept: 0,
+            evicted: 0,
+        }
     }
 
     /// Records a sighting and tells how long ago the key was last sighted, if that is less than the horizon.
     /// `append_time` is a running maximum: it never moves back.
-    pub fn sight(&mut self, key: K, append_time: Timestamp) -> Option<Span> {
-        self.forget_before(append_time);
-        let sighting = Sighting { time: append_time, number: self.front + self.order.len() as u64 };
-        let previous = self.last.insert(key.clone(), sighting);
-        self.order.push_back((append_time, key));
-        if self.order.len() > self.sightings_max {
-            self.evict_oldest();
+    pub fn sight(&mut self, key: DedupKey, append_time: Timestamp) -> Option<Span> {
+        let now = append_time.as_millis();
+        self.advance(now);
+        let reach = self.reach(now);
+        let age = self.shards[key.shard()].sight(key, Stamp::of(now), reach);
+        if let Some(age) = age {
+            let then = self.place_of((now - i64::from(age)).div_euclid(self.slice_width));
+            self.slices[then] -= 1;
+            self.keys -= 1;
         }
-        previous.map(|sighting| append_time.since(sighting.time))
+        let place = self.place_of(self.slice);
+        self.slices[place] += 1;
+        self.keys += 1;
+        if self.keys > self.keys_max {
+            self.evict();
+        }
+        age.map(|age| Span::millis(i64::from(age)))
     }
 
-    /// Sightings that were forgotten for want of memory before their time: from the first one on, a duplicate may have
-    /// been missed, and the drift is a term of its own.
+    /// Brings the slot of a key that is sighted soon into the cache. Loads of several keys overlap, sightings do not.
+    #[inline]
+    pub fn touch(&self, key: DedupKey) {
+        self.shards[key.shard()].touch(key);
+    }
+
+    /// Keys that were forgotten for want of memory before their time: from the first one on, a duplicate may have been
+    /// missed, and the drift is a term of its own.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Keys that are remembered.
+    /// Keys that are remembered; a few that are just too old are counted in.
     pub fn len(&self) -> usize {
-        self.last.len()
+        self.keys
     }
 
     pub fn is_empty(&self) -> bool {
-        self.last.is_empty()
+        self.keys == 0
     }
 
-    fn forget_before(&mut self, now: Timestamp) {
-        while let Some((time, _)) = self.order.front() {
-            if now.since(*time) < self.horizon {
-                break;
+    /// Bytes of the slots.
+    pub fn memory(&self) -> usize {
+        self.shards.iter().map(Shard::memory).sum()
+    }
+
+    fn reach(&self, now: i64) -> Reach {
+        Reach::new(Stamp::of(now), (self.horizon - 1).min(now.saturating_sub(self.floor)))
+    }
+
+    fn place_of(&self, slice: i64) -> usize {
+        slice.rem_euclid(self.slices.len() as i64) as usize
+    }
+
+    /// Append time has reached `now`: slices that the horizon left behind are no longer counted, and some shards swept.
+    fn advance(&mut self, now: i64) {
+        let slice = now.div_euclid(self.slice_width);
+        if slice == self.slice {
+            return;
+        }
+        let passed = slice.saturating_sub(self.slice);
+        if passed >= self.slices.len() as i64 {
+            self.clear();
+        } else {
+            for new in self.slice + 1..=slice {
+                let place = self.place_of(new);
+                self.keys -= std::mem::take(&mut self.slices[place]) as usize;
             }
-            self.drop_front();
+        }
+        self.slice = slice;
+        self.sweep(now, passed.min(SLICES as i64));
+    }
+
+    /// One shard every few slices, so that each is swept once per horizon.
+    fn sweep(&mut self, now: i64, passed: i64) {
+        let reach = self.reach(now);
+        let before = self.swept;
+        self.swept += passed * SHARDS as i64;
+        for turn in before / SLICES as i64..self.swept / SLICES as i64 {
+            self.shards[turn.rem_euclid(SHARDS as i64) as usize].sweep(reach);
         }
     }
 
-    fn evict_oldest(&mut self) {
-        if self.drop_front() {
-            self.evicted += 1;
-        }
+    fn clear(&mut self) {
+        self.slices.fill(0);
+        self.keys = 0;
+        self.shards = (0..SHARDS).map(Shard::new).collect();
     }
 
-    /// True when the dropped sighting was the last one of its key.
-    fn drop_front(&mut self) -> bool {
-        let Some((_, key)) = self.order.pop_front() else { return false };
-        let number = self.front;
-        self.front += 1;
-        let newest = self.last.get(&key).is_some_and(|sighting| sighting.number == number);
-        if newest {
-            self.last.remove(&key);
+    /// Forgets the oldest slice that holds a key.
+    fn evict(&mut self) {
+        let oldest = self.slice - self.slices.len() as i64 + 1;
+        for slice in oldest..=self.slice {
+            let place = self.place_of(slice);
+            let keys = std::mem::take(&mut self.slices[place]);
+            if keys > 0 {
+                self.keys -= keys as usize;
+                self.evicted += u64::from(keys);
+                self.floor = (slice + 1) * self.slice_width;
+                return;
+            }
         }
-        newest
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    /// The definition, word for word: sighted within the last H of append time.
-    fn oracle(log: &[(u8, i64)], i: usize, horizon: i64) -> Option<i64> {
-        log[..i]
-            .iter()
-            .rev()
-            .find(|(key, _)| *key == log[i].0)
-            .map(|(_, time)| log[i].1 - time)
-            .filter(|age| *age < horizon)
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_the_definition_and_rebuilds_from_the_last_horizon(
-            steps in prop::collection::vec((0u8..6, 0i64..6), 1..120), crash in 0usize..120,
-        ) {
-            let horizon = 10;
-            let mut time = 0;
-            let log: Vec<(u8, i64)> = steps.into_iter().map(|(key, step)| { time += step; (key, time) }).collect();
-            let crash = crash.min(log.len());
-            let mut dedup = SlidingDedup::new(Span::millis(horizon), usize::MAX);
-            for (i, (key, time)) in log.iter().enumerate() {
-                if i == crash {
-                    // A restart knows nothing but the last H of the log.
-                    dedup = SlidingDedup::new(Span::millis(horizon), usize::MAX);
-                    let now = log[..i].last().map_or(0, |(_, t)| *t);
-                    for (key, time) in log[..i].iter().filter(|(_, t)| now - t < horizon) {
-                        dedup.sight(*key, at(*time));
-                    }
-                }
-                let got = dedup.sight(*key, at(*time)).map(Span::as_millis);
-                prop_assert_eq!(got, oracle(&log, i, horizon), "at {} of {:?}", i, log);
-            }
-        }
-    }
-
-    #[test]
-    fn beyond_its_bound_it_forgets_the_oldest_and_says_so() {
-        let mut dedup = SlidingDedup::new(Span::minutes(15), 3);
-        for key in 0..3 {
-            dedup.sight(key, at(key));
-        }
-        assert_eq!(dedup.evicted(), 0);
-        dedup.sight(3, at(3));
-        assert_eq!((dedup.evicted(), dedup.len()), (1, 3));
-        assert_eq!(dedup.sight(0, at(4)), None, "forgotten, and flagged above");
-    }
-}
+mod tests;

@@ -24,12 +24,18 @@ pub enum IdError {
     NotAUuid,
 }
 
+/// A byte that a name may hold.
+#[inline]
+pub(crate) const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
 /// Checks `1-64 of A-Za-z0-9_.-`: what may stand in a key, a path, a field or a CSV cell without quoting.
 pub fn check_name(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
-    if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))) {
+    if let Some(bad) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(is_name_byte)) {
         return Err(IdError::BadCharacter(bad));
     }
     if text.len() > NAME_LENGTH_MAX {

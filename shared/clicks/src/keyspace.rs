@@ -16,7 +16,7 @@ use crate::event::Class;
 use crate::id::AdId;
 use crate::live::{CountKey, Generation, LateKey, Meta, Totals};
 use crate::position::{Offset, PartitionId};
-use crate::time::{Day, Timestamp};
+use crate::time::{Day, Interval, Timestamp};
 use crate::window::{Hour, Minute};
 
 /// Major version of the key space. Another one is another prefix, so two releases never share a key.
@@ -118,6 +118,8 @@ pub fn meta_fields(meta: &Meta) -> Vec<(&'static str, String)> {
         ("expired", t.expired.to_string()),
         ("late_expired", t.late_expired.to_string()),
         ("dedup_evicted", meta.dedup_evicted.to_string()),
+        ("drift_start", meta.drift.start.as_millis().to_string()),
+        ("drift_end", meta.drift.end.as_millis().to_string()),
         ("rebuilding_until", meta.rebuilding_until.to_string()),
     ]
 }
@@ -133,10 +135,12 @@ pub fn parse_meta<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Meta, K
         value.parse().map_err(|_| KeyspaceError::BadField { field, value: value.to_owned(), wanted })
     }
     let number = |name| text(name).and_then(|value| read::<u64>(name, value, "number"));
+    let time =
+        |name| text(name).and_then(|value| read(name, value, "time in milliseconds")).map(Timestamp::from_millis);
     let day = |name| text(name).and_then(|value| read::<Day>(name, value, "day"));
     Ok(Meta {
         next_offset: Offset::new(number("next_offset")?),
-        append_time: Timestamp::from_millis(read("append_time", text("append_time")?, "time")?),
+        append_time: time("append_time")?,
         fingerprint: text("fingerprint")?.to_owned(),
         base_offset: Offset::new(number("base_offset")?),
         base_day: day("base_day")?,
@@ -152,6 +156,7 @@ pub fn parse_meta<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Meta, K
             late_expired: number("late_expired")?,
         },
         dedup_evicted: number("dedup_evicted")?,
+        drift: Interval::new(time("drift_start")?, time("drift_end")?),
         rebuilding_until: Offset::new(number("rebuilding_until")?),
     })
 }

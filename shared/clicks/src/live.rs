@@ -5,7 +5,7 @@
 use crate::event::Class;
 use crate::id::AdId;
 use crate::position::Offset;
-use crate::time::{Day, Timestamp};
+use crate::time::{Day, Interval, Timestamp};
 use crate::window::{Hour, Minute};
 
 /// One life of the stored counts of a partition: a fresh random id, so that a writer of an earlier life never matches.
@@ -89,8 +89,11 @@ pub struct Meta {
     /// Late counts of earlier nights are not stored.
     pub base_night: Day,
     pub totals: Totals,
-    /// Sightings that dedup forgot before their time: duplicates may have been counted.
+    /// Sightings that dedup forgot for want of memory before their time.
     pub dedup_evicted: u64,
+    /// Append times at which a duplicate may have been counted, because its first sighting was evicted, or had fallen off
+    /// the log before dedup was rebuilt; empty: none.
+    pub drift: Interval,
     /// The generation is complete once `next_offset` has reached this; answers are incomplete until then.
     pub rebuilding_until: Offset,
 }
@@ -106,8 +109,17 @@ impl Meta {
             base_night,
             totals: Totals::default(),
             dedup_evicted: 0,
+            drift: Interval::new(Timestamp::MIN, Timestamp::MIN),
             rebuilding_until,
         }
+    }
+
+    /// Duplicates that were appended in `more` may have been counted.
+    pub fn drifted(&mut self, more: Interval) {
+        self.drift = match self.drift.is_empty() {
+            true => more,
+            false => Interval::new(self.drift.start.min(more.start), self.drift.end.max(more.end)),
+        };
     }
 
     pub fn is_rebuilding(&self) -> bool {

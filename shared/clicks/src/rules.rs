@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dedup::HORIZON_LIMIT;
 use crate::time::{Day, Span, Timestamp};
 
 /// One set of rules. A record is judged by the rules of its *event* day, always, in both layers.
@@ -28,9 +29,14 @@ pub struct Rules {
     pub finality_days: u32,
 }
 
-/// No rules may allow event times further ahead of the append time than this, so a reader that has no rules at hand knows
-/// where the youngest stored window can lie.
-pub const AHEAD_LIMIT: Span = Span::hours(24);
+/// No rules may allow event times further ahead of the append time than this: a reader that has no rules at hand knows
+/// where the youngest stored window can lie, and a copy of the ledger that is 23 hours old knows the rules of every event
+/// day that it can meet, because new ones take effect at least 24 hours later.
+pub const AHEAD_LIMIT: Span = Span::hours(1);
+
+/// Longest lateness: a record is judged by the rules of its event day, and the watermark and the night of a record look
+/// at the days beside its own only.
+pub const LATENESS_LIMIT: Span = Span::hours(12);
 
 /// The collector refuses earlier than the counters do, so that nothing it acknowledged is rejected later only because
 /// its own clock runs a little ahead of the broker's.
@@ -50,8 +56,7 @@ impl Default for Rules {
     }
 }
 
-// A click within the collector's bound must still be within the counters' bound, and a horizon shorter than the
-// lateness would let a client's retry of an on-time click count twice in the live view.
+// A click within the collector's bound must still be within the counters' bound.
 const _: () = assert!(COLLECTOR_AHEAD_MAX.as_millis() < Span::minutes(5).as_millis());
 
 /// Rules that cannot be followed.
@@ -65,6 +70,10 @@ pub enum RulesError {
     NotPositive(u32),
     #[error("rules {version}: `ahead_max_ms` allows {found} ahead; at most {AHEAD_LIMIT} are allowed")]
     TooFarAhead { version: u32, found: Span },
+    #[error("rules {version}: `lateness_ms` is {found}; at most {LATENESS_LIMIT} are allowed")]
+    TooLate { version: u32, found: Span },
+    #[error("rules {version}: `batch_horizon_ms` is {found}; at most {HORIZON_LIMIT} are allowed")]
+    HorizonTooLong { version: u32, found: Span },
     #[error("rules {given} follow rules {last}; the next version is {}", last + 1)]
     NotTheNextVersion { given: u32, last: u32 },
     #[error("rules {version} take effect on {effective}, which is not after {last}, the day of the rules before")]
@@ -80,8 +89,14 @@ impl Rules {
         if self.ahead_max > AHEAD_LIMIT {
             return Err(RulesError::TooFarAhead { version: self.version, found: self.ahead_max });
         }
+        if self.lateness > LATENESS_LIMIT {
+            return Err(RulesError::TooLate { version: self.version, found: self.lateness });
+        }
         if self.live_horizon > self.batch_horizon {
             return Err(RulesError::LiveHorizonTooLong(self.version));
+        }
+        if self.batch_horizon > HORIZON_LIMIT {
+            return Err(RulesError::HorizonTooLong { version: self.version, found: self.batch_horizon });
         }
         Ok(())
     }

@@ -7,9 +7,7 @@
 //! One rule, two horizons: both layers call [`judge`] and differ only in the horizon that they look at, so
 //! `exact = live + late - far duplicates` holds in every window.
 
-use std::hash::Hash;
-
-use crate::dedup::SlidingDedup;
+use crate::dedup::{DedupKey, SlidingDedup};
 use crate::rules::Rules;
 use crate::time::{Span, Timestamp};
 use crate::wire::Rejection;
@@ -50,10 +48,11 @@ impl Judgement {
 ///
 /// # Errors
 /// The [`Rejection`] when the event time lies too far ahead of or behind the append time; the key is not remembered then.
-pub fn judge<K: Hash + Eq + Clone>(
+#[inline]
+pub fn judge(
     rules: &Rules,
-    dedup: &mut SlidingDedup<K>,
-    key: K,
+    dedup: &mut SlidingDedup,
+    key: DedupKey,
     event_time: Timestamp,
     append_time: Timestamp,
 ) -> Result<Judgement, Rejection> {
@@ -76,9 +75,9 @@ mod tests {
         Timestamp::EPOCH + Span::days(100) + Span::minutes(minutes)
     }
 
-    fn live(dedup: &mut SlidingDedup<u8>, key: u8, event: Timestamp, append: Timestamp) -> Verdict {
+    fn live(dedup: &mut SlidingDedup, key: u128, event: Timestamp, append: Timestamp) -> Verdict {
         let rules = Rules::default();
-        match judge(&rules, dedup, key, event, append) {
+        match judge(&rules, dedup, DedupKey::from_u128(key), event, append) {
             Ok(judgement) => judgement.within(rules.live_horizon),
             Err(rejection) => Verdict::Rejected(rejection),
         }
@@ -122,8 +121,8 @@ mod tests {
     fn the_two_horizons_differ_only_in_far_duplicates() {
         let rules = Rules::default();
         let mut dedup = SlidingDedup::new(rules.batch_horizon, usize::MAX);
-        judge(&rules, &mut dedup, 1, at(0), at(0)).unwrap();
-        let again = judge(&rules, &mut dedup, 1, at(16), at(16)).unwrap();
+        judge(&rules, &mut dedup, DedupKey::from_u128(1), at(0), at(0)).unwrap();
+        let again = judge(&rules, &mut dedup, DedupKey::from_u128(1), at(16), at(16)).unwrap();
         assert_eq!(again.within(rules.live_horizon), Verdict::Counted);
         assert_eq!(again.within(rules.batch_horizon), Verdict::Duplicate);
     }

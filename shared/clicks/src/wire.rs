@@ -6,6 +6,8 @@
 //!
 //! Unknown fields are allowed and kept. The key of the record is the ad id, so that an ad stays in one partition.
 
+mod canonical;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -13,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::event::Click;
-use crate::id::{AdId, ClickId, IdError, UserId};
+use crate::id::{AdId, ClickId, IdError, UserId, check_name};
 use crate::time::{TimeError, Timestamp};
 
 /// Header with the collector's receive time, decimal milliseconds since the epoch.
@@ -121,27 +123,56 @@ impl<'a> Fields<'a> {
     }
 
     /// Checks every field; `issue` supplies the click id where the client gave none.
-    pub fn check(&self, issue: impl FnOnce() -> Option<ClickId>) -> Result<Click, Rejection> {
+    pub fn check(self, issue: impl FnOnce() -> Option<ClickId>) -> Result<Read<'a>, Rejection> {
         let click_id = match &self.click_id {
             Some(text) => ClickId::parse(text).map_err(Rejection::BadClickId)?,
             None => issue().ok_or(Rejection::Missing("click_id"))?,
         };
-        let ad_id = self.ad_id.as_deref().ok_or(Rejection::Missing("ad_id"))?;
-        let user_id = self.user_id.as_deref().ok_or(Rejection::Missing("user_id"))?;
-        let timestamp = self.timestamp.as_deref().ok_or(Rejection::Missing("timestamp"))?;
-        Ok(Click {
-            click_id,
-            ad_id: AdId::parse(ad_id).map_err(Rejection::BadAdId)?,
-            user_id: UserId::parse(user_id).map_err(Rejection::BadUserId)?,
-            event_time: Timestamp::parse_rfc3339(timestamp).map_err(Rejection::BadTimestamp)?,
-        })
+        let ad_id = self.ad_id.ok_or(Rejection::Missing("ad_id"))?;
+        let user_id = self.user_id.ok_or(Rejection::Missing("user_id"))?;
+        let timestamp = self.timestamp.ok_or(Rejection::Missing("timestamp"))?;
+        check_name(&ad_id).map_err(Rejection::BadAdId)?;
+        check_name(&user_id).map_err(Rejection::BadUserId)?;
+        let event_time = Timestamp::parse_rfc3339(&timestamp).map_err(Rejection::BadTimestamp)?;
+        Ok(Read { click_id, ad_id, user_id, event_time })
+    }
+}
+
+/// A click as it stands in a record, every field checked: [`Click`] without the cost of owning its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read<'a> {
+    pub click_id: ClickId,
+    pub ad_id: Cow<'a, str>,
+    pub user_id: Cow<'a, str>,
+    pub event_time: Timestamp,
+}
+
+impl Read<'_> {
+    pub fn to_click(&self) -> Click {
+        Click {
+            click_id: self.click_id,
+            ad_id: AdId::parse(&self.ad_id).expect("it was checked"),
+            user_id: UserId::parse(&self.user_id).expect("it was checked"),
+            event_time: self.event_time,
+        }
     }
 }
 
 /// Reads the value of a record that is no control record. Time limits are not checked here: they need an append time.
-pub fn decode(value: Option<&[u8]>) -> Result<Click, Rejection> {
+#[inline]
+pub fn read(value: Option<&[u8]>) -> Result<Read<'_>, Rejection> {
     let value = value.ok_or(Rejection::NoValue)?;
+    canonical::read(value).map_or_else(|| read_json(value), Ok)
+}
+
+/// The definition of what is a click: [`read`] without its fast path.
+fn read_json(value: &[u8]) -> Result<Read<'_>, Rejection> {
     Fields::read(value)?.check(|| None)
+}
+
+/// [`read`], owned.
+pub fn decode(value: Option<&[u8]>) -> Result<Click, Rejection> {
+    read(value).map(|read| read.to_click())
 }
 
 /// The canonical value: fields in this order, no white space, UTC with milliseconds.
@@ -237,6 +268,15 @@ mod tests {
         assert_eq!(all[0].len(), 32);
     }
 
+    /// Bytes that turn one field into another, or one spelling into another.
+    fn edited_byte() -> impl Strategy<Value = u8> {
+        prop_oneof![any::<u8>(), prop::sample::select(b"\"\\,:{} 09afAFgGZz-_.T+/\x10\x19\xc3".to_vec())]
+    }
+
+    fn is_canonical(value: &[u8]) -> bool {
+        read_json(value).is_ok_and(|read| encode(&read.to_click()).as_bytes() == value)
+    }
+
     proptest! {
         #[test]
         fn encode_and_decode_agree(id: u128, ad in "[A-Za-z0-9_.-]{1,64}", user in "[A-Za-z0-9_.-]{1,64}", ms in 0i64..4_000_000_000_000) {
@@ -252,6 +292,43 @@ mod tests {
         #[test]
         fn no_input_panics(value: Vec<u8>) {
             let _ = decode(Some(&value));
+        }
+
+        /// The fast path reads what the JSON parser reads, or nothing: canonical values with some bytes replaced,
+        /// removed or repeated.
+        #[test]
+        fn both_paths_agree(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0u8..3, edited_byte()), 0..4),
+            ad in "[A-Za-z0-9_.-]{1,66}", year in 1965u32..2110, month in 0u32..14, day in 0u32..33, hour in 0u32..26,
+            minute in 0u32..62, second in 0u32..62, id: u128, upper: bool,
+        ) {
+            let uuid = uuid::Uuid::from_u128(id).as_hyphenated().to_string();
+            let uuid = if upper { uuid.to_uppercase() } else { uuid };
+            let mut value = format!(
+                r#"{{"click_id":"{uuid}","ad_id":"{ad}","user_id":"u","timestamp":"{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z"}}"#,
+                id % 1_000,
+            ).into_bytes();
+            for (at, kind, byte) in edits {
+                let at = at.index(value.len());
+                match kind {
+                    0 => value[at] = byte,
+                    1 => { value.remove(at); }
+                    _ => value.insert(at, byte),
+                }
+            }
+            match (canonical::read(&value), read_json(&value)) {
+                (Some(fast), slow) => prop_assert_eq!(Ok(fast), slow),
+                (None, slow) => prop_assert!(slow.is_err() || second == 60 || year < 1970 || !is_canonical(&value), "not taken: {}", String::from_utf8_lossy(&value)),
+            }
+        }
+
+        /// Every date from 1970 to 9999 is read as the parser reads it.
+        #[test]
+        fn both_paths_agree_on_times(ms in 0i64..253_402_300_800_000) {
+            let text = GOLDEN.replace("2026-03-01T12:00:00.000Z", &Timestamp::from_millis(ms).to_rfc3339());
+            let read = canonical::read(text.as_bytes()).expect("canonical");
+            prop_assert_eq!(read.event_time.as_millis(), ms);
+            prop_assert_eq!(Ok(read), read_json(text.as_bytes()));
         }
     }
 }

@@ -308,7 +308,14 @@ impl Settings {
             return Err(SettingsError::NoFile(file.to_owned()));
         }
         let toml = Toml::file(file.unwrap_or(Path::new(FILE)));
-        Self::from(Figment::new().merge(toml).merge(Env::prefixed(ENV).split("__")))
+        let mut figment = Figment::new().merge(toml).merge(Env::prefixed(ENV).split("__"));
+        // The environment's values are read as TOML, so a secret of digits would be a number, and be shown in the error.
+        for key in ["redis.url", "storage.access_key", "storage.secret_key"] {
+            if let Ok(text) = std::env::var(format!("{ENV}{}", key.replace('.', "__").to_uppercase())) {
+                figment = figment.merge((key, text));
+            }
+        }
+        Self::from(figment)
     }
 
     /// Reads settings from TOML text alone.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -37,6 +38,18 @@ pub fn metrics() -> &'static PrometheusHandle {
             .expect("the list of bounds is not empty");
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
+        // Observations pile up until they are drained, also where nobody ever asks for `/metrics`.
+        let upkeep = handle.clone();
+        let every = Duration::from_secs(5);
+        std::thread::Builder::new()
+            .name("metrics-upkeep".to_owned())
+            .spawn(move || {
+                loop {
+                    std::thread::sleep(every);
+                    upkeep.run_upkeep();
+                }
+            })
+            .expect("a thread can be started");
         // Only another library could have installed one; then its recorder is used and ours renders nothing.
         let _ = metrics::set_global_recorder(recorder);
         handle
@@ -60,7 +73,6 @@ impl Readiness {
 pub fn admin_routes(ready: Readiness) -> Router {
     let metrics_text = || async {
         let handle = metrics();
-        handle.run_upkeep();
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], handle.render())
     };
     let readyz = move || async move {

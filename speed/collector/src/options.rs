@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use clicks::ledger::TopicLife;
 use clicks::rules::{Rules, RulesBook};
 
 /// Settings of one collector.
@@ -12,6 +13,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The rules in force. Clicks that they would reject at the counters are refused here, where the sender still hears it.
     pub rules: RulesBook,
+    /// The topic life that the ledger knows: clicks that go into another one would be read by nobody. `None` takes any.
+    pub life: Option<TopicLife>,
     /// Longest request body.
     pub body_limit_bytes: usize,
     /// Most clicks in one request.
@@ -41,6 +44,7 @@ impl Default for Options {
         Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             rules: RulesBook::new(Rules::default()).expect("the default rules are valid, as their own tests show"),
+            life: None,
             body_limit_bytes: 1 << 20,
             batch_max: 1_000,
             in_flight_max: 20_000,

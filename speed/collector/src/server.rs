@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clicks::id::TopicId;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -46,6 +47,10 @@ pub enum CollectorError {
     Accept(io::Error),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(
+        "topic `{name}` is {found} with {partitions} partitions, but the ledger knows {recorded}: clicks that go there would be counted by nobody. Record a topic that was created again with `twofold topic create`; partitions that were added need a new topic"
+    )]
+    ForeignTopic { name: String, found: TopicId, partitions: u32, recorded: String },
 }
 
 fn mend(error: &io::Error) -> &'static str {

@@ -16,8 +16,9 @@ use clicks::counter::LiveCounter;
 use clicks::live::{Expected, Generation, Meta};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
-use clicks::time::{Day, Timestamp};
+use clicks::time::{Day, Interval, Timestamp};
 use metrics::counter;
+use platform::log::{Bounds, LogError};
 use std::time::Duration;
 
 use crate::doubt::Break;
@@ -41,6 +42,8 @@ struct Base {
     night: Day,
     /// End of the log at this moment.
     end: Offset,
+    /// Append times of retries whose first sighting may have fallen off the log.
+    unseen: Option<Interval>,
 }
 
 impl Worker {
@@ -51,6 +54,9 @@ impl Worker {
         let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
         let meta = Meta::new(base.offset, base.day, base.night, base.end);
         let mut live = LiveCounter::begin(rules.clone(), replaces, generation, meta, self.shared.options.sightings_max);
+        if let Some(retries) = base.unseen {
+            live.own_up(retries);
+        }
         let back = base_time(rules, books.next_night()) - rules.live_horizon_max();
         let from = self.offset_at(back).await?.unwrap_or(base.offset).min(base.offset);
         let (reader, _) = self.look_back(&mut live, from).await?;
@@ -67,19 +73,26 @@ impl Worker {
         // The end is asked first: what is appended meanwhile lies behind it, and is counted. The beginning is asked last:
         // what falls off meanwhile makes the answer more careful, never less.
         let end = self.bounds().await?.end;
-        let found = self.offset_at(base_time(rules, open)).await?;
+        let base_time = base_time(rules, open);
+        let back = self.offset_at(base_time - rules.live_horizon_max()).await?.unwrap_or(end);
+        let offset = self.offset_at(base_time).await?.unwrap_or(end);
         let first = self.bounds().await?.first;
-        let offset = found.unwrap_or(end);
-        if first == Offset::ZERO || offset > first {
-            return Ok(Base { offset, day: open, night: open, end });
+        if first == Offset::ZERO || back > first {
+            return Ok(Base { offset, day: open, night: open, end, unseen: None });
         }
-        let left = self.first_append_time(first).await?;
+        let left = self.first_append_time(Bounds { first, end }).await?;
         let whole_from = left + rules.live_horizon_max();
+        if offset > first {
+            // Every click of the open days is there, but not every sighting of the look-back.
+            let unseen = Some(Interval::new(base_time, whole_from));
+            return Ok(Base { offset, day: open, night: open, end, unseen });
+        }
         let base = Base {
             offset: first,
             day: first_whole_day(rules, whole_from).max(open),
             night: rules.night_of(whole_from).next().max(open),
             end: end.max(first),
+            unseen: None,
         };
         counter!("twofold_speed_short_logs_total").increment(1);
         tracing::error!(
@@ -90,10 +103,16 @@ impl Worker {
     }
 
     /// Time of the first record on the log; now, when there is none.
-    async fn first_append_time(&self, first: Offset) -> Result<Timestamp, Break> {
-        let mut reader = self.open(first).await?;
+    async fn first_append_time(&self, log: Bounds) -> Result<Timestamp, Break> {
+        if log.first >= log.end {
+            return Ok(self.shared.clock.now());
+        }
+        let mut reader = self.open(log.first).await?;
         let records = reader.poll(1, FIRST_RECORD).await.map_err(|source| Break::log(&self.partition, source))?;
-        Ok(records.first().map_or_else(|| self.shared.clock.now(), |record| record.broker_time))
+        records.first().map(|record| record.broker_time).ok_or_else(|| {
+            let silent = LogError::Unavailable(format!("no record at {}, which lies before its end", log.first));
+            Break::log(&self.partition, silent)
+        })
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clicks::counter::LiveCounter;
+use clicks::live::Totals;
 use clicks::time::Timestamp;
-use clicks::verdict::Verdict;
 use clicks::wire::Rejection;
 use metrics::{Counter, Gauge, counter, gauge};
 use platform::clock::Clock;
@@ -32,7 +32,7 @@ pub(crate) struct Meter {
     sightings: Gauge,
 }
 
-/// `twofold_speed_records_total` by verdict, created once: they are counted for every record.
+/// `twofold_speed_records_total` by verdict, created once.
 struct Verdicts {
     control: Counter,
     rejected: Counter,
@@ -68,18 +68,17 @@ impl Meter {
         }
     }
 
-    pub(crate) fn judged(&self, verdict: &Verdict) {
-        let counter = match verdict {
-            Verdict::Control => &self.verdicts.control,
-            Verdict::Duplicate => &self.verdicts.duplicate,
-            Verdict::Late => &self.verdicts.late,
-            Verdict::Counted => &self.verdicts.counted,
-            Verdict::Rejected(rejection) => {
-                counter!("twofold_speed_rejected_total", "code" => rejection.code()).increment(1);
-                &self.verdicts.rejected
-            }
-        };
-        counter.increment(1);
+    /// What became of some records: the totals before and after them, and the codes of those that were rejected.
+    pub(crate) fn judged(&self, before: &Totals, after: &Totals, rejected: &[&'static str]) {
+        let Verdicts { control, rejected: all_rejected, duplicate, late, counted } = &self.verdicts;
+        control.increment(after.control - before.control);
+        all_rejected.increment(after.rejected - before.rejected);
+        duplicate.increment(after.duplicate - before.duplicate);
+        late.increment(after.late - before.late);
+        counted.increment(after.counted - before.counted);
+        for code in rejected {
+            counter!("twofold_speed_rejected_total", "code" => *code).increment(1);
+        }
     }
 
     /// Everything that the counter observed is stored.
@@ -109,6 +108,7 @@ pub(crate) fn begin_at_zero() {
     for name in [
         "twofold_speed_gaps_total",
         "twofold_speed_short_logs_total",
+        "twofold_speed_short_look_backs_total",
         "twofold_speed_dedup_evicted_total",
         "twofold_speed_fingerprints_gone_total",
         "twofold_speed_topic_unanswered_total",

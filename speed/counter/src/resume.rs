@@ -5,7 +5,7 @@ use clicks::counter::LiveCounter;
 use clicks::live::{Expected, Loaded, Meta};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
-use clicks::time::Timestamp;
+use clicks::time::{Interval, Timestamp};
 use clicks::watermark::AppendTime;
 use clicks::wire;
 use metrics::counter;
@@ -80,7 +80,7 @@ impl Worker {
         }
         let fingerprint = meta.fingerprint.clone();
         let mut live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
-        let from = self.look_back_start(rules, &live, bounds).await?;
+        let from = self.look_back_start(rules, &mut live, bounds).await?;
         let (reader, last) = self.look_back(&mut live, from).await?;
         match last {
             _ if fingerprint.is_empty() => {}
@@ -100,15 +100,27 @@ impl Worker {
     }
 
     /// Where dedup must be read from, and at least the last counted record, for its fingerprint.
-    async fn look_back_start(&self, rules: &RulesBook, live: &LiveCounter, bounds: Bounds) -> Result<Offset, Break> {
-        let meta = live.meta();
-        let time = match meta.append_time {
+    async fn look_back_start(
+        &self,
+        rules: &RulesBook,
+        live: &mut LiveCounter,
+        bounds: Bounds,
+    ) -> Result<Offset, Break> {
+        let next = live.meta().next_offset;
+        let time = match live.meta().append_time {
             // Nothing was before the base when it began, and nothing was observed since.
-            Timestamp::MIN => base_time(rules, meta.base_day) - rules.live_horizon_max(),
+            Timestamp::MIN => base_time(rules, live.meta().base_day) - rules.live_horizon_max(),
             _ => live.look_back_from(),
         };
-        let found = self.offset_at(time).await?.unwrap_or(meta.next_offset);
-        Ok(found.min(meta.next_offset.minus(1)).max(bounds.first).min(meta.next_offset))
+        let found = self.offset_at(time).await?.unwrap_or(next);
+        if bounds.first > Offset::ZERO && found <= bounds.first {
+            // Nothing proves that the look-back is whole: sightings may have fallen off the log.
+            let from = live.meta().append_time.max(time);
+            live.own_up(Interval::new(from, from + rules.live_horizon_max()));
+            counter!("twofold_speed_short_look_backs_total").increment(1);
+            tracing::warn!(partition = %self.partition, position = %next, first = %bounds.first, "the log no longer holds the whole look-back; retries may be counted twice until one live horizon later");
+        }
+        Ok(found.min(next.minus(1)).max(bounds.first).min(next))
     }
 
     /// Reads `[from, next offset)` into dedup without counting. The reader stands at the next offset afterwards; the last

@@ -194,13 +194,18 @@ impl Worker {
 
     /// Observes the records, and flushes as often as their number or the time asks for.
     async fn judge(&self, held: &mut Held, records: &[LogRecord], pauses: &mut Pauses) -> Result<(), Break> {
-        for record in records {
+        let changes_max = self.shared.store.max_changes();
+        let records: Vec<_> = records.iter().map(observed).collect();
+        let mut rest = &records[..];
+        while !rest.is_empty() {
             held.due.get_or_insert_with(|| Instant::now() + self.shared.options.flush_interval);
-            let verdict = held.live.observe(&observed(record));
-            let verdict = verdict
-                .map_err(|source| Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }))?;
-            self.meter.judged(&verdict);
-            if held.live.changes() >= self.shared.store.max_changes() {
+            let before = held.live.meta().totals;
+            let done = held.live.observe_all(rest, changes_max);
+            let done =
+                done.map_err(|source| Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }))?;
+            self.meter.judged(&before, &held.live.meta().totals, &done.rejected);
+            rest = &rest[done.observed..];
+            if held.live.changes() >= changes_max {
                 self.flush(held).await?;
                 pauses.reset();
             }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::Click;
-use crate::id::UserId;
+use crate::id::{AdId, ClickId, UserId};
 use crate::rules::Rules;
 use crate::time::Span;
 
@@ -152,20 +152,94 @@ fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
     let meta = counter().meta().clone();
     let rules = || RulesBook::new(Rules::default()).unwrap();
     let mut first = LiveCounter::begin(rules(), Expected::Nothing, Generation::from_u128(1), meta, 3);
-    let values: Vec<_> = (0..9).map(|id| value(id, start())).collect();
-    for value in &values[..5] {
-        observe(&mut first, Some(value), start());
+    let values: Vec<_> = (0..6).map(|id| value(id, start())).collect();
+    // Apart, so that each is the oldest in its turn.
+    let at = |n: usize| start() + Span::seconds(n as i64);
+    for (n, value) in values[..5].iter().enumerate() {
+        observe(&mut first, Some(value), at(n));
     }
     let flush = first.flush();
     assert_eq!(flush.meta.dedup_evicted, 2);
     let loaded = Loaded { generation: flush.generation, meta: flush.meta, counts: flush.counts, late: flush.late };
     let mut second = LiveCounter::resume(rules(), loaded, 3);
-    for (offset, value) in values[..5].iter().enumerate() {
-        let offset = Offset::new(offset as u64);
-        let record = Observed { offset, broker_time: start(), key: None, value: Some(value), control: false };
-        second.remember(&record, start());
+    for (n, value) in values[..5].iter().enumerate() {
+        let offset = Offset::new(n as u64);
+        let record = Observed { offset, broker_time: at(n), key: None, value: Some(value), control: false };
+        second.remember(&record, at(n));
     }
     assert_eq!(second.meta().dedup_evicted, 2, "the look-back repeats what is known");
-    observe(&mut second, Some(&values[5]), start());
+    observe(&mut second, Some(&values[5]), at(5));
     assert_eq!(second.meta().dedup_evicted, 3);
+}
+
+/// What [`LiveCounter::observe_all`] makes of a log is what one record at a time makes of it, at any limit of changes.
+#[test]
+fn many_at_once_are_as_one_by_one() {
+    let logs: Vec<(Option<Vec<u8>>, Timestamp)> = (0..500u32)
+        .map(|n| {
+            let at = start() + Span::seconds(i64::from(n) * 7);
+            let event = at - Span::seconds([0, 30, 599, 601, 3_000, -299, -301][n as usize % 7]);
+            let value = match n % 11 {
+                3 => None,
+                5 => Some(b"{".to_vec()),
+                _ => Some(value(u128::from(n * n % 101), event)),
+            };
+            (value, at)
+        })
+        .collect();
+    let record = |n: usize| Observed {
+        offset: Offset::new(n as u64),
+        broker_time: logs[n].1,
+        key: None,
+        value: logs[n].0.as_deref(),
+        control: n % 13 == 0,
+    };
+    for changes_max in [1, 7, 64, usize::MAX] {
+        let (mut one, mut all) = (counter(), counter());
+        let mut rejected = Vec::new();
+        let mut at = 0;
+        while at < logs.len() {
+            let records: Vec<_> = (at..logs.len().min(at + 90)).map(record).collect();
+            let done = all.observe_all(&records, changes_max).unwrap();
+            assert!(done.observed > 0);
+            for record in &records[..done.observed] {
+                if let Verdict::Rejected(rejection) = one.observe(record).unwrap() {
+                    rejected.push(rejection.code());
+                }
+            }
+            assert_eq!(rejected.split_off(0), done.rejected);
+            at += done.observed;
+            assert_eq!(one.flush(), all.flush(), "at {at}");
+            if all.changes() >= changes_max {
+                one.stored();
+                all.stored();
+            }
+        }
+        assert!(all.meta().totals.balance() && all.meta().totals.late > 0 && all.meta().totals.duplicate > 0);
+    }
+}
+
+#[test]
+fn a_flood_of_made_up_ads_does_not_stay() {
+    let mut counter = counter();
+    let ads = ADS_KEPT as u64 + 10;
+    for n in 0..ads {
+        let text = String::from_utf8(value(n.into(), start()))
+            .unwrap()
+            .replace("\"ad_id\":\"a\"", &format!("\"ad_id\":\"a{n}\""));
+        observe(&mut counter, Some(text.as_bytes()), start());
+    }
+    counter.flush();
+    counter.stored();
+    // The window seals, and one ad goes on.
+    let later = start() + Span::minutes(12);
+    let kept = value(u128::MAX, later);
+    observe(&mut counter, Some(&kept), later);
+    counter.flush();
+    counter.stored();
+    assert_eq!(counter.ads.len(), 1);
+    observe(&mut counter, Some(&kept), later);
+    assert_eq!(counter.meta().totals.duplicate, 1, "its key is the same");
+    observe(&mut counter, Some(&value(1, later)), later);
+    assert_eq!(counter.flush().counts[0].1, 2, "and so is its count");
 }

@@ -10,6 +10,7 @@
 pub mod conformance;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -116,6 +117,10 @@ impl Objects {
             // nobody's; an error may have happened after the commit. So read back and compare.
             match self.try_create(key, bytes.clone()).await {
                 Ok(()) => return Ok(Created::Ours),
+                // A disk that failed may show the bytes and still lose them, so reading them back proves nothing.
+                Err(ObjectError::Io { key, source }) if source.kind() != ErrorKind::AlreadyExists => {
+                    return Err(ObjectError::Io { key, source });
+                }
                 Err(error) => last = error.to_string(),
             }
             match self.get(key).await {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use clicks::ledger::Body;
 use clicks::live::{Expected, Flush};
 use clicks::position::Offset;
-use clicks::time::{Span, Timestamp};
+use clicks::time::{Interval, Span, Timestamp};
 use counter::{CounterError, Options};
 use platform::ledger::{Ledger, LedgerError};
 use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
@@ -215,12 +215,14 @@ async fn records_that_fell_off_the_log_are_never_shown_as_counted() {
     let generation = world.generation(0).await;
     run.kill().await;
 
-    // Only what was counted fell off: understood, and gone on with.
+    // Only what was counted fell off. It is gone on with, but a retry of it would count again, so that is owned up to.
     world.log.delete_records(0, Offset::new(10)).unwrap();
     world.clicks(0, "a", 2).await;
     let run = world.start();
     world.check("the fingerprint's record is gone").await;
     assert_eq!(world.generation(0).await, generation);
+    let drift = world.stored(0).await.unwrap().meta.drift;
+    assert_eq!(drift, Interval::new(noon(), noon() + Span::minutes(15)));
     run.kill().await;
 
     // Now clicks of 23:38 fell off that were not counted, and one is left.
@@ -251,6 +253,21 @@ async fn records_that_fell_off_the_log_are_never_shown_as_counted() {
     let run = world.start();
     world.settled().await;
     assert_eq!(world.stored(0).await.unwrap().meta.base_day, first_day().plus(2));
+    run.stop().await;
+
+    // All of the first day's clicks are left, but not all sightings of the look-back before it.
+    let mut world = World::new(1).await;
+    world.fail_over(0, Span::hours(12) + Span::minutes(9));
+    world.clicks(0, "a", 2).await;
+    world.log.delete_records(0, Offset::new(1)).unwrap();
+    world.fail_over(0, Span::ZERO);
+    world.clicks(0, "a", 3).await;
+    let run = world.start();
+    world.settled().await;
+    let meta = world.stored(0).await.unwrap().meta;
+    assert_eq!((meta.base_offset, meta.base_day), (Offset::new(2), first_day()));
+    let (base_time, left) = (first_day().start() - Span::minutes(5), first_day().start() - Span::minutes(9));
+    assert_eq!(meta.drift, Interval::new(base_time, left + Span::minutes(15)));
     run.stop().await;
 
     // A log that holds nothing any more may have lost clicks of now.

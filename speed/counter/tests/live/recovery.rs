@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clicks::live::{Expected, FlushOutcome};
 use clicks::rules::Rules;
-use clicks::time::Span;
+use clicks::time::{Interval, Span};
 use platform::store::{SpeedStore, StoreError};
 
 use crate::world::{World, click, first_day, noon};
@@ -295,12 +295,18 @@ async fn dedup_beyond_its_memory_is_flagged() {
     let run = world.start_on(world.log.clone(), options());
     for _ in 0..15 {
         world.clicks(0, "a", 1).await;
+        world.pass(Span::seconds(2));
     }
     world.settled().await;
-    assert_eq!(world.stored(0).await.unwrap().meta.dedup_evicted, 5);
+    let meta = world.stored(0).await.unwrap().meta;
+    assert_eq!(meta.dedup_evicted, 5);
+    assert_eq!(meta.drift, Interval::new(noon() + Span::seconds(20), noon() + Span::seconds(28) + Span::minutes(15)));
     run.kill().await;
     let run = world.start_on(world.log.clone(), options());
-    world.clicks(0, "a", 2).await;
+    for _ in 0..2 {
+        world.clicks(0, "a", 1).await;
+        world.pass(Span::seconds(2));
+    }
     world.settled().await;
     assert_eq!(world.stored(0).await.unwrap().meta.dedup_evicted, 7, "neither forgotten nor counted twice");
     run.stop().await;

@@ -41,14 +41,18 @@ local function is_day(text)
   return string.find(text, '^%d%d%d%d%-%d%d%-%d%d$') ~= nil
 end
 
+local function is_time(text)
+  return #text <= 20 and string.find(text, '^%-?%d+$') ~= nil
+end
+
 local META = {
   version = natural, next_offset = natural, base_offset = natural, rebuilding_until = natural, dedup_evicted = natural,
   seen = natural, control = natural, rejected = natural, duplicate = natural, late = natural, counted = natural,
   expired = natural, late_expired = natural, base_day = is_day, base_night = is_day,
-  append_time = function(text) return #text <= 20 and string.find(text, '^%-?%d+$') ~= nil end,
+  append_time = is_time, drift_start = is_time, drift_end = is_time,
   fingerprint = function(text) return #text <= 64 and string.find(text, '^%x*$') ~= nil end,
 }
-local META_FIELDS = 17
+local META_FIELDS = 19
 
 if #KEYS < 3 or #ARGV < 7 then return refuse('keys or arguments are missing') end
 for i = 1, #KEYS do

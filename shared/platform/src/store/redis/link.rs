@@ -24,7 +24,9 @@ const CLUSTER_RETRIES: u32 = 3;
 ///
 /// The connection manager reconnects when a connection breaks, but it keeps the result of a failed attempt for the next
 /// command: after an outage one more command would fail although the server is back, and a wrong password would be wrong
-/// for ever. So a manager whose attempt failed is replaced here, and a command that cannot have been sent is repeated once.
+/// for ever. And it keeps a connection on which nobody answers any more (a host that lost its power) until the kernel gives
+/// up, a quarter of an hour later. So a manager whose attempt failed, or whose answer did not come in time, is replaced
+/// here, and a command that cannot have been sent is repeated once.
 #[derive(Clone)]
 pub(super) struct Link {
     target: Arc<Target>,
@@ -101,7 +103,7 @@ impl Link {
     /// sent, so that it may be given to another connection.
     async fn forget(&self, number: u64, error: &RedisError) -> bool {
         let refused = error.is_connection_refusal();
-        if refused || error.kind() == ErrorKind::AuthenticationFailed {
+        if refused || error.is_timeout() || error.kind() == ErrorKind::AuthenticationFailed {
             let mut slot = self.slot.lock().await;
             if slot.number == number {
                 slot.connection = None;
