@@ -25,7 +25,7 @@ impl Item {
         let text = std::str::from_utf8(bytes).map_err(|e| Rejection::NotUtf8(e.valid_up_to()))?;
         let fields = Fields::read(bytes).map_err(|rejection| explain(text, rejection))?;
         let origin = if fields.click_id.is_some() { Origin::Client } else { Origin::Issued };
-        let click = fields.check(|| Some(issue(now)))?;
+        let click = fields.check(|| Some(issue(now)))?.to_click();
         check_time(click.event_time, now, rules.on(click.event_time.day()))?;
         let value = value(text, &click, origin)?;
         Ok(Item { click, value })

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use clicks::ledger::TopicLife;
 use serde_json::json;
 
 use super::support::*;
@@ -155,4 +156,24 @@ async fn an_error_that_is_not_understood_answers_and_ends_the_collector() {
     let error = running.run.await.unwrap().unwrap_err();
     assert!(matches!(error, CollectorError::Log(_)), "{error:?}");
     assert!(error.to_string().contains("fenced"), "{error}");
+}
+
+/// Clicks in a topic that neither layer reads would be acknowledged and lost.
+#[tokio::test]
+async fn a_topic_that_is_not_the_one_of_the_ledger_ends_it() {
+    let log = TestLog::new(Mood::Well);
+    let life = log.life().await;
+    let known = Options { life: Some(life.clone()), ..options() };
+    let more = TopicLife { partitions: life.partitions - 1, ..life.clone() };
+    let running = run(Options { life: Some(more), ..options() }, &log).await;
+    let error = running.run.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains(&format!("with {} partitions, but the ledger knows", life.partitions)), "{error}");
+
+    // And while it runs: nobody's append fails, so it has to ask.
+    let running = run(known, &log).await;
+    assert!(super::sockets::post(running.address, &click(1)).await.starts_with("HTTP/1.1 202"));
+    log.recreate();
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.run).await.expect("it asks by itself");
+    let error = ended.unwrap().unwrap_err();
+    assert!(matches!(error, CollectorError::ForeignTopic { .. }), "{error:?}");
 }

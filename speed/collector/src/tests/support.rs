@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use clicks::id::Region;
+use clicks::ledger::TopicLife;
 use clicks::position::Offset;
 use clicks::time::Timestamp;
 use platform::clock::SimulatedClock;
@@ -56,6 +57,17 @@ impl TestLog {
             begun: AtomicUsize::new(0),
             written: AtomicUsize::new(0),
         })
+    }
+
+    /// As the ledger knows it.
+    pub(super) async fn life(&self) -> TopicLife {
+        let Topic { region, name, id, partitions } = self.memory.topic().await.unwrap();
+        TopicLife { region, topic_id: id, name, partitions }
+    }
+
+    /// The topic is deleted and created again.
+    pub(super) fn recreate(&self) {
+        self.memory.recreate(PARTITIONS);
     }
 
     pub(super) fn turn(&self, mood: Mood) {

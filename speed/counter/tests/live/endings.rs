@@ -257,7 +257,7 @@ async fn records_that_fell_off_the_log_are_never_shown_as_counted() {
 
     // All of the first day's clicks are left, but not all sightings of the look-back before it.
     let mut world = World::new(1).await;
-    world.fail_over(0, Span::hours(12) + Span::minutes(9));
+    world.fail_over(0, Span::minutes(12 * 60 + 9));
     world.clicks(0, "a", 2).await;
     world.log.delete_records(0, Offset::new(1)).unwrap();
     world.fail_over(0, Span::ZERO);
