@@ -73,6 +73,8 @@ pub struct Books {
     first_day: Day,
     rules: RulesBook,
     lives: Vec<TopicLife>,
+    /// Topic lives that were over before the cut of this night, see [`Books::last_day_of`].
+    overtaken: BTreeMap<(Region, TopicId), Day>,
     cuts: BTreeMap<PartitionId, Offset>,
     last_night: Option<Day>,
     days: BTreeMap<Day, DayBook>,
@@ -118,6 +120,7 @@ impl Books {
             first_day: *first_day,
             rules: RulesBook::new(rules.clone()).map_err(|source| BooksError::Rules { entry: 0, source })?,
             lives: Vec::new(),
+            overtaken: BTreeMap::new(),
             cuts: BTreeMap::new(),
             last_night: None,
             days: BTreeMap::new(),
@@ -178,8 +181,21 @@ impl Books {
             }
         }
         self.cuts.extend(night.cuts.iter().map(|(partition, cut)| (partition.clone(), *cut)));
+        self.note_overtaken(night.night);
         self.last_night = Some(night.night);
         Ok(())
+    }
+
+    /// A life in use has a record in every partition within seconds: heartbeats. Where a later life has some before the
+    /// night's cut, the ones before it were over by then.
+    fn note_overtaken(&mut self, night: Day) {
+        let begun =
+            |life: &TopicLife| partitions_of(life).all(|id| self.cuts.get(&id).is_some_and(|cut| *cut > Offset::ZERO));
+        for (n, life) in self.lives.iter().enumerate() {
+            if self.lives[n + 1..].iter().any(|later| later.region == life.region && begun(later)) {
+                self.overtaken.entry((life.region.clone(), life.topic_id)).or_insert(night);
+            }
+        }
     }
 
     fn check_night(&self, entry: EntryNumber, night: &Night) -> Result<(), BooksError> {
@@ -300,6 +316,18 @@ impl Books {
     }
     pub fn has_ended(&self, life: &TopicLife) -> bool {
         self.current_life(&life.region).is_none_or(|current| current.topic_id != life.topic_id)
+    }
+    /// The last day that can hold live counts of a life that has ended; `None` while it has not, or while no night shows
+    /// that it was over before the night's cut. From then on [`Books::through`] is the end of each of its partitions.
+    pub fn last_day_of(&self, life: &TopicLife) -> Option<Day> {
+        let night = self.overtaken.get(&(life.region.clone(), life.topic_id))?;
+        let over = self.rules.cut_time(*night);
+        let mut day = over.day();
+        // Its last records were appended before the cut, their event times may lie ahead of that.
+        while day.next().start() - self.rules.on(day.next()).ahead_max < over {
+            day = day.next();
+        }
+        Some(day)
     }
     /// Every partition of every topic life.
     pub fn partitions(&self) -> Vec<PartitionId> {

@@ -119,3 +119,35 @@ fn what_contradicts_the_books_is_refused_and_changes_nothing() {
     let jump = Entry::new(3, "h1".to_owned(), Body::Night(Box::new(night(2, 20, vec![revision(2, 1)], vec![]))));
     assert!(matches!(chain.books.apply(&jump, "h3".to_owned()), Err(BooksError::NotConsecutive { .. })), "scenario 28");
 }
+
+/// The ledger does not say where an ended topic life ends; the first cut that its successor has records below does.
+#[test]
+fn an_ended_life_is_over_once_a_night_finds_its_successor_at_work() {
+    let life = |id: u128| TopicLife {
+        region: partition().region,
+        topic_id: TopicId::from_u128(id),
+        name: "clicks".to_owned(),
+        partitions: 1,
+    };
+    let mut chain = Chain::new();
+    let cut = |id, offset| (PartitionId { topic: TopicId::from_u128(id), ..partition() }, Offset::new(offset));
+    let close = |chain: &mut Chain, n, cuts: &[(PartitionId, Offset)]| {
+        let cuts = cuts.iter().cloned().collect();
+        chain.night(Night { cuts, ..night(n, 0, vec![revision(n, 1)], vec![]) }).unwrap();
+    };
+    chain.add(Body::Topic(life(1))).unwrap();
+    close(&mut chain, 1, &[cut(1, 10)]);
+    chain.add(Body::Topic(life(2))).unwrap();
+    // A night of before the change that was run after it: the old life goes on behind its cut.
+    close(&mut chain, 2, &[cut(1, 20), cut(2, 0)]);
+    assert_eq!([1, 2].map(|id| chain.books.last_day_of(&life(id))), [None, None]);
+    close(&mut chain, 3, &[cut(1, 25), cut(2, 7)]);
+    // It may have ended within the lateness that the night waits, on day 4.
+    assert_eq!([1, 2].map(|id| chain.books.last_day_of(&life(id))), [Some(day(4)), None]);
+    // Two lives end at once, one of them without a record.
+    chain.add(Body::Topic(life(3))).unwrap();
+    chain.add(Body::Topic(life(4))).unwrap();
+    close(&mut chain, 4, &[cut(1, 25), cut(2, 9), cut(3, 0), cut(4, 1)]);
+    let lasts = [1, 2, 3, 4].map(|id| chain.books.last_day_of(&life(id)));
+    assert_eq!(lasts, [Some(day(4)), Some(day(5)), Some(day(5)), None]);
+}
