@@ -14,9 +14,15 @@
 //! *Live is not the same as incomplete.* A live period may still grow, by clicks that are on their way; its state says
 //! so. It is **incomplete** when something is missing that should be there by now: a partition that did not answer, has
 //! no generation, is being rebuilt, began to count later, has fallen behind, or may have counted duplicates. Its number
-//! is then what the others hold, at least, and `None` when nobody holds anything. What was never handed to the
+//! is then what the others hold, at least, and `None` when nobody holds anything. Behind is who has not counted
+//! everything that may belong to it: on-time clicks of a period are appended until its end plus the allowed lateness, late
+//! ones until they are too old, and only what has arrived within the lag that is allowed may still be on its way. What was never handed to the
 //! [`Merge`] is missing too, so that a forgotten source cannot pass for an empty one. The same for the answer as a whole:
 //! it is complete when no [`Reason`] stands against it.
+//!
+//! *An ended topic life* is not counted any more, so what is lost of its live counts stays lost. It is asked only as long as
+//! one of its days is open: the first night whose cut its successor has records below shows that it was over by then, and
+//! that the cut is its end. Until that night nobody knows whether its live counts go on to the end.
 //!
 //! Periods that begin after `now` are left out and [`Standing::clipped_at`] says so; the period that `now` lies in is
 //! answered as far as it has come.

@@ -10,7 +10,7 @@ use crate::books::{Books, partitions_of};
 use crate::id::AdId;
 use crate::live::{CountKey, LateKey, Meta};
 use crate::partitioner::partition_of;
-use crate::position::PartitionId;
+use crate::position::{Offset, PartitionId};
 use crate::time::{Day, Interval, Span, Timestamp};
 
 /// Clicks of a published table or of adjustments, in any period that lies within one of the question's.
@@ -45,6 +45,8 @@ pub struct Merge {
     /// Closed days of the range, and whether their numbers were handed over.
     pub(super) days: BTreeMap<Day, Handed>,
     pub(super) partitions: Vec<Partition>,
+    /// Days up to this one have live counts in topic lives that are not asked any more.
+    not_asked_through: Option<Day>,
     pub(super) sums: Sums,
 }
 
@@ -58,11 +60,21 @@ pub(super) enum Handed {
 #[derive(Debug)]
 pub(super) struct Partition {
     pub id: PartitionId,
-    /// Nothing is appended to it any more, so it cannot fall behind.
-    pub ended: bool,
+    pub end: End,
     /// Which series it can hold clicks of; all when empty.
     pub ads: Vec<usize>,
     pub status: Status,
+}
+
+/// Where a partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is being written.
+    Open,
+    /// Its topic life is over, but where is not known until a night shows it: see [`Books::last_day_of`].
+    Unknown,
+    /// At this offset, and it holds live counts up to this day. The nights have taken in all of it.
+    Known { offset: Offset, last_day: Day },
 }
 
 #[derive(Debug)]
@@ -81,8 +93,10 @@ impl Merge {
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
         let days = closed.map(|slot| (slot.period.start.day(), Handed::NotYet)).collect();
         let sums = Sums::new(&question.asked, slots.len());
+        let over = books.lives().iter().filter_map(|life| books.last_day_of(life));
         Ok(Merge {
             partitions: partitions(books, &question.asked),
+            not_asked_through: over.filter(|last_day| *last_day < books.next_night()).max(),
             range,
             grain_width: question.grain.width(),
             clipped_at: (range.end < question.range.end).then_some(range.end),
@@ -203,7 +217,7 @@ impl Merge {
 
     /// The answer by ad, the `limit` largest.
     pub fn ranking(self, limit: usize) -> Ranking {
-        let late_known = self.late_known(None);
+        let late_known = self.late_known(None, self.late_until(&self.slots));
         let found = self.sums.names.iter().zip(&self.sums.numbers);
         let mut ads: Vec<RankedAd> = found
             .filter_map(|(ad, numbers)| {
@@ -236,12 +250,12 @@ impl Merge {
     }
 
     fn periods(&self, series: usize) -> Vec<PeriodAnswer> {
-        let late_known = self.late_known(Some(series));
         let numbers = &self.sums.numbers[series * self.sums.width..][..self.slots.len()];
-        self.slots.iter().zip(numbers).map(|(slot, numbers)| self.period(series, slot, *numbers, late_known)).collect()
+        self.slots.iter().zip(numbers).map(|(slot, numbers)| self.period(series, slot, *numbers)).collect()
     }
 
-    fn period(&self, series: usize, slot: &Slot, numbers: Numbers, late_known: bool) -> PeriodAnswer {
+    fn period(&self, series: usize, slot: &Slot, numbers: Numbers) -> PeriodAnswer {
+        let late_known = self.late_known(Some(series), self.late_until(std::slice::from_ref(slot)));
         let (known, complete) = match slot.source {
             Source::None => (true, true),
             Source::Batch => {
@@ -250,7 +264,7 @@ impl Merge {
             }
             Source::Speed => self.live_standing(series, slot),
         };
-        let all_live = slot.source == Source::Batch && self.all_stored(series, slot.period.start.day());
+        let all_live = slot.source == Source::Batch && self.all_stored(series, slot);
         PeriodAnswer {
             start: slot.period.start,
             end: slot.period.end,
@@ -276,50 +290,96 @@ impl Merge {
     /// Whether anybody knows a live period, and whether everybody does.
     fn live_standing(&self, series: usize, slot: &Slot) -> (bool, bool) {
         let (mut known, mut complete) = (false, !self.partitions.is_empty());
-        for partition in self.holders(Some(series)) {
+        let day = slot.period.start.day();
+        for partition in self.holders(Some(series)).filter(|partition| partition.end.reaches(day)) {
             let Status::Known(meta) = &partition.status else {
                 complete = false;
                 continue;
             };
-            let stored = meta.base_day <= slot.period.start.day();
-            let reached = self.has_reached(partition, meta, slot.period);
+            let stored = meta.base_day <= day;
+            let reached = self.has_reached(partition, meta, slot.settled_at);
             known |= stored && (reached || meta.append_time >= slot.period.start);
             complete &= stored && reached && !meta.is_rebuilding() && meta.dedup_evicted == 0;
         }
         (known, complete)
     }
 
-    /// Progress covers the period as far as it has come, give or take the lag that is allowed.
-    pub(super) fn has_reached(&self, partition: &Partition, meta: &Meta, period: Interval) -> bool {
-        partition.ended || meta.append_time >= period.end.min(self.now) - self.lag_max
+    /// Everything that was appended before `time` is counted. The lag that is allowed excuses only what has just arrived:
+    /// whoever stopped earlier than that has to have come to the end. Nobody goes on counting a life that is over.
+    pub(super) fn has_reached(&self, partition: &Partition, meta: &Meta, time: Timestamp) -> bool {
+        let due = match partition.end {
+            End::Open => time.min(self.now - self.lag_max),
+            End::Unknown | End::Known { .. } => time,
+        };
+        has_counted(partition, meta, due)
     }
 
-    /// Every live count of a day is still stored.
-    fn all_stored(&self, series: usize, day: Day) -> bool {
+    /// Every live count of a period is still stored, and nothing else beside them. No lag is excused here: a difference
+    /// between the layers has to mean something.
+    fn all_stored(&self, series: usize, slot: &Slot) -> bool {
+        let day = slot.period.start.day();
         !self.sums.open
             && !self.partitions.is_empty()
+            && self.not_asked_through.is_none_or(|last_day| last_day < day)
             && self.holders(Some(series)).all(|partition| match &partition.status {
                 Status::Known(meta) => {
-                    meta.base_day <= day && !meta.is_rebuilding() && self.has_reached(partition, meta, day.interval())
+                    meta.base_day <= day
+                        && !meta.is_rebuilding()
+                        && meta.dedup_evicted == 0
+                        && has_counted(partition, meta, slot.settled_at)
                 }
                 Status::NotYet | Status::Missing(_) => false,
             })
     }
 
-    /// No late click of the nights that are still to come is missing. Without a topic there can be none.
-    fn late_known(&self, series: Option<usize>) -> bool {
-        self.holders(series).all(|partition| match &partition.status {
-            Status::Known(meta) => meta.base_night <= self.next_night && !meta.is_rebuilding(),
+    /// No late click of the nights that are still to come is missing, of those that are appended before `until`. Without a
+    /// topic there can be none.
+    fn late_known(&self, series: Option<usize>, until: Option<Timestamp>) -> bool {
+        let Some(until) = until else { return true };
+        self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
+            Status::Known(meta) => {
+                meta.base_night <= self.next_night && !meta.is_rebuilding() && self.has_reached(partition, meta, until)
+            }
             Status::NotYet | Status::Missing(_) => false,
         })
     }
+
+    /// Until when late clicks of these periods may be appended; `None` when the last night has taken in all of them.
+    pub(super) fn late_until(&self, slots: &[Slot]) -> Option<Timestamp> {
+        let until = slots.iter().map(|slot| slot.too_old_at).max()?;
+        self.last_cut.is_none_or(|cut| until > cut).then_some(until)
+    }
 }
 
-/// Every partition that can hold an answer: of all topic lives, because readers sum lives.
+impl End {
+    /// Live counts of the day can lie in it.
+    pub(super) fn reaches(self, day: Day) -> bool {
+        match self {
+            End::Open | End::Unknown => true,
+            End::Known { last_day, .. } => day <= last_day,
+        }
+    }
+
+    /// Late clicks can lie in it that no night has taken in.
+    pub(super) fn has_pending(self) -> bool {
+        !matches!(self, End::Known { .. })
+    }
+}
+
+fn has_counted(partition: &Partition, meta: &Meta, before: Timestamp) -> bool {
+    let all = matches!(partition.end, End::Known { offset, .. } if meta.next_offset >= offset);
+    all || meta.append_time >= before
+}
+
+/// Every partition that can hold an answer: of all topic lives, because readers sum lives. One that ended before the first
+/// open day holds nothing that the batch has not: nobody would ever restore its live counts, and nobody misses them.
 fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
     let mut found = Vec::new();
     for life in books.lives() {
-        let ended = books.has_ended(life);
+        let last_day = books.last_day_of(life);
+        if last_day.is_some_and(|last_day| last_day < books.next_night()) {
+            continue;
+        }
         for id in partitions_of(life) {
             let ads: Vec<usize> = match asked {
                 Asked::Total | Asked::EachAd => Vec::new(),
@@ -331,7 +391,16 @@ fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
             if ads.is_empty() && matches!(asked, Asked::Ads(_)) {
                 continue;
             }
-            found.push(Partition { id, ended, ads, status: Status::NotYet });
+            let end = match last_day {
+                Some(last_day) => match books.through().get(&id) {
+                    Some(offset) if *offset > Offset::ZERO => End::Known { offset: *offset, last_day },
+                    // It ended before anything was written to it.
+                    _ => continue,
+                },
+                None if books.has_ended(life) => End::Unknown,
+                None => End::Open,
+            };
+            found.push(Partition { id, end, ads, status: Status::NotYet });
         }
     }
     found

@@ -11,6 +11,10 @@ pub(super) struct Slot {
     pub source: Source,
     pub state: PeriodState,
     pub revision: Option<u32>,
+    /// Every on-time click of it is appended earlier.
+    pub settled_at: Timestamp,
+    /// Every click of it that is not rejected for its age is appended earlier.
+    pub too_old_at: Timestamp,
 }
 
 /// The range without the periods that begin after `now`.
@@ -50,7 +54,10 @@ fn owned(books: &Books, period: Interval) -> Slot {
         None if books.adjustments(day).is_empty() => (Source::None, None),
         None => (Source::Batch, None),
     };
-    Slot { period, source, state: books.state(day), revision }
+    // A record is judged by the rules of its event day, and a period lies within one day.
+    let rules = books.rules().on(day);
+    let (settled_at, too_old_at) = (period.end + rules.lateness, period.end + rules.age_max);
+    Slot { period, source, state: books.state(day), revision, settled_at, too_old_at }
 }
 
 /// Runs of periods with the same owner, state and revision.

@@ -36,6 +36,11 @@ pub enum Reason {
     #[error("partition {partition} has fallen behind: {}", reached(*append_time))]
     Behind { partition: PartitionId, append_time: Timestamp },
     #[error(
+        "the topic life of partition {partition} has ended and nobody counts it any more, so what its live counts lack \
+         stays away until the nights take it in: {}", reached(*append_time)
+    )]
+    LifeEnded { partition: PartitionId, append_time: Timestamp },
+    #[error(
         "dedup of partition {partition} ran out of memory and forgot {sightings} sightings: duplicates may be counted"
     )]
     DedupEvicted { partition: PartitionId, sightings: u64 },
@@ -47,7 +52,7 @@ pub enum Reason {
 
 fn reached(append_time: Timestamp) -> String {
     match append_time {
-        Timestamp::MIN => "it has counted nothing yet".to_owned(),
+        Timestamp::MIN => "nothing of it is counted yet".to_owned(),
         time => format!("it has counted what arrived up to {time}"),
     }
 }
@@ -64,6 +69,7 @@ impl Reason {
             Reason::BaseNight { .. } => "base_night",
             Reason::Rebuilding { .. } => "rebuilding",
             Reason::Behind { .. } => "behind",
+            Reason::LifeEnded { .. } => "life_ended",
             Reason::DedupEvicted { .. } => "dedup_evicted",
             Reason::TableAway { .. } => "table_away",
             Reason::LedgerStale { .. } => "ledger_stale",
@@ -78,6 +84,7 @@ impl Reason {
             | Reason::BaseNight { partition, .. }
             | Reason::Rebuilding { partition, .. }
             | Reason::Behind { partition, .. }
+            | Reason::LifeEnded { partition, .. }
             | Reason::DedupEvicted { partition, .. } => Some(partition),
             Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
         }

@@ -1,7 +1,7 @@
 //! How the answer as a whole is to be taken, and what stands against it.
 
-use super::merge::{Handed, Merge, Partition, Status};
-use super::owner::{Slot, segments};
+use super::merge::{End, Handed, Merge, Partition, Status};
+use super::owner::segments;
 use super::{Missing, Reason, Source, Standing};
 use crate::time::{Day, Span, Timestamp};
 
@@ -28,11 +28,12 @@ impl Merge {
     }
 
     fn live_as_of(&self) -> Option<Timestamp> {
-        let reached =
-            self.partitions.iter().filter(|partition| !partition.ended).map(|partition| match &partition.status {
+        let reached = self.partitions.iter().filter(|partition| partition.end == End::Open).map(|partition| {
+            match &partition.status {
                 Status::Known(meta) => meta.append_time,
                 Status::NotYet | Status::Missing(_) => Timestamp::MIN,
-            });
+            }
+        });
         reached.min().filter(|time| *time > Timestamp::MIN)
     }
 
@@ -46,24 +47,35 @@ impl Merge {
                 Handed::Missing(detail) => reasons.push(table_away(*day, detail)),
             }
         }
-        let mut live = self.slots.iter().filter(|slot| slot.source == Source::Speed);
-        let first_live = live.next().copied();
-        let last_live = live.next_back().copied().or(first_live);
-        if first_live.is_some() && self.partitions.is_empty() {
+        if self.partitions.is_empty() && self.slots.iter().any(|slot| slot.source == Source::Speed) {
             reasons.push(Reason::NoTopic);
         }
-        if let Some(detail) = self.all_unreachable() {
+        let needed: Vec<_> =
+            self.partitions.iter().filter_map(|partition| Some((partition, self.needs(partition)?))).collect();
+        if let Some(detail) = all_unreachable(&needed) {
             reasons.push(Reason::SpeedAway { detail });
             return reasons;
         }
-        for partition in &self.partitions {
-            self.partition_reasons(partition, first_live.zip(last_live), &mut reasons);
+        for (partition, needs) in needed {
+            self.partition_reasons(partition, needs, &mut reasons);
         }
         reasons
     }
 
-    fn partition_reasons(&self, partition: &Partition, live: Option<(Slot, Slot)>, reasons: &mut Vec<Reason>) {
+    /// What the question needs of a partition, if anything.
+    fn needs(&self, partition: &Partition) -> Option<Needs> {
+        let live = self.slots.iter().filter(|slot| slot.source == Source::Speed);
+        let live = live.filter(|slot| partition.end.reaches(slot.period.start.day()));
+        let first_live = live.clone().map(|slot| slot.period.start.day()).min();
+        // Where the allowed lateness becomes shorter, it is not the last period that waits longest.
+        let settled_at = live.map(|slot| slot.settled_at).max();
+        let late_until = self.late_until(&self.slots).filter(|_| partition.end.has_pending());
+        Some(Needs { due: settled_at.max(late_until)?, first_live, late: late_until.is_some() })
+    }
+
+    fn partition_reasons(&self, partition: &Partition, needs: Needs, reasons: &mut Vec<Reason>) {
         let id = || partition.id.clone();
+        let is_over = partition.end != End::Open;
         let meta = match &partition.status {
             Status::Known(meta) => meta,
             Status::NotYet => {
@@ -73,40 +85,57 @@ impl Merge {
             Status::Missing(Missing::Unreachable(detail)) => {
                 return reasons.push(Reason::PartitionAway { partition: id(), detail: detail.clone() });
             }
+            Status::Missing(Missing::NoGeneration) if is_over => {
+                return reasons.push(Reason::LifeEnded { partition: id(), append_time: Timestamp::MIN });
+            }
             Status::Missing(Missing::NoGeneration) => return reasons.push(Reason::NoGeneration { partition: id() }),
         };
         if meta.is_rebuilding() {
             let (next_offset, until) = (meta.next_offset, meta.rebuilding_until);
             reasons.push(Reason::Rebuilding { partition: id(), next_offset, until });
         }
-        if meta.base_night > self.next_night {
+        if needs.late && meta.base_night > self.next_night {
             let (base_night, night) = (meta.base_night, self.next_night);
             reasons.push(Reason::BaseNight { partition: id(), base_night, night });
         }
-        let Some((first, last)) = live else { return };
-        let day = first.period.start.day();
+        if !self.has_reached(partition, meta, needs.due) {
+            let append_time = meta.append_time;
+            reasons.push(match is_over {
+                true => Reason::LifeEnded { partition: id(), append_time },
+                false => Reason::Behind { partition: id(), append_time },
+            });
+        }
+        let Some(day) = needs.first_live else { return };
         if meta.base_day > day {
             reasons.push(Reason::BaseDay { partition: id(), base_day: meta.base_day, day });
-        }
-        if !self.has_reached(partition, meta, last.period) {
-            reasons.push(Reason::Behind { partition: id(), append_time: meta.append_time });
         }
         if meta.dedup_evicted > 0 {
             reasons.push(Reason::DedupEvicted { partition: id(), sightings: meta.dedup_evicted });
         }
     }
+}
 
-    /// The store as a whole is away when no partition could be read; one reason says it better than one for each.
-    fn all_unreachable(&self) -> Option<String> {
-        let mut detail = None;
-        for partition in &self.partitions {
-            match &partition.status {
-                Status::Missing(Missing::Unreachable(text)) => detail = detail.or(Some(text)),
-                _ => return None,
-            }
+/// What a question needs of a partition.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    /// Everything that was appended before it.
+    due: Timestamp,
+    /// The first day that the speed layer answers for.
+    first_live: Option<Day>,
+    /// Late clicks that no night has taken in yet.
+    late: bool,
+}
+
+/// The store as a whole is away when no partition could be read; one reason says it better than one for each.
+fn all_unreachable(needed: &[(&Partition, Needs)]) -> Option<String> {
+    let mut detail = None;
+    for (partition, _) in needed {
+        match &partition.status {
+            Status::Missing(Missing::Unreachable(text)) => detail = detail.or(Some(text)),
+            _ => return None,
         }
-        detail.cloned()
     }
+    detail.cloned()
 }
 
 fn table_away(day: Day, detail: &str) -> Reason {

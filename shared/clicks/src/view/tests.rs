@@ -8,11 +8,13 @@ use super::*;
 use crate::books::Books;
 use crate::event::Class;
 use crate::id::{Region, TopicId};
-use crate::ledger::{Adjustments, Balance, Body, DayRevision, DayTotals, Entry, FileRef, Genesis, Night, TopicLife};
+use crate::ledger::{
+    Adjustments, Balance, Body, DayRevision, DayTotals, Entry, FileRef, Genesis, Night, RulesChange, TopicLife,
+};
 use crate::live::{CountKey, LateKey, Meta};
 use crate::partitioner::partition_of;
 use crate::position::{Offset, PartitionId};
-use crate::rules::Rules;
+use crate::rules::{Rules, RulesBook};
 use crate::window::Minute;
 
 const PARTITIONS: u32 = 2;
@@ -40,7 +42,11 @@ fn file() -> FileRef {
 }
 
 fn partition(number: u32) -> PartitionId {
-    PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(1), number }
+    partition_of_life(1, number)
+}
+
+fn partition_of_life(id: u128, number: u32) -> PartitionId {
+    PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(id), number }
 }
 
 fn home(ad: &AdId) -> u32 {
@@ -53,17 +59,41 @@ fn books(nights: i32, finals: i32, adjusted: bool) -> Books {
 }
 
 fn books_adjusting(nights: i32, finals: i32, adjusted: Option<Day>) -> Books {
-    let genesis = Genesis { first_day: day(1), rules: Rules::default() };
-    let mut books = Books::open(&Entry::new(0, String::new(), Body::Genesis(genesis)), "h0".to_owned()).unwrap();
-    let mut add = |body| {
-        let entry = Entry::new(books.head() + 1, books.head_hash().to_owned(), body);
-        books.apply(&entry, format!("h{}", entry.number)).unwrap();
-    };
-    let (region, topic_id) = (partition(0).region, partition(0).topic);
-    add(Body::Topic(TopicLife { region, topic_id, name: "clicks".to_owned(), partitions: PARTITIONS }));
+    let mut chain = Chain::new(Rules::default());
+    chain.life(1);
     for n in 1..=nights + i32::from(adjusted.is_some()) {
+        let finals = if n == nights { (1..=finals.min(n - 1)).map(day).collect() } else { Vec::new() };
+        let adjusted = adjusted.filter(|_| n > nights);
+        let adjustments = adjusted.map(|day| Adjustments { file: file(), clicks: BTreeMap::from([(day, 2)]) });
+        chain.night(Night { finals, adjustments, ..chain.next_night(&[]) });
+    }
+    chain.0
+}
+
+/// Books, entry by entry.
+struct Chain(Books);
+
+impl Chain {
+    fn new(rules: Rules) -> Self {
+        let genesis = Body::Genesis(Genesis { first_day: day(1), rules });
+        Chain(Books::open(&Entry::new(0, String::new(), genesis), "h0".to_owned()).unwrap())
+    }
+    fn add(&mut self, body: Body) {
+        let entry = Entry::new(self.0.head() + 1, self.0.head_hash().to_owned(), body);
+        self.0.apply(&entry, format!("h{}", entry.number)).unwrap();
+    }
+    fn life(&mut self, id: u128) {
+        let (region, topic_id) = (partition(0).region, TopicId::from_u128(id));
+        self.add(Body::Topic(TopicLife { region, topic_id, name: "clicks".to_owned(), partitions: PARTITIONS }));
+    }
+    fn rules(&mut self, effective: Day, rules: Rules) {
+        self.add(Body::Rules(RulesChange { effective, rules }));
+    }
+    /// The next night, each partition of these lives cut at the offset beside it.
+    fn next_night(&self, cuts: &[(u128, u64)]) -> Night {
+        let night = self.0.next_night();
         let revision = DayRevision {
-            day: day(n),
+            day: night,
             revision: 1,
             rules_version: 1,
             minute: file(),
@@ -71,23 +101,23 @@ fn books_adjusting(nights: i32, finals: i32, adjusted: Option<Day>) -> Books {
             day_file: file(),
             totals: DayTotals::default(),
         };
-        let finals = if n == nights { (1..=finals.min(n - 1)).map(day).collect() } else { Vec::new() };
-        let adjusted = adjusted.filter(|_| n > nights);
-        let adjustments = adjusted.map(|day| Adjustments { file: file(), clicks: BTreeMap::from([(day, 2)]) });
-        add(Body::Night(Box::new(Night {
-            night: day(n),
+        let partitions = cuts.iter().flat_map(|cut| (0..PARTITIONS).map(move |number| (number, cut)));
+        Night {
+            night,
             published_at: Timestamp::EPOCH,
             release: "test".to_owned(),
-            cuts: BTreeMap::new(),
+            cuts: partitions.map(|(number, (id, cut))| (partition_of_life(*id, number), Offset::new(*cut))).collect(),
             days: vec![revision],
             confirmed: Vec::new(),
-            finals,
-            adjustments,
+            finals: Vec::new(),
+            adjustments: None,
             inputs: file(),
             balance: Balance::default(),
-        })));
+        }
     }
-    books
+    fn night(&mut self, night: Night) {
+        self.add(Body::Night(Box::new(night)));
+    }
 }
 
 /// All that both layers hold.
@@ -164,7 +194,7 @@ fn clicks(answer: &Answer) -> Vec<Option<u64>> {
 
 #[test]
 fn midnight_between_a_closed_and_a_live_day_has_no_overlap_and_no_hole() {
-    let now = at(2, 0, 1);
+    let now = at(2, 0, 11);
     let world = World::new(day(1), now)
         .row(at(1, 23, 59), "a", 100)
         .live(at(1, 23, 59), "a", 97)
@@ -303,13 +333,160 @@ fn a_table_that_is_away_is_unknown_and_a_source_that_was_forgotten_too() {
 #[test]
 fn a_worker_that_stopped_does_not_read_as_zero_clicks() {
     let now = at(1, 12, 0);
-    let world = World::new(day(1), at(1, 11, 20)).live(at(1, 11, 10), "a", 3);
+    let world = World::new(day(1), at(1, 11, 20)).live(at(1, 11, 9), "a", 3).live(at(1, 11, 10), "a", 4);
     let answer = world.total(&books(0, 0, false), range(at(1, 11, 0), at(1, 12, 0)), Grain::Minute, now);
     let periods = &answer.series[0].periods;
-    assert_eq!((periods[10].total, periods[10].complete), (Some(3), true));
+    // On-time clicks of a minute arrive until the allowed lateness has passed.
+    assert_eq!((periods[9].total, periods[9].complete), (Some(3), true));
+    assert_eq!((periods[10].total, periods[10].complete), (Some(4), false));
     assert_eq!((periods[20].total, periods[20].complete), (Some(0), false));
     assert_eq!((periods[21].total, periods[21].complete), (None, false));
     assert_eq!(answer.standing.freshness, Some(Span::minutes(40)));
+}
+
+/// The worker died at midnight and nobody came; the night has not run yet.
+#[test]
+fn the_lag_that_is_allowed_excuses_nobody_for_ever() {
+    let (asked, day_one) = (range(at(1, 23, 59), at(2, 0, 0)), range(at(1, 0, 0), at(2, 0, 0)));
+    let stopped = |append| World::new(day(1), append).live(at(1, 23, 59), "a", 3);
+    let complete = |append, now| {
+        let answer = stopped(append).total(&books(0, 0, false), asked, Grain::Minute, now);
+        (answer.series[0].periods[0].complete, answer.standing.complete)
+    };
+    let (midnight, settled) = (at(2, 0, 0), at(2, 0, 10));
+    assert_eq!(complete(midnight, midnight + LAG_MAX), (true, true));
+    assert_eq!(complete(midnight, midnight + LAG_MAX + Span::millis(1)), (false, false));
+    assert_eq!(complete(settled - Span::millis(1), at(2, 3, 0)), (false, false));
+    // The number is whole now, but late clicks may have come for three hours.
+    assert_eq!(complete(settled, at(2, 3, 0)), (true, false));
+    let answer = stopped(settled).total(&books(0, 0, false), day_one, Grain::Day, at(2, 3, 0));
+    assert_eq!((answer.series[0].periods[0].complete, answer.series[0].periods[0].late_pending), (true, None));
+    assert_eq!(answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>(), ["behind", "behind"]);
+}
+
+/// Scenario 22: the earlier day waits an hour, the later one ten minutes.
+#[test]
+fn where_the_lateness_becomes_shorter_the_earlier_day_waits_longer() {
+    let mut chain = Chain::new(Rules { lateness: Span::minutes(60), ..Rules::default() });
+    chain.life(1);
+    chain.rules(day(2), Rules { version: 2, ..Rules::default() });
+    let (asked, now) = (range(at(1, 23, 59), at(2, 0, 1)), at(2, 3, 0));
+    let complete = |append| {
+        let answer = World::new(day(1), append).total(&chain.0, asked, Grain::Minute, now);
+        assert!(!answer.standing.complete, "late clicks may have come since");
+        answer.series[0].periods.iter().map(|period| period.complete).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(at(2, 0, 10)), [false, false]);
+    assert_eq!(complete(at(2, 0, 11)), [false, true]);
+    assert_eq!(complete(at(2, 1, 0)), [true, true]);
+}
+
+#[test]
+fn with_a_dead_worker_late_clicks_of_closed_days_are_unknown_until_they_would_be_too_old() {
+    let now = at(40, 12, 0);
+    let world = World::new(day(39), at(40, 6, 0)).row(at(39, 1, 0), "a", 9).late(day(40), at(39, 1, 0), "a", 2);
+    let books = books(39, 0, false);
+    let of = |n| world.total(&books, day(n).interval(), Grain::Day, now);
+    let answer = of(39);
+    let period = answer.series[0].periods[0];
+    assert_eq!((period.total, period.complete, period.late_pending), (Some(9), true, None));
+    assert_eq!(answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>(), ["behind", "behind"]);
+    // What is more than the maximum age old is rejected, so the last night has taken in all there was: nothing is asked of
+    // the speed layer.
+    let away = World { metas: vec![Err(Missing::NoGeneration); 2], ..World::default() };
+    let answer = away.total(&books, day(4).interval(), Grain::Day, now);
+    assert_eq!((answer.series[0].periods[0].late_pending, answer.standing.complete), (Some(0), true));
+    assert_eq!(of(5).series[0].periods[0].late_pending, None);
+}
+
+/// A difference between the layers must mean something, so the live number has to be whole.
+#[test]
+fn the_last_live_number_is_unknown_unless_all_of_it_was_counted_once() {
+    // The night has just been published: the lag that is allowed reaches back before the cut.
+    let now = at(2, 0, 10) + Span::seconds(1);
+    let last_live = |world: &World| {
+        let answer = world.total(&books(1, 0, false), day(1).interval(), Grain::Day, now);
+        answer.series[0].periods[0].last_live
+    };
+    let whole = World::new(day(1), at(2, 0, 10)).live(at(1, 3, 0), "a", 7);
+    assert_eq!(last_live(&whole), Some(7));
+    type Break = fn(&mut World);
+    let lacks: [(&str, Break); 5] = [
+        ("not settled", |w| w.meta(0).append_time = at(2, 0, 10) - Span::millis(1)),
+        ("evicted", |w| w.meta(0).dedup_evicted = 1),
+        ("dropped", |w| w.meta(0).base_day = day(2)),
+        ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
+        ("lost", |w| w.metas[0] = Err(Missing::NoGeneration)),
+    ];
+    for (name, lack) in lacks {
+        let mut world = whole.clone();
+        lack(&mut world);
+        assert_eq!(last_live(&world), None, "{name}");
+    }
+}
+
+/// What is asked of an old topic life that ended on day 3, at offset 30, while its successor begins at once.
+#[test]
+fn an_ended_life_is_asked_until_its_days_are_closed_and_missed_only_as_long() {
+    let now = at(3, 12, 0);
+    let mut chain = Chain::new(Rules::default());
+    chain.life(1);
+    chain.night(chain.next_night(&[(1, 10)]));
+    chain.night(chain.next_night(&[(1, 20)]));
+    chain.life(2);
+    let codes = |answer: &Answer| answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>();
+    let ask = |books: &Books, old: &Result<Meta, Missing>, asked: Interval, now| {
+        let question = Question { asked: Asked::Total, range: asked, grain: Grain::Hour };
+        let mut merge = Merge::new(books, question, now, LAG_MAX).unwrap();
+        merge.closed_days().collect::<Vec<_>>().into_iter().for_each(|day| merge.give_day(day, [], []));
+        for id in merge.partitions().cloned().collect::<Vec<_>>() {
+            let current = Meta { append_time: now, ..Meta::new(Offset::ZERO, day(3), day(3), Offset::ZERO) };
+            match old {
+                Err(missing) if id.topic == partition(0).topic => merge.miss_live(&id, missing.clone()),
+                Ok(meta) if id.topic == partition(0).topic => {
+                    merge.give_live(&id, Live { meta, counts: &[], late: &[] });
+                }
+                _ => merge.give_live(&id, Live { meta: &current, counts: &[], late: &[] }),
+            }
+        }
+        merge.answer()
+    };
+    let counted = |next_offset, append_time| {
+        let meta = Meta::new(Offset::ZERO, day(3), day(3), Offset::ZERO);
+        Ok(Meta { next_offset: Offset::new(next_offset), append_time, ..meta })
+    };
+    let (all, stopped, lost) = (counted(30, at(3, 9, 0)), counted(25, at(3, 8, 0)), Err(Missing::NoGeneration));
+    let (early, noon) = (range(at(3, 7, 0), at(3, 8, 0)), range(at(3, 11, 0), at(3, 12, 0)));
+
+    // Nobody knows yet whether its counts go on to its end: what was settled before is whole, late clicks are unknown.
+    let answer = ask(&chain.0, &all, early, now);
+    let period = answer.series[0].periods[0];
+    assert_eq!((period.complete, period.late_pending, codes(&answer)), (true, None, vec!["life_ended"; 2]));
+    let answer = ask(&chain.0, &all, noon, now);
+    assert_eq!((answer.series[0].periods[0].complete, codes(&answer)), (false, vec!["life_ended"; 2]));
+    assert_eq!(codes(&ask(&chain.0, &lost, day(2).interval(), now)), ["life_ended"; 2]);
+
+    // The night finds the end. It may lie after midnight, so day 4 needs it still; closed days do not.
+    chain.night(chain.next_night(&[(1, 30), (2, 5)]));
+    let (now, noon) = (at(4, 12, 0), range(at(4, 11, 0), at(4, 12, 0)));
+    assert!(ask(&chain.0, &all, noon, now).standing.complete);
+    for old in [&stopped, &lost] {
+        let answer = ask(&chain.0, old, noon, now);
+        assert_eq!((answer.series[0].periods[0].complete, codes(&answer)), (false, vec!["life_ended"; 2]));
+        let closed = ask(&chain.0, old, day(3).interval(), now);
+        assert_eq!((closed.standing.complete, closed.series[0].periods[0].late_pending), (true, Some(0)));
+        assert_eq!(closed.series[0].periods[23].last_live, None);
+    }
+    assert_eq!(ask(&chain.0, &all, day(3).interval(), now).series[0].periods[23].last_live, Some(0));
+
+    // All of its days are closed: it is not asked any more, and the days that it had live counts of are not compared.
+    chain.night(chain.next_night(&[(1, 30), (2, 9)]));
+    let answer = ask(&chain.0, &lost, range(at(1, 0, 0), at(6, 0, 0)), at(5, 12, 0));
+    assert!(answer.standing.complete, "{:?}", answer.standing.reasons);
+    assert!(answer.series[0].periods.iter().all(|period| period.last_live.is_none()));
+    let question = Question { asked: Asked::Total, range: day(5).interval(), grain: Grain::Day };
+    let merge = Merge::new(&chain.0, question, at(5, 12, 0), LAG_MAX).unwrap();
+    assert!(merge.partitions().all(|id| id.topic == TopicId::from_u128(2)));
 }
 
 #[test]

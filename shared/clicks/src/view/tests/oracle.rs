@@ -12,9 +12,15 @@ fn any_count(days: std::ops::Range<i32>) -> impl Strategy<Value = (Timestamp, &'
         .prop_map(|(n, minute, name, clicks)| (at(n, 0, minute), NAMES[name], clicks))
 }
 
+/// Minutes since the start: anywhere, and where it matters.
+fn any_progress() -> impl Strategy<Value = i64> {
+    let edge = (1..6i64, prop::sample::select(&[-1, 0, 1, 9, 10, 11, 59, 60, 61][..])).prop_map(|(n, m)| n * 1_440 + m);
+    prop_oneof![2 => 0..(5 * 1_440i64), 1 => edge, 2 => (4 * 1_440)..(5 * 1_440i64 + 1)]
+}
+
 fn any_partition() -> impl Strategy<Value = Result<(i32, i64, i32, bool, bool), bool>> {
     prop_oneof![
-        5 => (0..5i32, 0..(5 * 1_440i64), 0..5i32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(Ok),
+        5 => (0..5i32, any_progress(), 0..5i32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(Ok),
         1 => any::<bool>().prop_map(Err),
     ]
 }
@@ -48,11 +54,38 @@ prop_compose! {
     }
 }
 
+/// Books whose rules may change at midnight, and whose maximum age is short enough to matter.
+fn books_by(nights: i32, lateness_minutes: [i64; 2], age_days: i64, change: i32) -> Books {
+    let rules = |version, minutes| {
+        let (lateness, age_max) = (Span::minutes(minutes), Span::days(age_days));
+        Rules { version, lateness, age_max, ..Rules::default() }
+    };
+    let mut chain = Chain::new(rules(1, lateness_minutes[0]));
+    chain.life(1);
+    chain.rules(day(change), rules(2, lateness_minutes[1]));
+    (0..nights).for_each(|_| chain.night(chain.next_night(&[])));
+    chain.0
+}
+
+/// Total, complete, late pending, last live.
+type Told = (Option<u64>, bool, Option<u64>, Option<u64>);
+
 /// The oracle: one period of one ad, from nothing but the rules of the module's doc, one minute after the other.
-fn oracle(world: &World, nights: i32, ad: &AdId, period: Interval, now: Timestamp) -> (Option<u64>, bool, Option<u64>) {
+fn oracle(world: &World, nights: i32, rules: &RulesBook, ad: &AdId, period: Interval, now: Timestamp) -> Told {
     let n = period.start.day().number() - day(1).number() + 1;
     let meta = world.metas[home(ad) as usize].as_ref().ok();
-    let late_known = meta.filter(|m| !m.is_rebuilding() && m.base_night <= day(nights + 1));
+    let whole = meta.filter(|m| !m.is_rebuilding());
+    let judged_by = rules.on(day(n));
+    // The last instants at which a click of the period may be appended: on time, and at all.
+    let last_click = period.end - Span::millis(1);
+    let (last_on_time, last_of_all) = (last_click + judged_by.lateness, last_click + judged_by.age_max);
+    // Records of the very append time that was reached may follow.
+    let counted = |m: &Meta, last: Timestamp| m.append_time > last;
+    let is_young = |m: &Meta| m.append_time + LAG_MAX >= now;
+    // A record that the last night has read is not pending.
+    let may_be_pending = nights == 0 || last_of_all >= rules.cut_time(day(nights));
+    let late_whole = whole.filter(|m| m.base_night <= day(nights + 1) && (counted(m, last_of_all) || is_young(m)));
+    let late_known = late_whole.is_some() || !may_be_pending;
     let (mut published, mut live, mut late) = (0, 0, 0);
     let mut minute = Minute::of(period.start);
     while minute.start() < period.end {
@@ -62,19 +95,21 @@ fn oracle(world: &World, nights: i32, ad: &AdId, period: Interval, now: Timestam
         late += of_minute.filter(|l| n > nights || l.0.night > day(nights)).map(|l| l.1).sum::<u64>();
         minute = Minute::from_number(minute.number() + 1);
     }
+    // Where nothing can be pending, a partition that is not asked has none.
+    let late = late_known.then_some(if meta.is_some() { late } else { 0 });
+    let stored = |m: &&Meta| m.base_day <= day(n);
+    let exact = |m: &&Meta| stored(m) && m.dedup_evicted == 0;
     match n {
-        ..=0 => (Some(0), true, late_known.map(|_| late)),
+        ..=0 => (Some(0), true, late, None),
         n if n <= nights => {
             let given = !world.missing_days.contains(&day(n));
-            (given.then_some(published), given, late_known.map(|_| late))
+            let last_live = whole.filter(exact).filter(|m| counted(m, last_on_time)).map(|_| live);
+            (given.then_some(published), given, late, last_live)
         }
         _ => {
-            let stored = meta.filter(|m| m.base_day <= day(n));
-            let due = period.end.min(now);
-            let known = stored.filter(|m| m.append_time >= period.start || m.append_time + LAG_MAX >= due);
-            let complete =
-                stored.is_some_and(|m| m.append_time + LAG_MAX >= due && !m.is_rebuilding() && m.dedup_evicted == 0);
-            (known.map(|_| live), complete, late_known.map(|_| late))
+            let reached = |m: &&Meta| counted(m, last_on_time) || is_young(m);
+            let known = meta.filter(stored).filter(|m| m.append_time >= period.start || reached(m));
+            (known.map(|_| live), whole.filter(exact).is_some_and(|m| reached(&m)), late, None)
         }
     }
 }
@@ -90,9 +125,12 @@ proptest! {
         from in 0..(5 * 24i64),
         hours in 1..72i64,
         now in (4 * 1_440)..(5 * 1_440i64),
+        lateness in prop::sample::select(&[[10, 10], [10, 60], [60, 10]][..]),
+        age_days in prop::sample::select(&[1, 2, 35][..]),
+        change in 1..5i32,
     ) {
         let now = at(0, 0, now);
-        let books = books(nights, 0, false);
+        let books = books_by(nights, lateness, age_days, change);
         let start = grain.window(at(0, from, 0)).start;
         let asked = range(start, grain.window((start + Span::hours(hours)).max(start + grain.width())).start);
         prop_assume!(start <= now);
@@ -105,8 +143,9 @@ proptest! {
             for period in &series.periods {
                 prop_assert_eq!(period.start, next);
                 next = period.end;
-                let want = oracle(&world, nights, &name, range(period.start, period.end), now);
-                prop_assert_eq!((period.total, period.complete, period.late_pending), want, "{} {:?}", name, period);
+                let want = oracle(&world, nights, books.rules(), &name, range(period.start, period.end), now);
+                let found = (period.total, period.complete, period.late_pending, period.last_live);
+                prop_assert_eq!(found, want, "{} {:?}", name, period);
             }
             prop_assert!(next == answer.standing.range.end && next <= asked.end);
         }
