@@ -93,6 +93,13 @@ impl From<AskError> for Problem {
                 reason,
                 "try again in a moment; if this goes on, see that the storage can be reached".to_owned(),
             ),
+            AskError::Busy(_) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "too many wide questions at a time",
+                error.to_string(),
+                "try again in a moment, or ask for a shorter range or for single ads".to_owned(),
+            ),
             AskError::Ledger(error) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "ledger",

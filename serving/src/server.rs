@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{App, router};
 use crate::live::LiveReader;
 use crate::position::Positions;
-use crate::sources::Sources;
+use crate::room::Room;
+use crate::sources::{Sources, Turns};
 use crate::table_cache::TableCache;
 
 /// What tunes a server. None of it changes a number, only how soon it is seen and how much may be asked at once.
@@ -35,8 +36,14 @@ pub struct Options {
     pub rows_max: usize,
     /// Most ads that one question may name.
     pub ads_max: usize,
-    /// Memory for published tables.
+    /// Memory for published tables that are kept.
     pub tables_bytes_max: usize,
+    /// Memory for tables that are being read. One that is larger is read alone.
+    pub reads_bytes_max: usize,
+    /// Wide questions (all ads, over hours) that are answered at a time; the others wait.
+    pub wide_max: usize,
+    /// How long a wide question waits before it is sent away.
+    pub wide_wait: Duration,
 }
 
 impl Default for Options {
@@ -50,6 +57,9 @@ impl Default for Options {
             rows_max: 20_000,
             ads_max: 100,
             tables_bytes_max: 256 << 20,
+            reads_bytes_max: 256 << 20,
+            wide_max: 4,
+            wide_wait: Duration::from_secs(5),
         }
     }
 }
@@ -106,6 +116,8 @@ impl Server {
             live: LiveReader::new(store, options.live_refresh, options.live_timeout),
             clock,
             lag_max: options.lag_max,
+            room: Room::new(options.reads_bytes_max),
+            turns: Turns::new(options.wide_max, options.wide_wait),
         };
         Ok(Server { listener, address, app: Arc::new(App { options, sources, ready: Readiness::default() }) })
     }

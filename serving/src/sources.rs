@@ -1,25 +1,30 @@
 //! Everything that an answer is made of, fetched at one position of the ledger.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clicks::books::{Books, DayBook};
 use clicks::ledger::FileRef;
 use clicks::time::{Day, Span, Timestamp};
 use clicks::view::{Answer, Asked, Live, Merge, Question, QuestionError, Ranking, Standing};
 use clicks::window::Grain;
-use futures::StreamExt;
-use futures::future::{join, try_join, try_join_all};
+use futures::future::{try_join, try_join_all};
+use futures::{StreamExt, stream};
 use platform::clock::Clock;
 use platform::ledger::LedgerError;
 use platform::store::{Ads, LiveQuery};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::live::{LiveRead, LiveReader};
 use crate::position::{Position, Positions};
+use crate::room::{Room, Taken};
 use crate::table_cache::TableCache;
 use crate::tables::{Table, TableError};
 
-/// Days whose files are fetched at the same time.
+/// Days whose files one question fetches at the same time, if there is room for them.
 const READS_MAX: usize = 16;
+/// A question about all ads is a wide one when its range is longer. What a page asks every second is not.
+const NARROW_MAX: Span = Span::hours(2);
 
 /// The ledger, the published tables and the live counts.
 #[derive(Debug)]
@@ -29,6 +34,15 @@ pub(crate) struct Sources {
     pub live: LiveReader,
     pub clock: Arc<dyn Clock>,
     pub lag_max: Span,
+    pub room: Room,
+    pub turns: Turns,
+}
+
+/// Wide questions are answered a few at a time, because each holds all ads' live counts.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    free: Semaphore,
+    wait_max: Duration,
 }
 
 /// Why there is no answer at all.
@@ -36,6 +50,8 @@ pub(crate) struct Sources {
 pub(crate) enum AskError {
     #[error("there is nothing to answer from yet: {0}")]
     NotReady(String),
+    #[error("others like it are being answered, and none was done within {0:?}")]
+    Busy(Duration),
     #[error(transparent)]
     Question(#[from] QuestionError),
     #[error(transparent)]
@@ -45,6 +61,7 @@ pub(crate) enum AskError {
 impl Sources {
     /// The answer by period, and the position that it was given at.
     pub(crate) async fn answer(&self, question: &Question) -> Result<(Position, Answer), AskError> {
+        let _turn = self.turns.take(question).await?;
         let (position, merge) = self.ask(question).await?;
         let mut answer = merge.answer();
         object(&mut answer.standing, &position);
@@ -53,6 +70,7 @@ impl Sources {
 
     /// The answer by ad, the `limit` largest.
     pub(crate) async fn ranking(&self, question: &Question, limit: usize) -> Result<(Position, Ranking), AskError> {
+        let _turn = self.turns.take(question).await?;
         let (position, merge) = self.ask(question).await?;
         let mut ranking = merge.ranking(limit);
         object(&mut ranking.standing, &position);
@@ -76,64 +94,95 @@ impl Sources {
         Ok((newer, merge))
     }
 
+    /// Both layers are read at the same time, and what one has read is let go once the merge has taken it.
     async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, QuestionError> {
         let mut merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
-        let (days, live) = join(self.days(position, &merge, question.grain), self.live(&merge, &question.asked)).await;
-        for (day, read) in days {
-            match read {
-                Ok((revision, adjustments)) => {
-                    let revision = revision.iter().flat_map(|table| table.cells(&question.asked));
-                    let adjustments = adjustments.iter().flat_map(|table| table.cells(&question.asked));
-                    merge.give_day(day, revision, adjustments);
-                }
-                Err(error) => {
-                    tracing::warn!("the published table of {day} cannot be used: {error}");
-                    merge.miss_day(day, error.to_string());
-                }
-            }
-        }
-        for (partition, slice) in &*live {
-            match slice {
-                Ok(slice) => {
-                    let live = Live { meta: &slice.meta, counts: &slice.counts, late: &slice.late };
-                    merge.give_live(partition, live);
-                }
-                Err(missing) => merge.miss_live(partition, missing.clone()),
+        let live = self.live(&merge, &question.asked);
+        let live = stream::once(async move { Fetched::Live(live.await) });
+        let days = merge.closed_days().map(|day| self.day(&position.books, day, question.grain));
+        // Collected first: the iterator borrows the merge, which takes numbers while the files are read.
+        let days = stream::iter(days.collect::<Vec<_>>()).buffer_unordered(READS_MAX);
+        let mut fetched = std::pin::pin!(stream::select(live, days));
+        while let Some(fetched) = fetched.next().await {
+            match fetched {
+                Fetched::Live(live) => give_live(&mut merge, &live),
+                Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
             }
         }
         Ok(merge)
     }
 
-    async fn days(
-        &self,
-        position: &Position,
-        merge: &Merge,
-        grain: Grain,
-    ) -> Vec<(Day, Result<DayTables, TableError>)> {
-        let books = &position.books;
-        let reads = merge.closed_days().map(|day| async move { (day, self.day(books, day, grain).await) });
-        // Collected first: the iterator borrows the merge, and a stream of it would not be `Send`.
-        futures::stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(READS_MAX).collect().await
-    }
-
-    async fn day(&self, books: &Books, day: Day, grain: Grain) -> Result<DayTables, TableError> {
+    async fn day<'a>(&'a self, books: &Books, day: Day, grain: Grain) -> Fetched<'a> {
+        let revision = books.day(day).map(|book| file_of(book, grain));
+        let adjustments = books.adjustments(day).iter().map(|adjustment| &adjustment.file);
+        let room = self.room.take(revision.into_iter().chain(adjustments.clone())).await;
         let revision = async {
-            match books.day(day) {
-                Some(book) => self.tables.get(file_of(book, grain)).await.map(Some),
+            match revision {
+                Some(file) => self.tables.get(file).await.map(Some),
                 None => Ok(None),
             }
         };
-        let adjustments = books.adjustments(day).iter().map(|adjustment| self.tables.get(&adjustment.file));
-        try_join(revision, try_join_all(adjustments)).await
+        let adjustments = try_join_all(adjustments.map(|file| self.tables.get(file)));
+        Fetched::Day(day, try_join(revision, adjustments).await, room)
     }
 
-    async fn live(&self, merge: &Merge, asked: &Asked) -> Arc<LiveRead> {
+    fn live<'a>(&'a self, merge: &Merge, asked: &Asked) -> impl Future<Output = Arc<LiveRead>> + Send + use<'a> {
         let partitions = merge.partitions().cloned().collect();
         let ads = match asked {
             Asked::Total | Asked::EachAd => Ads::All,
             Asked::Ads(ads) => Ads::Some(ads.clone()),
         };
-        self.live.read(partitions, LiveQuery { ads, range: merge.range(), late_from: merge.late_from() }).await
+        self.live.read(partitions, LiveQuery { ads, range: merge.range(), late_from: merge.late_from() })
+    }
+}
+
+impl Turns {
+    pub(crate) fn new(wide_max: usize, wait_max: Duration) -> Self {
+        Turns { free: Semaphore::new(wide_max), wait_max }
+    }
+
+    /// Waits for a turn, if the question needs one.
+    async fn take(&self, question: &Question) -> Result<Option<SemaphorePermit<'_>>, AskError> {
+        let of_few_ads = matches!(question.asked, Asked::Ads(_));
+        if of_few_ads || question.range.end.since(question.range.start) <= NARROW_MAX {
+            return Ok(None);
+        }
+        let turn = tokio::time::timeout(self.wait_max, self.free.acquire()).await;
+        let turn = turn.map_err(|_| AskError::Busy(self.wait_max))?;
+        Ok(Some(turn.expect("nobody closes the semaphore")))
+    }
+}
+
+/// What one of the layers has answered.
+enum Fetched<'a> {
+    Live(Arc<LiveRead>),
+    /// The room that its tables take is held as long as they are.
+    Day(Day, Result<DayTables, TableError>, Taken<'a>),
+}
+
+fn give_live(merge: &mut Merge, read: &LiveRead) {
+    for (partition, slice) in read {
+        match slice {
+            Ok(slice) => {
+                let live = Live { meta: &slice.meta, counts: &slice.counts, late: &slice.late };
+                merge.give_live(partition, live);
+            }
+            Err(missing) => merge.miss_live(partition, missing.clone()),
+        }
+    }
+}
+
+fn give_day(merge: &mut Merge, day: Day, tables: Result<DayTables, TableError>, asked: &Asked) {
+    match tables {
+        Ok((revision, adjustments)) => {
+            let revision = revision.iter().flat_map(|table| table.cells(asked));
+            let adjustments = adjustments.iter().flat_map(|table| table.cells(asked));
+            merge.give_day(day, revision, adjustments);
+        }
+        Err(error) => {
+            tracing::warn!("the published table of {day} cannot be used: {error}");
+            merge.miss_day(day, error.to_string());
+        }
     }
 }
 

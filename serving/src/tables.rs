@@ -94,16 +94,17 @@ impl Table {
         16 * (self.cells.len() + self.totals.len()) + 96 * self.ads.len()
     }
 
-    /// The cells that a question is about.
-    pub(crate) fn cells<'a>(&'a self, asked: &Asked) -> Vec<Cell<'a>> {
+    /// The cells that a question is about. One after the other: a list of them would be larger than the table.
+    pub(crate) fn cells<'a>(&'a self, asked: &'a Asked) -> Box<dyn Iterator<Item = Cell<'a>> + Send + 'a> {
         match asked {
             Asked::Total => {
-                self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }).collect()
+                Box::new(self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }))
             }
             Asked::Ads(ads) => {
-                ads.iter().filter_map(|ad| self.ads.binary_search(ad).ok()).flat_map(|n| self.of_ad(n)).collect()
+                let found = ads.iter().filter_map(|ad| self.ads.binary_search(ad).ok());
+                Box::new(found.flat_map(|n| self.of_ad(n)))
             }
-            Asked::EachAd => (0..self.ads.len()).flat_map(|n| self.of_ad(n)).collect(),
+            Asked::EachAd => Box::new((0..self.ads.len()).flat_map(|n| self.of_ad(n))),
         }
     }
 

@@ -313,6 +313,51 @@ async fn without_a_ledger_there_is_no_answer_yet_and_with_a_broken_one_the_proce
     assert!(matches!(ended, Err(ServingError::Ledger(_))), "{ended:?}");
 }
 
+/// Room for one table at a time, and none is kept: a year is as good as a day, as long as each is let go once it is merged.
+#[tokio::test]
+async fn a_long_range_needs_no_more_memory_than_a_short_one() {
+    let (one, ..) = days();
+    let system = System::new(one, at(one, 0, 0)).await;
+    for n in 0..40 {
+        let day = one.plus(n);
+        system.close(&[(at(day, 1, 0), "a", 2), (at(day, 2, 0), "b", 1)], DayTotals::default(), &[], &[]).await;
+    }
+    system.clock.advance_to(at(one.plus(40), 12, 0));
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = Options { listen, reads_bytes_max: 1, tables_bytes_max: 0, ..Options::default() };
+    let running = system.start(options).await.unwrap();
+    while get(running.address, "/readyz").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let path = "/v1/ads?from=2026-03-01&to=2026-04-10";
+    let asked = futures::future::join_all((0..8).map(|_| ok(running.address, path)));
+    let answers = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("nobody waits for ever");
+    for body in answers {
+        let rows: Vec<_> = body["data"].as_array().unwrap().iter().map(|row| &row["total"]).collect();
+        assert_eq!(rows, [&json!(80), &json!(40)]);
+    }
+}
+
+#[tokio::test]
+async fn wide_questions_wait_for_their_turn_and_narrow_ones_do_not() {
+    let (system, _running) = filled().await;
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    // Nobody's turn ever comes.
+    let options = Options { listen, wide_max: 0, wide_wait: Duration::from_millis(20), ..Options::default() };
+    let running = system.start(options).await.unwrap();
+    while get(running.address, "/readyz").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for path in ["/v1/clicks?from=2026-03-03&to=2026-03-05&granularity=day", "/v1/ads?from=2026-03-03", "/v1/days"] {
+        let answer = get(running.address, path).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
+        assert_eq!(answer.json()["type"], "urn:twofold:problem:busy");
+    }
+    for path in ["/v1/clicks", "/v1/ads", "/v1/clicks?from=2026-03-01&granularity=day&ad_id=a", "/v1/status"] {
+        ok(running.address, path).await;
+    }
+}
+
 #[tokio::test]
 async fn a_taken_port_says_so() {
     let (_system, running) = filled().await;
