@@ -81,6 +81,8 @@ async function refresh() {
     await refreshTables(answer.meta, key, current);
     document.body.dataset.ready = view.range;
   } catch (problem) {
+    // It may be long ago that this was the server's time: the refused question must not be asked again.
+    serverTime = null;
     if (!current()) return;
     if (!problem.detail) throw problem;
     trouble = problem;
