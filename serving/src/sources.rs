@@ -115,6 +115,14 @@ impl Sources {
     async fn day<'a>(&'a self, books: &Books, day: Day, grain: Grain) -> Fetched<'a> {
         let revision = books.day(day).map(|book| file_of(book, grain));
         let adjustments = books.adjustments(day).iter().map(|adjustment| &adjustment.file);
+        // What is kept takes no more room, and does not wait behind files that come slowly.
+        let kept = || {
+            let revision = revision.map(|file| self.tables.kept(file).ok_or(())).transpose().ok()?;
+            Some((revision, adjustments.clone().map(|file| self.tables.kept(file)).collect::<Option<_>>()?))
+        };
+        if let Some(kept) = kept() {
+            return Fetched::Day(day, Ok(kept), None);
+        }
         let room = self.room.take(revision.into_iter().chain(adjustments.clone())).await;
         let revision = async {
             match revision {
@@ -123,7 +131,7 @@ impl Sources {
             }
         };
         let adjustments = try_join_all(adjustments.map(|file| self.tables.get(file)));
-        Fetched::Day(day, try_join(revision, adjustments).await, room)
+        Fetched::Day(day, try_join(revision, adjustments).await, Some(room))
     }
 
     fn live<'a>(&'a self, merge: &Merge, asked: &Asked) -> impl Future<Output = Arc<LiveRead>> + Send + use<'a> {
@@ -156,8 +164,8 @@ impl Turns {
 /// What one of the layers has answered.
 enum Fetched<'a> {
     Live(Arc<LiveRead>),
-    /// The room that its tables take is held as long as they are.
-    Day(Day, Result<DayTables, TableError>, Taken<'a>),
+    /// The room that its tables take is held as long as they are; those that were kept before take none.
+    Day(Day, Result<DayTables, TableError>, Option<Taken<'a>>),
 }
 
 fn give_live(merge: &mut Merge, read: &LiveRead) {

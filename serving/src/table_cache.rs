@@ -40,6 +40,16 @@ impl TableCache {
         TableCache { objects, bytes_max, inner: Mutex::default() }
     }
 
+    /// A table that is in memory.
+    pub(crate) fn kept(&self, file: &FileRef) -> Option<Arc<Table>> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.uses += 1;
+        let used = inner.uses;
+        let kept = inner.tables.get_mut(&file.key)?;
+        kept.used = used;
+        kept.cell.get().cloned()
+    }
+
     pub(crate) async fn get(&self, file: &FileRef) -> Result<Arc<Table>, TableError> {
         let cell = self.cell(&file.key);
         let table = cell.get_or_try_init(|| self.fetch(file)).await.cloned();

@@ -200,6 +200,23 @@ async fn with_the_store_away_closed_days_are_answered_and_flagged() {
     assert_eq!((&body["meta"]["complete"], totals(&body)), (&json!(true), vec![Some(1), Some(14)]));
 }
 
+/// The store answers, but nobody has counted for hours.
+#[tokio::test]
+async fn with_the_workers_dead_live_periods_and_late_clicks_are_flagged() {
+    let (system, running) = filled().await;
+    let live = day("2026-03-04");
+    system.clock.advance_to(at(live, 15, 0));
+    let path = "/v1/clicks?from=2026-03-04T11:49:00Z&to=2026-03-04T11:51:00Z";
+    let body = ok(running.address, path).await;
+    // On-time clicks of 11:49 came until 12:00, and the workers stopped at 12:00:29.
+    assert_eq!((&body["data"][0]["complete"], &body["data"][1]["complete"]), (&json!(true), &json!(false)));
+    let closed = ok(running.address, "/v1/clicks?from=2026-03-03&to=2026-03-04&granularity=day").await;
+    assert_eq!((totals(&closed), &closed["data"][0]["complete"]), (vec![Some(1)], &json!(true)));
+    assert_eq!((&closed["data"][0]["late_pending"], codes(&closed)), (&Value::Null, vec!["behind", "behind"]));
+    let ads = ok(running.address, "/v1/ads?from=2026-03-03&to=2026-03-04").await;
+    assert_eq!((&ads["meta"]["complete"], &ads["data"][0]["late_pending"]), (&json!(false), &Value::Null));
+}
+
 #[tokio::test]
 async fn a_lost_partition_is_named_and_only_its_ads_suffer() {
     let (mut system, running) = filled().await;
@@ -336,6 +353,41 @@ async fn a_long_range_needs_no_more_memory_than_a_short_one() {
         let rows: Vec<_> = body["data"].as_array().unwrap().iter().map(|row| &row["total"]).collect();
         assert_eq!(rows, [&json!(80), &json!(40)]);
     }
+}
+
+/// Another question waits for a file that does not come: what is in memory is answered all the same.
+#[tokio::test]
+async fn kept_tables_do_not_wait_behind_files_that_come_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two, _) = days();
+    let system = System::over(Objects::open_folder(folder.path().to_owned()).unwrap(), one, at(two, 1, 0)).await;
+    for _ in [one, two] {
+        system.close(&[(at(one, 1, 0), "a", 2)], DayTotals::default(), &[], &[]).await;
+    }
+    system.clock.advance_to(at(two.next(), 1, 0));
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let running = system.start(Options { listen, reads_bytes_max: 1, ..Options::default() }).await.unwrap();
+    while get(running.address, "/readyz").await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let path = "/v1/clicks?from=2026-03-01&to=2026-03-02&granularity=day";
+    ok(running.address, path).await;
+    // Opening a pipe that nobody writes to takes for ever.
+    let books = system.ledger.read().await.unwrap();
+    let file = folder.path().join(&books.day(two).unwrap().revision.day_file.key);
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let slow =
+        tokio::spawn(
+            async move { get(running.address, "/v1/clicks?from=2026-03-02&to=2026-03-03&granularity=day").await },
+        );
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!slow.is_finished());
+    let answered = tokio::time::timeout(Duration::from_secs(5), ok(running.address, path)).await;
+    // Lets the reader go.
+    drop(std::fs::OpenOptions::new().write(true).open(&file).unwrap());
+    slow.await.unwrap();
+    assert_eq!(totals(&answered.unwrap()), [Some(2)]);
 }
 
 #[tokio::test]
