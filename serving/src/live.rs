@@ -1,27 +1,41 @@
 //! Reading the speed store: all partitions at once, each within a deadline, and no more often than the numbers change.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clicks::position::PartitionId;
+use clicks::time::{Interval, Span};
 use clicks::view::Missing;
 use futures::future::join_all;
-use platform::store::{LiveQuery, LiveSlice, SpeedStore};
+use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use tokio::sync::OnceCell;
 
 /// What each partition answered.
 pub(crate) type LiveRead = Vec<(PartitionId, Result<LiveSlice, Missing>)>;
 
+/// A question about all ads is a wide one when its range is longer. What a page asks every second is not.
+const NARROW_MAX: Span = Span::hours(2);
+
+/// Whether the answer holds all ads' live counts of hours.
+pub(crate) fn is_wide(ads: &Ads, range: Interval) -> bool {
+    *ads == Ads::All && range.end.since(range.start) > NARROW_MAX
+}
+
 /// Different questions that are remembered at a time.
 const RECENT_MAX: usize = 64;
 
-/// Readers that ask the same thing at the same time share one reading.
+/// Readers that ask the same thing at the same time share one reading. Wide questions take turns, so a partition that did
+/// not answer one of them in time is not asked by the next ones for as long: a store that hangs would otherwise hold up
+/// all of them, closed days included.
 #[derive(Debug)]
 pub(crate) struct LiveReader {
     store: Arc<dyn SpeedStore>,
     refresh: Duration,
     deadline: Duration,
     recent: Mutex<Vec<Recent>>,
+    /// When a partition that hung may be asked by wide questions again.
+    hung: Mutex<HashMap<PartitionId, Instant>>,
 }
 
 #[derive(Debug)]
@@ -34,7 +48,7 @@ struct Recent {
 
 impl LiveReader {
     pub(crate) fn new(store: Arc<dyn SpeedStore>, refresh: Duration, deadline: Duration) -> Self {
-        LiveReader { store, refresh, deadline, recent: Mutex::default() }
+        LiveReader { store, refresh, deadline, recent: Mutex::default(), hung: Mutex::default() }
     }
 
     /// Reads the partitions now, or shares a reading that began less than the refresh interval ago.
@@ -77,11 +91,90 @@ impl LiveReader {
             tracing::debug!("live counts of {partition} could not be read: {detail}");
             Missing::Unreachable(detail)
         };
+        let late = || format!("no answer within {:?}", self.deadline);
+        let wide = is_wide(&query.ads, query.range);
+        if wide && self.hung().get(partition).is_some_and(|again| Instant::now() < *again) {
+            return Err(failed(late()));
+        }
         match tokio::time::timeout(self.deadline, self.store.read(partition, query)).await {
             Ok(Ok(Some(slice))) => Ok(slice),
             Ok(Ok(None)) => Err(Missing::NoGeneration),
             Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer within {:?}", self.deadline))),
+            Err(_) => {
+                // What is too much to read in time says nothing about a small question.
+                if wide {
+                    self.hung().insert(partition.clone(), Instant::now() + self.deadline);
+                }
+                Err(failed(late()))
+            }
         }
+    }
+
+    fn hung(&self) -> std::sync::MutexGuard<'_, HashMap<PartitionId, Instant>> {
+        self.hung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use clicks::id::{Region, TopicId};
+    use clicks::live::{Flush, FlushOutcome, Loaded};
+    use clicks::rules::RulesBook;
+    use clicks::time::{Day, Timestamp};
+    use platform::store::StoreError;
+
+    use super::*;
+
+    /// Partition 0 never answers, the others hold nothing.
+    #[derive(Debug, Default)]
+    struct Hanging {
+        asked: AtomicUsize,
+    }
+
+    #[async_trait::async_trait]
+    impl SpeedStore for Hanging {
+        fn max_changes(&self) -> usize {
+            1
+        }
+        async fn load(&self, _: &PartitionId, _: &RulesBook) -> Result<Option<Loaded>, StoreError> {
+            unreachable!("a reader does not load")
+        }
+        async fn flush(&self, _: &PartitionId, _: &Flush) -> Result<FlushOutcome, StoreError> {
+            unreachable!("a reader does not write")
+        }
+        async fn read(&self, partition: &PartitionId, _: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
+            if partition.number == 0 {
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
+            Ok(None)
+        }
+        async fn check(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_hangs_holds_up_one_wide_question_and_not_all() {
+        let (store, deadline) = (Arc::new(Hanging::default()), Duration::from_millis(200));
+        let reader = LiveReader::new(store.clone(), Duration::ZERO, deadline);
+        let (region, topic) = (Region::parse("eu").unwrap(), TopicId::from_u128(1));
+        let partitions = || (0..2).map(|number| PartitionId { region: region.clone(), topic, number }).collect();
+        let range = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH + Span::hours(3));
+        let read = || reader.read(partitions(), LiveQuery { ads: Ads::All, range, late_from: Day::from_number(0) });
+        for asked in [1, 1, 1] {
+            let read = read().await;
+            assert!(matches!(read[0].1, Err(Missing::Unreachable(_))));
+            assert!(matches!(read[1].1, Err(Missing::NoGeneration)));
+            assert_eq!(store.asked.load(Ordering::Relaxed), asked);
+        }
+        tokio::time::sleep(deadline).await;
+        read().await;
+        assert_eq!(store.asked.load(Ordering::Relaxed), 2);
+        let narrow = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH + Span::hours(1));
+        reader.read(partitions(), LiveQuery { ads: Ads::All, range: narrow, late_from: Day::from_number(0) }).await;
+        assert_eq!(store.asked.load(Ordering::Relaxed), 3);
     }
 }

@@ -58,7 +58,7 @@ impl Default for Options {
             ads_max: 100,
             tables_bytes_max: 256 << 20,
             reads_bytes_max: 256 << 20,
-            wide_max: 4,
+            wide_max: 8,
             wide_wait: Duration::from_secs(5),
         }
     }

@@ -15,7 +15,7 @@ use platform::ledger::LedgerError;
 use platform::store::{Ads, LiveQuery};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::live::{LiveRead, LiveReader};
+use crate::live::{LiveRead, LiveReader, is_wide};
 use crate::position::{Position, Positions};
 use crate::room::{Room, Taken};
 use crate::table_cache::TableCache;
@@ -23,8 +23,6 @@ use crate::tables::{Table, TableError};
 
 /// Days whose files one question fetches at the same time, if there is room for them.
 const READS_MAX: usize = 16;
-/// A question about all ads is a wide one when its range is longer. What a page asks every second is not.
-const NARROW_MAX: Span = Span::hours(2);
 
 /// The ledger, the published tables and the live counts.
 #[derive(Debug)]
@@ -136,11 +134,7 @@ impl Sources {
 
     fn live<'a>(&'a self, merge: &Merge, asked: &Asked) -> impl Future<Output = Arc<LiveRead>> + Send + use<'a> {
         let partitions = merge.partitions().cloned().collect();
-        let ads = match asked {
-            Asked::Total | Asked::EachAd => Ads::All,
-            Asked::Ads(ads) => Ads::Some(ads.clone()),
-        };
-        self.live.read(partitions, LiveQuery { ads, range: merge.range(), late_from: merge.late_from() })
+        self.live.read(partitions, LiveQuery { ads: ads_of(asked), range: merge.range(), late_from: merge.late_from() })
     }
 }
 
@@ -151,13 +145,19 @@ impl Turns {
 
     /// Waits for a turn, if the question needs one.
     async fn take(&self, question: &Question) -> Result<Option<SemaphorePermit<'_>>, AskError> {
-        let of_few_ads = matches!(question.asked, Asked::Ads(_));
-        if of_few_ads || question.range.end.since(question.range.start) <= NARROW_MAX {
+        if !is_wide(&ads_of(&question.asked), question.range) {
             return Ok(None);
         }
         let turn = tokio::time::timeout(self.wait_max, self.free.acquire()).await;
         let turn = turn.map_err(|_| AskError::Busy(self.wait_max))?;
         Ok(Some(turn.expect("nobody closes the semaphore")))
+    }
+}
+
+fn ads_of(asked: &Asked) -> Ads {
+    match asked {
+        Asked::Total | Asked::EachAd => Ads::All,
+        Asked::Ads(ads) => Ads::Some(ads.clone()),
     }
 }
 
