@@ -1,5 +1,6 @@
 //! The position of the ledger that answers are given at.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,14 +41,25 @@ pub(crate) struct Positions {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     current: Mutex<Result<Position, String>>,
-    /// Held while the ledger is read, so that requests that want a newer position share one reading.
+    /// Held while the ledger is read.
     reading: tokio::sync::Mutex<()>,
+    /// Number of the last reading that was begun, and of the last that was not broken off: requests that want a newer
+    /// position share one.
+    begun: AtomicU64,
+    done: AtomicU64,
 }
 
 impl Positions {
     pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>) -> Self {
         let current = Mutex::new(Err("the ledger has not been read yet".to_owned()));
-        Positions { ledger, clock, current, reading: tokio::sync::Mutex::new(()) }
+        Positions {
+            ledger,
+            clock,
+            current,
+            reading: tokio::sync::Mutex::default(),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+        }
     }
 
     /// The last position; an error says why there is none yet.
@@ -55,12 +67,18 @@ impl Positions {
         self.lock().clone()
     }
 
-    /// Reads on from the current position. A ledger that is away keeps the position and flags it.
+    /// Reads on from the current position, or waits for a reading that begins after this was called: it finds all that this
+    /// one would. A ledger that is away keeps the position and flags it.
     ///
     /// # Errors
     /// An entry that cannot be read or that contradicts those before it: nothing may be answered on top of it.
     pub(crate) async fn catch_up(&self) -> Result<(), LedgerError> {
+        let asked = self.begun.load(Ordering::Relaxed);
         let _reading = self.reading.lock().await;
+        if self.done.load(Ordering::Relaxed) > asked {
+            return Ok(());
+        }
+        let number = self.begun.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.current();
         let now = self.clock.now();
         let (books, read) = match &before {
@@ -78,6 +96,7 @@ impl Positions {
             (Some(books), trouble, Ok(position)) => Ok(Position { books, read_at: position.read_at, trouble }),
             (_, trouble, _) => Err(trouble.unwrap_or_default()),
         };
+        self.done.store(number, Ordering::Relaxed);
         if let Some(trouble) = trouble {
             self.tell(&before, &trouble);
         }
@@ -119,4 +138,33 @@ impl Positions {
 fn slow(deadline: Duration) -> LedgerError {
     let reason = format!("it did not answer within {deadline:?}");
     LedgerError::Object(ObjectError::Io { key: LEDGER.to_owned(), source: std::io::Error::other(reason) })
+}
+
+#[cfg(test)]
+mod tests {
+    use clicks::ledger::Genesis;
+    use clicks::rules::Rules;
+    use clicks::time::Day;
+    use futures::future::{join, join_all};
+    use platform::clock::SimulatedClock;
+    use platform::objects::Objects;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_reading_share_the_next_one() {
+        let ledger = Ledger::new(Objects::memory());
+        let genesis = Genesis { first_day: Day::from_number(0), rules: Rules::default() };
+        ledger.begin(genesis).await.unwrap();
+        let positions = Positions::new(ledger, Arc::new(SimulatedClock::new(Timestamp::EPOCH)));
+        let held = positions.reading.lock().await;
+        let all = join_all((0..50).map(|_| positions.catch_up()));
+        let (caught_up, ()) = join(all, async { drop(held) }).await;
+        assert!(caught_up.into_iter().all(|caught_up| caught_up.is_ok()));
+        assert_eq!(positions.begun.load(Ordering::Relaxed), 1);
+        assert_eq!(positions.current().unwrap().books.head(), 0);
+        // Who comes later reads again.
+        positions.catch_up().await.unwrap();
+        assert_eq!(positions.begun.load(Ordering::Relaxed), 2);
+    }
 }
