@@ -14,14 +14,25 @@ use crate::time::Timestamp;
 
 use super::Read;
 
+/// Which bytes a name may hold.
+static IS_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_name_byte(byte as u8);
+        byte += 1;
+    }
+    table
+};
+
 /// Reads a canonical value; `None`: ask the JSON parser.
 #[inline]
 pub(super) fn read(value: &[u8]) -> Option<Read<'_>> {
-    let rest = value.strip_prefix(br#"{"click_id":""#)?;
+    let rest = after(value, br#"{"click_id":""#)?;
     let (click_id, rest) = rest.split_first_chunk::<36>()?;
-    let (ad_id, rest) = name(rest.strip_prefix(br#"","ad_id":""#)?)?;
-    let (user_id, rest) = name(rest.strip_prefix(br#"","user_id":""#)?)?;
-    let (timestamp, rest) = rest.strip_prefix(br#"","timestamp":""#)?.split_first_chunk::<24>()?;
+    let (ad_id, rest) = name(after(rest, br#"","ad_id":""#)?)?;
+    let (user_id, rest) = name(after(rest, br#"","user_id":""#)?)?;
+    let (timestamp, rest) = after(rest, br#"","timestamp":""#)?.split_first_chunk::<24>()?;
     if rest != br#""}"# {
         return None;
     }
@@ -33,10 +44,17 @@ pub(super) fn read(value: &[u8]) -> Option<Read<'_>> {
     })
 }
 
+/// What follows the text. Comparing arrays of a known length takes a few instructions, comparing slices a call.
+#[inline]
+fn after<'a, const N: usize>(value: &'a [u8], text: &[u8; N]) -> Option<&'a [u8]> {
+    let (first, rest) = value.split_first_chunk::<N>()?;
+    (first == text).then_some(rest)
+}
+
 /// An ad or user id up to its closing quote, which stays.
 #[inline]
 fn name(text: &[u8]) -> Option<(&str, &[u8])> {
-    let length = text.iter().take(NAME_LENGTH_MAX + 1).position(|byte| !is_name_byte(*byte))?;
+    let length = text.iter().take(NAME_LENGTH_MAX + 1).position(|byte| !IS_NAME[*byte as usize])?;
     let (name, rest) = text.split_at(length);
     // Names are ASCII, so this cannot fail; it costs less than it looks.
     (length > 0).then_some((std::str::from_utf8(name).ok()?, rest))
@@ -91,7 +109,8 @@ fn time(text: &[u8; 24]) -> Option<Timestamp> {
     // Bytes that are no digits give numbers above 9, which the last comparison sees.
     let digit = |at: usize| u32::from(text[at].wrapping_sub(b'0'));
     let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 22].map(digit);
-    if digits.iter().any(|digit| *digit > 9) {
+    // No branch per digit: a value above 9 leaves a bit.
+    if digits.iter().fold(0, |over, digit| over | (9u32.wrapping_sub(*digit) >> 31)) != 0 {
         return None;
     }
     let [y0, y1, y2, y3, o0, o1, d0, d1, h0, h1, m0, m1, s0, s1, f0, f1, f2] = digits;
