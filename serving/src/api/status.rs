@@ -58,6 +58,11 @@ struct Live {
     base_night: Day,
     rebuilding: bool,
     dedup_evicted: u64,
+    /// Duplicates that were appended from here on, up to the next (exclusive), may have been counted.
+    #[serde(serialize_with = "rfc3339_or_null")]
+    drift_from: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    drift_to: Option<Timestamp>,
     seen: u64,
     control: u64,
     rejected: u64,
@@ -105,9 +110,10 @@ fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timest
 }
 
 fn live(slice: &LiveSlice, now: Timestamp) -> Live {
-    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, .. } = &slice.meta;
+    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, drift, .. } = &slice.meta;
     let Totals { seen, control, rejected, duplicate, late, counted, expired, late_expired } = *totals;
     let reached = Some(*append_time).filter(|time| *time > Timestamp::MIN);
+    let drifted = Some(drift).filter(|drift| !drift.is_empty());
     Live {
         generation: slice.generation.to_string(),
         next_offset: next_offset.value(),
@@ -117,6 +123,8 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         base_night: *base_night,
         rebuilding: slice.meta.is_rebuilding(),
         dedup_evicted: *dedup_evicted,
+        drift_from: drifted.map(|drift| drift.start),
+        drift_to: drifted.map(|drift| drift.end),
         seen,
         control,
         rejected,

@@ -299,7 +299,7 @@ impl Merge {
             let stored = meta.base_day <= day;
             let reached = self.has_reached(partition, meta, slot.settled_at);
             known |= stored && (reached || meta.append_time >= slot.period.start);
-            complete &= stored && reached && !meta.is_rebuilding() && meta.dedup_evicted == 0;
+            complete &= stored && reached && !meta.is_rebuilding() && !slot.may_hold_duplicates(meta.drift);
         }
         (known, complete)
     }
@@ -325,7 +325,7 @@ impl Merge {
                 Status::Known(meta) => {
                     meta.base_day <= day
                         && !meta.is_rebuilding()
-                        && meta.dedup_evicted == 0
+                        && !slot.may_hold_duplicates(meta.drift)
                         && has_counted(partition, meta, slot.settled_at)
                 }
                 Status::NotYet | Status::Missing(_) => false,

@@ -11,10 +11,19 @@ pub(super) struct Slot {
     pub source: Source,
     pub state: PeriodState,
     pub revision: Option<u32>,
+    /// None of its clicks is appended earlier.
+    pub begins_at: Timestamp,
     /// Every on-time click of it is appended earlier.
     pub settled_at: Timestamp,
     /// Every click of it that is not rejected for its age is appended earlier.
     pub too_old_at: Timestamp,
+}
+
+impl Slot {
+    /// One of its on-time clicks may be a duplicate that was counted, where dedup lacks sightings for these append times.
+    pub fn may_hold_duplicates(&self, drift: Interval) -> bool {
+        !drift.is_empty() && drift.start < self.settled_at && self.begins_at < drift.end
+    }
 }
 
 /// The range without the periods that begin after `now`.
@@ -56,8 +65,15 @@ fn owned(books: &Books, period: Interval) -> Slot {
     };
     // A record is judged by the rules of its event day, and a period lies within one day.
     let rules = books.rules().on(day);
-    let (settled_at, too_old_at) = (period.end + rules.lateness, period.end + rules.age_max);
-    Slot { period, source, state: books.state(day), revision, settled_at, too_old_at }
+    Slot {
+        period,
+        source,
+        state: books.state(day),
+        revision,
+        begins_at: period.start - rules.ahead_max,
+        settled_at: period.end + rules.lateness,
+        too_old_at: period.end + rules.age_max,
+    }
 }
 
 /// Runs of periods with the same owner, state and revision.

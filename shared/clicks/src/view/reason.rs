@@ -1,7 +1,7 @@
 //! Why an answer is not complete.
 
 use crate::position::{Offset, PartitionId};
-use crate::time::{Day, Timestamp};
+use crate::time::{Day, Interval, Timestamp};
 
 /// Why a partition gave no slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +41,10 @@ pub enum Reason {
     )]
     LifeEnded { partition: PartitionId, append_time: Timestamp },
     #[error(
-        "dedup of partition {partition} ran out of memory and forgot {sightings} sightings: duplicates may be counted"
+        "dedup of partition {partition} lacked sightings, for want of memory or because they had fallen off the log: \
+         duplicates that arrived from {} to {} may be counted", drift.start, drift.end
     )]
-    DedupEvicted { partition: PartitionId, sightings: u64 },
+    DedupDrift { partition: PartitionId, drift: Interval },
     #[error("the published table of {day} could not be read: {detail}")]
     TableAway { day: Day, detail: String },
     #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
@@ -70,7 +71,7 @@ impl Reason {
             Reason::Rebuilding { .. } => "rebuilding",
             Reason::Behind { .. } => "behind",
             Reason::LifeEnded { .. } => "life_ended",
-            Reason::DedupEvicted { .. } => "dedup_evicted",
+            Reason::DedupDrift { .. } => "dedup_drift",
             Reason::TableAway { .. } => "table_away",
             Reason::LedgerStale { .. } => "ledger_stale",
         }
@@ -85,7 +86,7 @@ impl Reason {
             | Reason::Rebuilding { partition, .. }
             | Reason::Behind { partition, .. }
             | Reason::LifeEnded { partition, .. }
-            | Reason::DedupEvicted { partition, .. } => Some(partition),
+            | Reason::DedupDrift { partition, .. } => Some(partition),
             Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
         }
     }

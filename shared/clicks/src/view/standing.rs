@@ -1,7 +1,7 @@
 //! How the answer as a whole is to be taken, and what stands against it.
 
 use super::merge::{End, Handed, Merge, Partition, Status};
-use super::owner::segments;
+use super::owner::{Slot, segments};
 use super::{Missing, Reason, Source, Standing};
 use crate::time::{Day, Span, Timestamp};
 
@@ -64,13 +64,18 @@ impl Merge {
 
     /// What the question needs of a partition, if anything.
     fn needs(&self, partition: &Partition) -> Option<Needs> {
-        let live = self.slots.iter().filter(|slot| slot.source == Source::Speed);
-        let live = live.filter(|slot| partition.end.reaches(slot.period.start.day()));
-        let first_live = live.clone().map(|slot| slot.period.start.day()).min();
+        let first_live = self.live_slots(partition).map(|slot| slot.period.start.day()).min();
         // Where the allowed lateness becomes shorter, it is not the last period that waits longest.
-        let settled_at = live.map(|slot| slot.settled_at).max();
+        let settled_at = self.live_slots(partition).map(|slot| slot.settled_at).max();
         let late_until = self.late_until(&self.slots).filter(|_| partition.end.has_pending());
         Some(Needs { due: settled_at.max(late_until)?, first_live, late: late_until.is_some() })
+    }
+
+    /// Live periods that a partition can hold counts of.
+    fn live_slots(&self, partition: &Partition) -> impl Iterator<Item = &Slot> {
+        let end = partition.end;
+        let live = self.slots.iter().filter(|slot| slot.source == Source::Speed);
+        live.filter(move |slot| end.reaches(slot.period.start.day()))
     }
 
     fn partition_reasons(&self, partition: &Partition, needs: Needs, reasons: &mut Vec<Reason>) {
@@ -109,8 +114,8 @@ impl Merge {
         if meta.base_day > day {
             reasons.push(Reason::BaseDay { partition: id(), base_day: meta.base_day, day });
         }
-        if meta.dedup_evicted > 0 {
-            reasons.push(Reason::DedupEvicted { partition: id(), sightings: meta.dedup_evicted });
+        if self.live_slots(partition).any(|slot| slot.may_hold_duplicates(meta.drift)) {
+            reasons.push(Reason::DedupDrift { partition: id(), drift: meta.drift });
         }
     }
 }

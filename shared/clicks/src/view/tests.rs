@@ -281,7 +281,7 @@ fn every_lack_is_named_and_none_is_called_complete() {
         ("base_night", |w| w.meta(0).base_night = day(3)),
         ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
         ("behind", |w| w.meta(0).append_time = at(2, 11, 58)),
-        ("dedup_evicted", |w| w.meta(0).dedup_evicted = 1),
+        ("dedup_drift", |w| w.meta(0).drift = range(at(2, 11, 50), at(2, 12, 5))),
     ];
     let whole = full.total(&books(1, 0, false), asked, Grain::Hour, now);
     assert_eq!(clicks(&whole), [Some(12), Some(0)]);
@@ -413,7 +413,7 @@ fn the_last_live_number_is_unknown_unless_all_of_it_was_counted_once() {
     type Break = fn(&mut World);
     let lacks: [(&str, Break); 5] = [
         ("not settled", |w| w.meta(0).append_time = at(2, 0, 10) - Span::millis(1)),
-        ("evicted", |w| w.meta(0).dedup_evicted = 1),
+        ("drift", |w| w.meta(0).drift = range(at(2, 0, 9), at(2, 0, 24))),
         ("dropped", |w| w.meta(0).base_day = day(2)),
         ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
         ("lost", |w| w.metas[0] = Err(Missing::NoGeneration)),
@@ -423,6 +423,20 @@ fn the_last_live_number_is_unknown_unless_all_of_it_was_counted_once() {
         lack(&mut world);
         assert_eq!(last_live(&world), None, "{name}");
     }
+}
+
+/// A duplicate that was appended at 11:30 may be of any minute from 11:20 on, one of 11:44:59.999 of any up to 11:49.
+#[test]
+fn lacking_sightings_flag_the_minutes_that_their_duplicates_can_lie_in_and_no_others() {
+    let mut world = World::new(day(1), at(1, 13, 0));
+    // Nothing was evicted: the log no longer held them.
+    world.meta(1).drift = range(at(1, 11, 30), at(1, 11, 45));
+    let ask = |from, to| world.total(&books(0, 0, false), range(from, to), Grain::Minute, at(1, 13, 0));
+    let answer = ask(at(1, 11, 0), at(1, 12, 0));
+    let flagged: Vec<_> = (0..60).filter(|n| !answer.series[0].periods[*n].complete).collect();
+    assert_eq!(flagged, (20..50).collect::<Vec<_>>());
+    assert_eq!(answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>(), ["dedup_drift"]);
+    assert!(ask(at(1, 11, 0), at(1, 11, 20)).standing.complete && ask(at(1, 11, 50), at(1, 12, 0)).standing.complete);
 }
 
 /// What is asked of an old topic life that ended on day 3, at offset 30, while its successor begins at once.

@@ -18,9 +18,15 @@ fn any_progress() -> impl Strategy<Value = i64> {
     prop_oneof![2 => 0..(5 * 1_440i64), 1 => edge, 2 => (4 * 1_440)..(5 * 1_440i64 + 1)]
 }
 
-fn any_partition() -> impl Strategy<Value = Result<(i32, i64, i32, bool, bool), bool>> {
+/// Mostly none.
+fn any_drift() -> impl Strategy<Value = Interval> {
+    let some = (any_progress(), 1..90i64).prop_map(|(from, minutes)| range(at(0, 0, from), at(0, 0, from + minutes)));
+    prop_oneof![4 => Just(range(Timestamp::MIN, Timestamp::MIN)), 1 => some]
+}
+
+fn any_partition() -> impl Strategy<Value = Result<(i32, i64, i32, bool, Interval), bool>> {
     prop_oneof![
-        5 => (0..5i32, any_progress(), 0..5i32, prop::bool::weighted(0.1), prop::bool::weighted(0.1)).prop_map(Ok),
+        5 => (0..5i32, any_progress(), 0..5i32, prop::bool::weighted(0.1), any_drift()).prop_map(Ok),
         1 => any::<bool>().prop_map(Err),
     ]
 }
@@ -43,9 +49,9 @@ prop_compose! {
         for (night, (time, name, clicks)) in late {
             world = world.late(day(night), time, name, clicks);
         }
-        let meta = |(base_day, append, base_night, rebuilding, evicted)| Meta {
+        let meta = |(base_day, append, base_night, rebuilding, drift)| Meta {
             append_time: at(0, 0, append),
-            dedup_evicted: u64::from(evicted),
+            drift,
             ..Meta::new(Offset::ZERO, day(base_day), day(base_night), Offset::new(u64::from(rebuilding)))
         };
         let missing = |away| if away { Missing::Unreachable("x".to_owned()) } else { Missing::NoGeneration };
@@ -98,7 +104,10 @@ fn oracle(world: &World, nights: i32, rules: &RulesBook, ad: &AdId, period: Inte
     // Where nothing can be pending, a partition that is not asked has none.
     let late = late_known.then_some(if meta.is_some() { late } else { 0 });
     let stored = |m: &&Meta| m.base_day <= day(n);
-    let exact = |m: &&Meta| stored(m) && m.dedup_evicted == 0;
+    // The first instant at which a click of the period may be appended, if its clock is ahead.
+    let first = period.start - judged_by.ahead_max;
+    let duplicates = |drift: Interval| !drift.is_empty() && drift.start <= last_on_time && drift.end > first;
+    let exact = |m: &&Meta| stored(m) && !duplicates(m.drift);
     match n {
         ..=0 => (Some(0), true, late, None),
         n if n <= nights => {
