@@ -1,7 +1,7 @@
 //! What every client of librdkafka shares: its log and errors reach ours, and it is taken down off the async threads.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,12 @@ impl<T: Send + 'static> Deref for OffThread<T> {
     type Target = T;
     fn deref(&self) -> &T {
         self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl<T: Send + 'static> DerefMut for OffThread<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is there until it is dropped")
     }
 }
 

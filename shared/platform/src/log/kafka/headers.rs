@@ -12,10 +12,11 @@ use std::slice;
 use bytes::Bytes;
 use rdkafka::bindings as native;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::{BorrowedMessage, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::super::{Header, LogError};
+use super::batch::Message;
 
 /// `None` when there are none.
 pub(super) fn encode(headers: &[Header]) -> Result<Option<OwnedHeaders>, LogError> {
@@ -33,11 +34,11 @@ pub(super) fn encode(headers: &[Header]) -> Result<Option<OwnedHeaders>, LogErro
 }
 
 /// The headers of a message that was read, in order.
-pub(super) fn decode(message: &BorrowedMessage<'_>) -> Result<Vec<Header>, LogError> {
+pub(super) fn decode(message: Message<'_>) -> Result<Vec<Header>, LogError> {
     let mut headers = ptr::null_mut();
     // SAFETY: the pointer is that of a message which is borrowed for the whole of this function; the headers, parsed at
     // the first call, belong to it.
-    match unsafe { native::rd_kafka_message_headers(message.ptr(), &mut headers) } {
+    match unsafe { native::rd_kafka_message_headers(message.native(), &mut headers) } {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
         RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => return Ok(Vec::new()),
         error => {

@@ -7,6 +7,7 @@
 //! Every call of librdkafka that waits runs on a blocking thread, and is bounded by the request timeout.
 
 mod admin;
+mod batch;
 mod client;
 mod describe;
 mod errors;

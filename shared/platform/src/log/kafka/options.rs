@@ -8,7 +8,7 @@ use clicks::id::Region;
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, StreamConsumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureProducer;
 
@@ -144,7 +144,7 @@ impl KafkaOptions {
         create(&config, context)
     }
 
-    pub(super) fn reading_consumer(&self, context: Client) -> Result<StreamConsumer<Client>, LogError> {
+    pub(super) fn reading_consumer(&self, context: Client) -> Result<BaseConsumer<Client>, LogError> {
         let mut config = self.config()?;
         config.set("group.id", GROUP);
         config.set("enable.auto.commit", "false");

@@ -1,30 +1,40 @@
-//! Reads one partition: a consumer of its own with a manual assignment.
+//! Reads one partition: a consumer of its own with a manual assignment, whose queue is drained in batches.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use clicks::position::Offset;
-use futures::{FutureExt, StreamExt};
-use rdkafka::Message;
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::BorrowedMessage;
+use tokio::sync::Notify;
 
 use super::super::{LogError, LogRecord, Reader, deadline};
+use super::batch::{Batches, Message};
 use super::client::{Client, LastError, OffThread};
-use super::errors::{Place, code, explain, passes};
+use super::errors::{Place, explain, passes};
 use super::{KafkaOptions, Lookups, append_time, blocking, headers};
 
 pub(super) struct KafkaReader {
-    consumer: OffThread<StreamConsumer<Client>>,
+    consumer: OffThread<Assigned>,
     lookups: Lookups,
     place: Place,
     next: Offset,
     /// Why nothing can be read any more; kept, so that no caller that gives up waiting misses it.
     end: Option<End>,
+}
+
+/// A consumer with one partition. Fields are dropped in this order: what uses the consumer before the consumer.
+struct Assigned {
+    batches: Batches,
+    /// Tells when there is something in the queue.
+    _queue: PartitionQueue<Client>,
+    filled: Arc<Notify>,
+    consumer: Arc<BaseConsumer<Client>>,
 }
 
 enum End {
@@ -51,10 +61,21 @@ impl KafkaReader {
                 .add_partition_offset(&topic, native, rdkafka::Offset::Offset(start))
                 .and_then(|()| consumer.assign(&assignment))
                 .map_err(|error| explain(error, &about))?;
-            Ok::<_, LogError>(OffThread::new(consumer))
+            Assigned::split(consumer, &topic, native).map(OffThread::new)
         })
         .await??;
         Ok(KafkaReader { consumer, lookups, place, next: from, end: None })
+    }
+
+    /// What is there now, up to `max` records.
+    fn take(&mut self, max: usize) -> Vec<LogRecord> {
+        let mut batch = Batch { records: Vec::new(), next: self.next, place: &self.place };
+        if let Err(end) = self.consumer.take(max, &mut batch) {
+            self.end = Some(end);
+        }
+        let Batch { records, next, .. } = batch;
+        self.next = next;
+        records
     }
 
     /// What is left to say after the last record. Awaits, so `end` stays until it is said.
@@ -71,20 +92,70 @@ impl KafkaReader {
             }
         }
     }
+}
 
-    fn ended_by(&self, error: KafkaError) -> Option<End> {
-        match code(&error) {
+impl Assigned {
+    fn split(consumer: BaseConsumer<Client>, topic: &str, partition: i32) -> Result<Self, LogError> {
+        let consumer = Arc::new(consumer);
+        let none =
+            || LogError::Failed(format!("the Kafka client gave no queue for partition {partition} of `{topic}`"));
+        let mut queue = consumer.split_partition_queue(topic, partition).ok_or_else(none)?;
+        let filled = Arc::new(Notify::new());
+        let notify = filled.clone();
+        queue.set_nonempty_callback(move || notify.notify_one());
+        let batches = Batches::of(&consumer, topic, partition).ok_or_else(none)?;
+        // It may have been filled before the callback was there.
+        filled.notify_one();
+        Ok(Assigned { batches, _queue: queue, filled, consumer })
+    }
+
+    fn take(&mut self, max: usize, batch: &mut Batch<'_>) -> Result<(), End> {
+        // The consumer as a whole has events of its own; and messages that came before its queue was split are here,
+        // ahead of all others.
+        while batch.records.len() < max
+            && let Some(event) = self.consumer.poll(Duration::ZERO)
+        {
+            match event {
+                Ok(message) => batch.push(Message::borrowed(&message))?,
+                Err(error) => batch.judge(error)?,
+            }
+        }
+        let room = max - batch.records.len();
+        self.batches.drain(room, |message| match message.error() {
+            Some(code) => batch.judge(KafkaError::MessageConsumption(code)),
+            None => batch.push(message),
+        })
+    }
+}
+
+/// Records that were taken from the client, in order.
+struct Batch<'a> {
+    records: Vec<LogRecord>,
+    next: Offset,
+    place: &'a Place,
+}
+
+impl Batch<'_> {
+    fn push(&mut self, message: Message<'_>) -> Result<(), End> {
+        self.records.push(read(message, self.next, self.place).map_err(End::Failed)?);
+        self.next = self.next.next();
+        Ok(())
+    }
+
+    /// An error in the place of a message: one that passes, or the end.
+    fn judge(&self, error: KafkaError) -> Result<(), End> {
+        match error.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 metrics::counter!("twofold_log_out_of_range_total").increment(1);
-                Some(End::OutOfRange)
+                Err(End::OutOfRange)
             }
             // Of the group that we never join; the assignment does not need it.
             Some(code) if passes(code) || code == Code::GroupAuthorizationFailed => {
                 metrics::counter!("twofold_log_read_interruptions_total").increment(1);
                 tracing::warn!(place = %self.place, next = %self.next, "reading is interrupted: {error}; the client reconnects");
-                None
+                Ok(())
             }
-            _ => Some(End::Failed(explain(error, &self.place))),
+            _ => Err(End::Failed(explain(error, self.place))),
         }
     }
 }
@@ -93,37 +164,18 @@ impl KafkaReader {
 impl Reader for KafkaReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
         let until = deadline(wait);
-        let mut records: Vec<LogRecord> = Vec::new();
-        let mut messages = self.consumer.stream();
-        while self.end.is_none() && records.len() < max {
-            // Once a record is in hand there is no await any more, so dropping this future cannot lose it.
-            let message = match records.is_empty() {
-                true => match tokio::time::timeout_at(until, messages.next()).await {
-                    Ok(message) => message,
-                    Err(_) => break,
-                },
-                false => match messages.next().now_or_never() {
-                    Some(message) => message,
-                    None => break,
-                },
-            };
-            match message {
-                Some(Ok(message)) => match read(&message, self.next, &self.place) {
-                    Ok(record) => {
-                        self.next = self.next.next();
-                        records.push(record);
-                    }
-                    Err(error) => self.end = Some(End::Failed(error)),
-                },
-                Some(Err(error)) => self.end = self.ended_by(error),
-                None => self.end = Some(End::Failed(LogError::Failed(format!("the stream of {} ended", self.place)))),
+        // A record in hand is returned without a further await, so dropping this future cannot lose it.
+        while self.end.is_none() {
+            let records = self.take(max);
+            if !records.is_empty() {
+                return Ok(records);
+            }
+            let filled = self.consumer.filled.clone();
+            if self.end.is_none() && tokio::time::timeout_at(until, filled.notified()).await.is_err() {
+                return Ok(Vec::new());
             }
         }
-        drop(messages);
-        match records.is_empty() && self.end.is_some() {
-            true => Err(self.give_up().await),
-            false => Ok(records),
-        }
+        Err(self.give_up().await)
     }
 }
 
@@ -133,7 +185,7 @@ impl fmt::Debug for KafkaReader {
     }
 }
 
-fn read(message: &BorrowedMessage<'_>, expected: Offset, place: &Place) -> Result<LogRecord, LogError> {
+fn read(message: Message<'_>, expected: Offset, place: &Place) -> Result<LogRecord, LogError> {
     let offset = super::offset(message.offset(), place)?;
     if offset != expected {
         return Err(LogError::Failed(format!(
@@ -143,9 +195,9 @@ fn read(message: &BorrowedMessage<'_>, expected: Offset, place: &Place) -> Resul
     }
     Ok(LogRecord {
         offset,
-        broker_time: append_time(message.timestamp(), &place.topic)?,
+        broker_time: append_time(message.time(), &place.topic)?,
         key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
+        value: message.value().map(Bytes::copy_from_slice),
         headers: headers::decode(message)?,
     })
 }
