@@ -252,7 +252,7 @@ async fn a_topic_that_is_created_again_ends_the_archiver() {
     let chain = archive::chain::read_chain(&world.objects, &old).await.unwrap();
     assert!(chain.next_offset().unwrap() <= stored.next(), "at most the record from before");
     let error = world.start(Options::default()).ended().await.unwrap_err();
-    assert!(error.to_string().contains("twofold topic migrate"), "{error}");
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
     // Once the new life is recorded, it has a chain of its own.
     world.record_life().await;
     let next = world.start(Options::default());
@@ -345,7 +345,7 @@ async fn a_changed_partition_count_is_refused_with_its_mend() {
     let grown = World { log: same_id, ..world };
     let error = grown.start(Options::default()).ended().await.unwrap_err();
     assert!(matches!(error, ArchiveError::PartitionCount { expected: 4, found: 5, .. }), "{error}");
-    assert!(error.to_string().contains("twofold topic migrate"), "{error}");
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
 }
 
 /// The running maximum goes on across a restart: a broker whose clock is behind does not set append time back.

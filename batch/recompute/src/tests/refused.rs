@@ -46,6 +46,11 @@ async fn partitions_that_the_ledger_does_not_know_stop_the_night() {
     let error = world.run(Some(1)).await.unwrap_err();
     assert!(matches!(error, BatchError::MorePartitions { known: 1, found: 2, .. }), "{error}");
     assert_eq!(error.exit_code(), 10);
+    // What the message tells the operator to do helps.
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
+    world.begin_life(2, 2).await;
+    world.cover_life(2, 1).await;
+    world.published(1).await;
 
     let mut world = World::new(1).await;
     world.logs.insert(partition(9, 0), Vec::new());
