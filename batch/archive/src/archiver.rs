@@ -10,12 +10,13 @@ use clicks::time::Span;
 use futures::future::try_join_all;
 use platform::clock::Clock;
 use platform::ledger::Ledger;
-use platform::log::{Log, Topic};
+use platform::log::{Log, LogError, Topic};
 use platform::objects::Objects;
 use platform::objects::conformance::probe;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::confirmed::Questions;
 use crate::cut::Limits;
 use crate::error::ArchiveError;
 use crate::heartbeat;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub clock: Arc<dyn Clock>,
     /// The topic life that the ledger names and that was on the log at the start.
     pub topic: Topic,
+    pub questions: Questions,
     pub rules: RulesBook,
     pub stop: CancellationToken,
 }
@@ -116,6 +118,16 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Asks the broker for the topic that is there now. If it is of our life, so is every record that was fetched before.
+    pub(crate) async fn ask_topic(&self) -> Result<Topic, LogError> {
+        let question = self.questions.ask();
+        let topic = self.log.topic().await?;
+        if topic.id == self.topic.id {
+            self.questions.answer(question);
+        }
+        Ok(topic)
+    }
+
     /// Refuses a topic that is not the one the archiver started with.
     pub(crate) fn check_topic(&self, found: &Topic) -> Result<(), ArchiveError> {
         let topic = self.topic.name.clone();
@@ -162,7 +174,16 @@ pub async fn run(
     let rules = books.rules().clone();
     // Of its own, so that one task that fails stops the others without stopping whoever called.
     let stop = stop.child_token();
-    let shared = Arc::new(Shared { options, log, objects, clock, topic, rules, stop: stop.clone() });
+    let shared = Arc::new(Shared {
+        options,
+        log,
+        objects,
+        clock,
+        topic,
+        questions: Questions::default(),
+        rules,
+        stop: stop.clone(),
+    });
     shared.check_topic(&found)?;
     let owned = owned(&shared)?;
     // A store that lets a second writer overwrite the first would void everything that is said here.

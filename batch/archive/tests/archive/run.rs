@@ -5,7 +5,7 @@ use clicks::control::Heartbeat;
 use clicks::position::Offset;
 use clicks::time::{Span, Timestamp};
 use platform::clock::Clock;
-use platform::log::{AppendFault, Log};
+use platform::log::{AppendFault, Log, MemoryLog};
 use platform::objects::Created;
 
 use crate::support::{noon, with_append_time};
@@ -261,6 +261,40 @@ async fn a_topic_that_is_created_again_ends_the_archiver() {
     assert!(world.chain(0).await.partition != old);
 }
 
+/// What was fetched before the last heartbeat asked for the topic is of the old life for sure, and nobody else has it any
+/// more: it is stored, whether the new life has got as far as the old reader or not.
+#[tokio::test]
+async fn what_was_confirmed_before_a_topic_was_created_again_is_stored() {
+    for clicks_of_the_new_life in [0, 100] {
+        let world = World::new(noon(), 1).await;
+        let old = world.partition(0).await;
+        let archiver = world.start(Options::default());
+        soon(archiver.handle.cut_now()).await.unwrap();
+        for number in 0..10 {
+            world.click(0, number).await;
+        }
+        let buffered = world.logged(0).await;
+        let beats = async {
+            while world.logged(0).await.len() < buffered.len() + 3 {
+                world.advance(Span::seconds(5));
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        soon(beats).await;
+        let logged = world.logged(0).await;
+        world.log.recreate(1);
+        for number in 0..clicks_of_the_new_life {
+            world.click(0, 1_000 + number).await;
+        }
+        let _ = soon(archiver.handle.cut_now()).await;
+        let error = archiver.ended().await.unwrap_err();
+        assert!(matches!(error, ArchiveError::OtherLife { .. }), "{error}");
+        let archived = world.archived_of(&old).await;
+        assert!(archived.len() >= buffered.len(), "{} of {} are stored", archived.len(), buffered.len());
+        assert!(archived == logged[..archived.len()], "only what was on the old life is in its chain");
+    }
+}
+
 /// The heartbeats notice a re-created or grown topic also while no record comes.
 #[tokio::test]
 async fn an_idle_archiver_notices_a_changed_topic() {
@@ -341,7 +375,7 @@ async fn a_gap_that_opens_while_running_ends_the_archiver() {
 async fn a_changed_partition_count_is_refused_with_its_mend() {
     let world = World::new(noon(), 4).await;
     let topic = world.log.topic().await.unwrap();
-    let same_id = platform::log::MemoryLog::with_id(topic.region, "clicks", 5, world.clock.clone(), topic.id);
+    let same_id = MemoryLog::with_id(topic.region, "clicks", 5, world.clock.clone(), topic.id);
     let grown = World { log: same_id, ..world };
     let error = grown.start(Options::default()).ended().await.unwrap_err();
     assert!(matches!(error, ArchiveError::PartitionCount { expected: 4, found: 5, .. }), "{error}");
