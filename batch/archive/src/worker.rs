@@ -215,6 +215,17 @@ impl Worker {
     async fn put(&mut self, records: Vec<(LogRecord, Timestamp)>, cut: Cut) -> Result<Stored, ArchiveError> {
         let shared = self.shared.clone();
         let (objects, stop) = (&shared.objects, &shared.stop);
+        // Only the very first object is named after the place where its writer found the log to begin, and retention may
+        // have moved that between the starts of two archivers. What remains is the time between this listing and the put:
+        // two first objects that overlap are found by whoever reads the chain, and no night runs over them.
+        if self.chain.next_offset().is_none() {
+            let read = patiently("chain", stop, || read_chain_end(objects, &self.partition, START_SEGMENTS)).await?;
+            let Some(chain) = read else { return Ok(self.give_up(records.len() as u64)) };
+            if chain.next_offset().is_some() {
+                tracing::warn!(partition = %self.partition, "another archiver began this chain; going on at its end");
+                return self.go_on_after(chain).await;
+            }
+        }
         let (partition, writer) = (self.partition.clone(), shared.options.writer.clone());
         // The records are dropped with the closure, so what waits for a store that is away is the encoded object alone.
         let encoding = tokio::task::spawn_blocking(move || codec::encode(&partition, &writer, &records));

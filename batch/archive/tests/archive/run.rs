@@ -8,7 +8,7 @@ use platform::clock::Clock;
 use platform::log::{AppendFault, Log, MemoryLog};
 use platform::objects::Created;
 
-use crate::support::{noon, with_append_time};
+use crate::support::{click_record, noon, with_append_time};
 use crate::world::{World, soon};
 
 fn midnight() -> Timestamp {
@@ -293,6 +293,31 @@ async fn what_was_confirmed_before_a_topic_was_created_again_is_stored() {
         assert!(archived.len() >= buffered.len(), "{} of {} are stored", archived.len(), buffered.len());
         assert!(archived == logged[..archived.len()], "only what was on the old life is in its chain");
     }
+}
+
+/// Retention moved the front of the log between the starts of two archivers, so their first objects have other names.
+#[tokio::test]
+async fn a_chain_that_another_archiver_began_meanwhile_is_not_begun_again() {
+    let world = World::new(noon(), 1).await;
+    for number in 0..5 {
+        world.click(0, number).await;
+    }
+    world.log.delete_records(0, Offset::new(5)).unwrap();
+    // The first heartbeat fails and the clock stands, so the archiver opens its chain and then waits for a record.
+    world.log.fail_next_append(AppendFault::Refused);
+    let archiver = world.start(Options { begin: Begin::AtFirst, ..Options::default() });
+    let mut progress = archiver.handle.watch();
+    soon(progress.wait_for(|progress| progress.phase == archive::Phase::Running)).await.unwrap();
+    let theirs = with_append_time((3..6).map(|offset| click_record(offset, noon())).collect());
+    let theirs = archive::codec::encode(&world.partition(0).await, "other", &theirs).unwrap();
+    world.objects.create(&theirs.footer.key().to_string(), theirs.bytes).await.unwrap();
+    while world.log.bounds(0).await.unwrap().end < Offset::new(8) {
+        world.click(0, 5).await;
+    }
+    soon(archiver.handle.cut_now()).await.unwrap();
+    let chain = world.chain(0).await;
+    assert_eq!((chain.base(), chain.next_offset()), (Some(Offset::new(3)), Some(Offset::new(8))));
+    archiver.stop().await.unwrap();
 }
 
 /// The heartbeats notice a re-created or grown topic also while no record comes.
