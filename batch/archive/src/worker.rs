@@ -315,6 +315,8 @@ impl Worker {
     }
 
     fn give_up(&mut self, records: u64) -> Stored {
+        // Who asked for a cut must not be told that it was made: the buffer is empty now, and nothing of it is stored.
+        self.target = None;
         let partition = &self.partition;
         tracing::warn!(%partition, records, "stopping while the store or the log is away; the next start reads these again");
         Stored::GaveUp

@@ -222,7 +222,13 @@ async fn stopping_while_the_store_is_away_ends_and_loses_nothing() {
     soon(archiver.handle.cut_now()).await.unwrap();
     let offset = world.click(0, 1).await;
     world.store.set_away(true);
+    // Whoever waits for a cut is not told that it was made.
+    let handle = archiver.handle.clone();
+    let asked = tokio::spawn(async move { handle.cut_now().await });
+    // Long enough that the put has failed at least once, and waits for its next try.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     archiver.stop().await.unwrap();
+    assert!(matches!(soon(asked).await.unwrap(), Err(Ended)));
     world.store.set_away(false);
     let next = world.start(Options::default());
     soon(next.handle.cut_now()).await.unwrap();
