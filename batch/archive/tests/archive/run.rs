@@ -2,6 +2,7 @@
 
 use archive::{ArchiveError, Begin, Ended, Handle, Options, PartitionProgress};
 use clicks::control::Heartbeat;
+use clicks::id::TopicId;
 use clicks::position::Offset;
 use clicks::time::{Span, Timestamp};
 use platform::clock::Clock;
@@ -301,6 +302,36 @@ async fn what_was_confirmed_before_a_topic_was_created_again_is_stored() {
     }
 }
 
+/// A second topic was recorded while the first still held records that are not stored.
+#[tokio::test]
+async fn the_tail_of_a_life_that_has_ended_is_stored_by_a_later_archiver() {
+    let world = World::new(noon(), 2).await;
+    let archiver = world.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    archiver.stop().await.unwrap();
+    for number in 0..10 {
+        world.click(0, number).await;
+    }
+    let region = world.log.topic().await.unwrap().region;
+    let other = MemoryLog::with_id(region, "clicks-2", 2, world.clock.clone(), TopicId::from_u128(99));
+    World { log: other, ..world.clone() }.record_life().await;
+    let ends = [world.log.bounds(0).await.unwrap().end, world.log.bounds(1).await.unwrap().end];
+    let archiver = world.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    world.advance(Span::minutes(1));
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    archiver.stop().await.unwrap();
+    for (partition, end) in ends.into_iter().enumerate() {
+        world.check_archived(partition as u32, end).await;
+        let now = world.log.bounds(partition as u32).await.unwrap().end;
+        assert_eq!(now, end, "nobody waits for heartbeats of a life that has ended");
+    }
+    // A life that no entry names is still another one.
+    world.log.recreate(2);
+    let error = world.start(Options::default()).ended().await.unwrap_err();
+    assert!(matches!(error, ArchiveError::OtherLife { .. }), "{error}");
+}
+
 /// Retention moved the front of the log between the starts of two archivers, so their first objects have other names.
 #[tokio::test]
 async fn a_chain_that_another_archiver_began_meanwhile_is_not_begun_again() {
@@ -406,11 +437,19 @@ async fn a_gap_that_opens_while_running_ends_the_archiver() {
 async fn a_changed_partition_count_is_refused_with_its_mend() {
     let world = World::new(noon(), 4).await;
     let topic = world.log.topic().await.unwrap();
-    let same_id = MemoryLog::with_id(topic.region, "clicks", 5, world.clock.clone(), topic.id);
-    let grown = World { log: same_id, ..world };
+    let same_id = MemoryLog::with_id(topic.region.clone(), "clicks", 5, world.clock.clone(), topic.id);
+    let grown = World { log: same_id, ..world.clone() };
     let error = grown.start(Options::default()).ended().await.unwrap_err();
     assert!(matches!(error, ArchiveError::PartitionCount { expected: 4, found: 5, .. }), "{error}");
     assert!(error.to_string().contains("twofold topic create"), "{error}");
+    // Once the new topic is recorded, what the old one holds in the partitions that the ledger knows is archived.
+    let next = MemoryLog::with_id(topic.region, "clicks-2", 5, world.clock.clone(), TopicId::from_u128(99));
+    World { log: next, ..world.clone() }.record_life().await;
+    let end = grown.click(3, 1).await.next();
+    let archiver = grown.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    archiver.stop().await.unwrap();
+    grown.check_archived(3, end).await;
 }
 
 /// The running maximum goes on across a restart: a broker whose clock is behind does not set append time back.
