@@ -130,6 +130,7 @@ async fn archiver(settings: Settings, stop: CancellationToken) -> Result<()> {
         object_age_max: Span::millis(settings.archive.object_age_max.0.as_millis() as i64),
         heartbeat_interval: Span::millis(settings.archive.heartbeat.0.as_millis() as i64),
         begin: if settings.archive.begin { archive::Begin::AtFirst } else { archive::Begin::AtZero },
+        writer: process_name(),
         ..archive::Options::default()
     };
     let objects = connect::objects(&settings)?;
@@ -146,6 +147,15 @@ async fn server(settings: Settings, stop: CancellationToken) -> Result<()> {
     let server = serving::Server::bind(options, objects, ledger, store, connect::clock(&settings)).await?;
     info!(address = %server.address(), "the page and the API are served");
     server.run(stop).await.context("the server failed")
+}
+
+/// Which process this is, among those of an installation: in footers and heartbeats, for operators. In a container the
+/// process number is always the same, and the host's name is the container's.
+fn process_name() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let host = if host.trim().is_empty() { "host" } else { host.trim() };
+    format!("archiver-{host}-{}", std::process::id())
 }
 
 /// Runs a service beside its admin port. When the service ends, so does the port; when the port fails, so does the
@@ -232,5 +242,11 @@ mod tests {
         let error = together(Err(anyhow!("no log")), false).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "archiver: no log");
         together(Ok(()), true).await.unwrap();
+    }
+
+    #[test]
+    fn two_processes_have_two_names() {
+        let name = process_name();
+        assert!(name.ends_with(&format!("-{}", std::process::id())) && !name.contains(char::is_whitespace), "{name}");
     }
 }
