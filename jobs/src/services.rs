@@ -118,8 +118,9 @@ async fn counter(settings: Settings, stop: CancellationToken) -> Result<()> {
         keep_closed: Span::millis(settings.speed.keep_closed.0.as_millis() as i64),
         ..counter::Options::default()
     };
-    let (log, store) = (connect::log(&settings).await?, connect::store(&settings)?);
-    let ledger = connect::ledger(&settings)?;
+    // What the settings alone can spoil comes first: a mistake is told before anything is waited for.
+    let (store, ledger) = (connect::store(&settings)?, connect::ledger(&settings)?);
+    let log = connect::log(&settings).await?;
     let run = counter::run(options, log, store, ledger, connect::clock(&settings), stop.clone());
     with_admin(settings.speed.admin, stop, async { run.await.context("the speed layer failed") }).await
 }
