@@ -5,8 +5,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use clicks::time::Day;
 use platform::settings::Settings;
-use recompute::{BatchError, NightOutcome, NightReport, Status};
-use serde_json::json;
+use recompute::{BatchError, Interrupted, NightOutcome, NightReport, Status};
+use serde_json::{Value, json};
 
 use crate::cli::BatchCommand;
 use crate::connect;
@@ -30,9 +30,20 @@ async fn night(settings: &Settings, options: &recompute::Options, date: Option<D
     match recompute::run_night(options, &objects, &ledger, &*clock, date).await {
         Ok(outcome) => {
             show(&outcome, as_json);
-            Ok(Exit::Done)
+            Ok(exit_of(&outcome))
         }
-        Err(error) => Ok(refuse(&error, as_json)),
+        Err(error) => Ok(refuse(&error, &[], as_json)),
+    }
+}
+
+/// Whoever asks for one night and gets none, neither now nor before, is told to come again. `catch-up` asks for what is
+/// due, and to it nothing due is all done.
+fn exit_of(outcome: &NightOutcome) -> Exit {
+    match outcome {
+        NightOutcome::NothingDue { last_night: None, .. } => Exit::Incomplete,
+        NightOutcome::NothingDue { .. } | NightOutcome::Published(_) | NightOutcome::AlreadyPublished { .. } => {
+            Exit::Done
+        }
     }
 }
 
@@ -40,15 +51,17 @@ async fn catch_up(settings: &Settings, options: &recompute::Options, as_json: bo
     let (objects, ledger, clock) = (connect::objects(settings)?, connect::ledger(settings)?, connect::clock(settings));
     let caught_up = match recompute::catch_up(options, &objects, &ledger, &*clock).await {
         Ok(caught_up) => caught_up,
-        Err(error) => return Ok(refuse(&error, as_json)),
+        Err(Interrupted { nights, error }) => {
+            if !as_json {
+                print!("{}", describe_nights(&nights));
+            }
+            return Ok(refuse(&error, &nights, as_json));
+        }
     };
     if as_json {
         println!("{}", serde_json::to_string(&caught_up)?);
     } else {
-        for report in &caught_up.nights {
-            print!("{}", describe_night(report));
-        }
-        println!("{} nights published", caught_up.nights.len());
+        print!("{}", describe_nights(&caught_up.nights));
     }
     match caught_up.waits {
         None => Ok(Exit::Done),
@@ -83,8 +96,17 @@ fn describe(outcome: &NightOutcome) -> String {
         NightOutcome::AlreadyPublished { night, entry } => {
             format!("the night of {night} is published already, by ledger entry {entry}; nothing changed\n")
         }
+        NightOutcome::NothingDue { next, due, last_night } => {
+            let last = last_night.map_or("no night is published yet".to_owned(), |last| format!("the last is {last}"));
+            format!("no night is due: that of {next} can run from {due} on; {last}\n")
+        }
         NightOutcome::Published(report) => describe_night(report),
     }
+}
+
+fn describe_nights(nights: &[NightReport]) -> String {
+    let reports: String = nights.iter().map(describe_night).collect();
+    format!("{reports}{} nights published\n", nights.len())
 }
 
 fn describe_night(report: &NightReport) -> String {
@@ -139,11 +161,62 @@ fn describe_status(status: &Status) -> String {
     text
 }
 
-/// Says why nothing was published, and what a scheduler should do about it.
-fn refuse(error: &BatchError, as_json: bool) -> Exit {
+/// Says why a night was not published, and what a scheduler should do about it. `nights` were published before it.
+fn refuse(error: &BatchError, nights: &[NightReport], as_json: bool) -> Exit {
     if as_json {
-        println!("{}", json!({"error": error.to_string(), "exit_code": error.exit_code()}));
+        println!("{}", refusal(error, nights));
     }
     eprintln!("twofold: {error}");
     Exit::of_code(error.exit_code())
+}
+
+fn refusal(error: &BatchError, nights: &[NightReport]) -> Value {
+    let mut refusal = json!({"error": error.to_string(), "exit_code": error.exit_code()});
+    if !nights.is_empty() {
+        refusal["nights"] = json!(nights);
+    }
+    refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clicks::ledger::Balance;
+    use clicks::time::Timestamp;
+
+    use super::*;
+
+    fn day(text: &str) -> Day {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_a_single_night_on_a_new_installation_waits() {
+        let nothing =
+            |last_night| NightOutcome::NothingDue { next: day("2026-03-02"), due: Timestamp::EPOCH, last_night };
+        assert_eq!(exit_of(&nothing(None)), Exit::Incomplete);
+        assert_eq!(exit_of(&nothing(Some(day("2026-03-01")))), Exit::Done);
+        let text = describe(&nothing(Some(day("2026-03-01"))));
+        assert!(text.contains("2026-03-02") && text.contains("the last is 2026-03-01"), "{text}");
+    }
+
+    #[test]
+    fn nights_before_the_one_that_fails_are_reported() {
+        let report = NightReport {
+            night: day("2026-03-01"),
+            entry: 2,
+            days: Vec::new(),
+            confirmed: Vec::new(),
+            finals: Vec::new(),
+            adjustments: BTreeMap::new(),
+            balance: Balance::default(),
+            objects: 3,
+        };
+        let error = BatchError::Lost { night: day("2026-03-02"), entry: 3 };
+        let shown = refusal(&error, std::slice::from_ref(&report));
+        assert_eq!((&shown["nights"][0]["night"], &shown["exit_code"]), (&json!("2026-03-01"), &json!(11)));
+        assert!(describe_nights(&[report]).ends_with("1 nights published\n"));
+        assert_eq!(refusal(&error, &[]).get("nights"), None);
+    }
 }

@@ -1,7 +1,8 @@
 //! `twofold check`: is everything reachable and set up as the promises need it?
 
 use anyhow::{Context, Result, bail};
-use platform::log::{KafkaLog, Severity};
+use clicks::ledger::TopicLife;
+use platform::log::{KafkaLog, Severity, Topic};
 use platform::objects::conformance;
 use platform::settings::Settings;
 use platform::store::SpeedStore;
@@ -65,6 +66,13 @@ async fn ledger(settings: &Settings) -> Result<String> {
         format!("the ledger knows no topic of region {}; record it with `twofold topic create`", settings.region)
     })?;
     let topic = platform::log::Log::topic(&*connect::log(settings).await?).await?;
+    compare(life, &topic)?;
+    let last = books.last_night().map_or("none".to_owned(), |night| night.to_string());
+    Ok(format!("entry {}, first day {}, last night {last}", books.head(), books.first_day()))
+}
+
+/// What every service compares when it starts.
+fn compare(life: &TopicLife, topic: &Topic) -> Result<()> {
     if topic.id != life.topic_id {
         bail!(
             "the ledger knows topic {} as {}, the broker as {}: it was created again. `twofold topic create` records the new life",
@@ -73,6 +81,34 @@ async fn ledger(settings: &Settings) -> Result<String> {
             topic.id
         );
     }
-    let last = books.last_night().map_or("none".to_owned(), |night| night.to_string());
-    Ok(format!("entry {}, first day {}, last night {last}", books.head(), books.first_day()))
+    if topic.partitions != life.partitions {
+        bail!(
+            "topic {} has {} partitions, the ledger knows {}: ads have moved between partitions. Give `kafka.topic` another \
+             name, run `twofold topic create` and start all services again",
+            life.name,
+            topic.partitions,
+            life.partitions
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clicks::id::{Region, TopicId};
+
+    use super::*;
+
+    #[test]
+    fn another_topic_and_another_partition_count_are_found() {
+        let (region, name) = (Region::parse("eu").unwrap(), "clicks".to_owned());
+        let topic = Topic { region: region.clone(), name: name.clone(), id: TopicId::from_u128(7), partitions: 4 };
+        let life = TopicLife { region, topic_id: topic.id, name, partitions: 4 };
+        compare(&life, &topic).unwrap();
+        let grown = Topic { partitions: 5, ..topic.clone() };
+        let error = compare(&life, &grown).unwrap_err().to_string();
+        assert!(error.contains("5 partitions, the ledger knows 4"), "{error}");
+        let other = Topic { id: TopicId::from_u128(8), ..topic };
+        assert!(compare(&life, &other).unwrap_err().to_string().contains("created again"));
+    }
 }

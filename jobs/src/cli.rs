@@ -71,7 +71,8 @@ pub enum TopicCommand {
     /// was created again.
     #[command(visible_alias = "migrate")]
     Create {
-        /// First day that is counted, UTC; today otherwise. Earlier days are final and empty.
+        /// First day that is counted, UTC; today otherwise. Earlier days are final and empty. It never changes: another one
+        /// than the ledger's is refused.
         #[arg(long)]
         first_day: Option<Day>,
     },

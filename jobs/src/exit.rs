@@ -34,6 +34,28 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Settings that can be read but not used: a bad URL, a file with a secret that is not there. It looks like the error
+/// that it holds.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Misconfigured(anyhow::Error);
+
+impl Misconfigured {
+    pub fn new(error: impl Into<anyhow::Error>) -> Self {
+        Misconfigured(error.into())
+    }
+}
+
+impl Exit {
+    /// The exit of a command that ended with this error.
+    pub fn of_error(error: &anyhow::Error) -> Self {
+        match error.chain().any(|cause| cause.is::<Misconfigured>()) {
+            true => Exit::Usage,
+            false => Exit::Failure,
+        }
+    }
+}
+
 /// A token that SIGTERM or Ctrl-C cancels; a second signal ends the process at once.
 pub fn on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
@@ -57,5 +79,21 @@ async fn wait_for_signal() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_be_used_exit_as_such_under_any_context() {
+        let error = Misconfigured::new(anyhow::anyhow!("no such scheme").context("storage url"));
+        let error = Err::<(), _>(error).context("the archiver failed").unwrap_err();
+        assert_eq!(Exit::of_error(&error), Exit::Usage);
+        assert_eq!(format!("{error:#}"), "the archiver failed: storage url: no such scheme");
+        assert_eq!(Exit::of_error(&anyhow::anyhow!("Kafka is away")), Exit::Failure);
     }
 }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     let exit = runtime.block_on(run(cli, settings)).unwrap_or_else(|error| {
         eprintln!("twofold: {error:#}");
-        Exit::Failure
+        Exit::of_error(&error)
     });
     // A consumer that does not close must not keep a finished process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

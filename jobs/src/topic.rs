@@ -1,10 +1,11 @@
 //! `twofold topic`: the topic with the settings that the promises rest on, and the ledger's record of its life.
 
 use anyhow::{Context, Result, bail};
+use clicks::books::Books;
 use clicks::ledger::{Body, Genesis, TopicLife};
 use clicks::rules::Rules;
 use clicks::time::Day;
-use platform::ledger::Published;
+use platform::ledger::{Ledger, LedgerError, Published};
 use platform::log::{KafkaLog, Severity, Topic, TopicReport, TopicSpec};
 use platform::settings::Settings;
 use serde_json::json;
@@ -30,25 +31,55 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
         replication_factor: settings.kafka.replication_factor,
         retention: settings.kafka.retention.0,
     };
+    let ledger = connect::ledger(settings)?;
+    if let Some(other) = other_first_day(&ledger, first_day).await? {
+        eprintln!("twofold: {other}");
+        return Ok(Exit::Usage);
+    }
     let topic = KafkaLog::create_topic(&options, &spec).await?;
     let report = KafkaLog::check_topic(&options).await?;
     if show(&report, as_json) != Exit::Done {
         return Ok(Exit::Usage);
     }
-    let first_day = first_day.unwrap_or_else(|| connect::clock(settings).now().day());
-    let recorded = record(settings, &topic, first_day).await?;
+    let today = connect::clock(settings).now().day();
+    let (books, recorded) = record(&ledger, &topic, first_day.unwrap_or(today)).await?;
+    // Another process may have begun the ledger in between.
+    if let Some(other) = differs(&books, first_day) {
+        eprintln!("twofold: {other}");
+        return Ok(Exit::Usage);
+    }
     if !as_json {
         println!(
-            "topic {} of region {}: id {}, {} partitions; {recorded}",
-            topic.name, topic.region, topic.id, topic.partitions
+            "topic {} of region {}: id {}, {} partitions; {recorded}; the first day is {}",
+            topic.name,
+            topic.region,
+            topic.id,
+            topic.partitions,
+            books.first_day()
         );
     }
     Ok(Exit::Done)
 }
 
+/// Why a first day cannot be had, before anything is created.
+async fn other_first_day(ledger: &Ledger, asked: Option<Day>) -> Result<Option<String>> {
+    match ledger.read().await {
+        Ok(books) => Ok(differs(&books, asked)),
+        Err(LedgerError::Missing(_)) => Ok(None),
+        Err(error) => Err(error).context("reading the ledger"),
+    }
+}
+
+fn differs(books: &Books, asked: Option<Day>) -> Option<String> {
+    let begun = books.first_day();
+    let other = asked.filter(|asked| *asked != begun)?;
+    Some(format!(
+        "the first day cannot be {other}: the ledger began with {begun}, which never changes; leave --first-day out"
+    ))
+}
+
 /// Begins the ledger if there is none, and records the topic's life if it is not known yet.
-async fn record(settings: &Settings, topic: &Topic, first_day: Day) -> Result<&'static str> {
-    let ledger = connect::ledger(settings)?;
+async fn record(ledger: &Ledger, topic: &Topic, first_day: Day) -> Result<(Books, &'static str)> {
     let mut books =
         ledger.begin(Genesis { first_day, rules: Rules::default() }).await.context("beginning the ledger")?;
     loop {
@@ -56,13 +87,13 @@ async fn record(settings: &Settings, topic: &Topic, first_day: Day) -> Result<&'
             if life.partitions != topic.partitions {
                 bail!(
                     "topic {} has {} partitions, the ledger knows {}: ads have moved between partitions. A change of the \
-                     partition count needs a new topic",
+                     partition count needs a new topic: give `kafka.topic` another name",
                     topic.name,
                     topic.partitions,
                     life.partitions
                 );
             }
-            return Ok("the ledger knows it already");
+            return Ok((books, "the ledger knows it already"));
         }
         let life = TopicLife {
             region: topic.region.clone(),
@@ -71,7 +102,7 @@ async fn record(settings: &Settings, topic: &Topic, first_day: Day) -> Result<&'
             partitions: topic.partitions,
         };
         match ledger.publish(&mut books, Body::Topic(life)).await? {
-            Published::Ours => return Ok("recorded in the ledger"),
+            Published::Ours => return Ok((books, "recorded in the ledger")),
             Published::Lost => ledger.catch_up(&mut books).await?,
         }
     }
@@ -99,4 +130,30 @@ pub fn show(report: &TopicReport, as_json: bool) -> Exit {
         }
     }
     if refused { Exit::Usage } else { Exit::Done }
+}
+
+#[cfg(test)]
+mod tests {
+    use clicks::id::{Region, TopicId};
+    use platform::objects::Objects;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_day_is_not_ignored_in_silence() {
+        let ledger = Ledger::new(Objects::memory());
+        let (first, other): (Day, Day) = ("2026-03-01".parse().unwrap(), "2026-03-02".parse().unwrap());
+        assert_eq!(other_first_day(&ledger, Some(other)).await.unwrap(), None, "there is no ledger yet");
+        let region = Region::parse("eu").unwrap();
+        let topic = Topic { region, name: "clicks".to_owned(), id: TopicId::from_u128(7), partitions: 4 };
+        let (books, _) = record(&ledger, &topic, first).await.unwrap();
+        assert_eq!(books.first_day(), first);
+        let refused = other_first_day(&ledger, Some(other)).await.unwrap().unwrap();
+        assert!(refused.contains("2026-03-01") && refused.contains("2026-03-02"), "{refused}");
+        assert_eq!(other_first_day(&ledger, Some(first)).await.unwrap(), None);
+        assert_eq!(other_first_day(&ledger, None).await.unwrap(), None);
+        // Whoever comes second in a race is told so, too.
+        let (books, _) = record(&ledger, &topic, other).await.unwrap();
+        assert!(differs(&books, Some(other)).is_some());
+    }
 }

@@ -10,12 +10,13 @@ use clicks::time::Span;
 use futures::future::try_join_all;
 use platform::clock::Clock;
 use platform::ledger::Ledger;
-use platform::log::{Log, Topic};
+use platform::log::{Log, LogError, Topic};
 use platform::objects::Objects;
 use platform::objects::conformance::probe;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::confirmed::Questions;
 use crate::cut::Limits;
 use crate::error::ArchiveError;
 use crate::heartbeat;
@@ -103,8 +104,11 @@ pub(crate) struct Shared {
     pub log: Arc<dyn Log>,
     pub objects: Objects,
     pub clock: Arc<dyn Clock>,
-    /// The topic life that the ledger names and that was on the log at the start.
+    /// The topic life that was on the log at the start, as the ledger names it.
     pub topic: Topic,
+    /// Another topic was recorded for the region since: this one is archived to its end, and nothing is written to it.
+    pub ended: bool,
+    pub questions: Questions,
     pub rules: RulesBook,
     pub stop: CancellationToken,
 }
@@ -116,13 +120,24 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Asks the broker for the topic that is there now. If it is of our life, so is every record that was fetched before.
+    pub(crate) async fn ask_topic(&self) -> Result<Topic, LogError> {
+        let question = self.questions.ask();
+        let topic = self.log.topic().await?;
+        if topic.id == self.topic.id {
+            self.questions.answer(question);
+        }
+        Ok(topic)
+    }
+
     /// Refuses a topic that is not the one the archiver started with.
     pub(crate) fn check_topic(&self, found: &Topic) -> Result<(), ArchiveError> {
         let topic = self.topic.name.clone();
         if found.id != self.topic.id {
             return Err(ArchiveError::OtherLife { topic, expected: self.topic.id, found: found.id });
         }
-        if found.partitions != self.topic.partitions {
+        // Of a life that has ended, what lies in further partitions is given up: it was ended because of them.
+        if found.partitions != self.topic.partitions && !self.ended {
             let (expected, found) = (self.topic.partitions, found.partitions);
             return Err(ArchiveError::PartitionCount { topic, expected, found });
         }
@@ -157,12 +172,27 @@ pub async fn run(
     options.check()?;
     let found = log.topic().await?;
     let books = ledger.read().await?;
-    let life = books.current_life(&found.region).ok_or_else(|| ArchiveError::NoLife(found.region.to_string()))?;
+    // By its id: a life that has ended, because another one was recorded since, may still be on the log with a tail that
+    // is not stored. The batch takes what is stored of it until the next night.
+    let known = books.lives().iter().find(|life| life.region == found.region && life.topic_id == found.id);
+    let life = known.or_else(|| books.current_life(&found.region));
+    let life = life.ok_or_else(|| ArchiveError::NoLife(found.region.to_string()))?;
+    let ended = books.has_ended(life);
     let topic = Topic { id: life.topic_id, partitions: life.partitions, ..found.clone() };
     let rules = books.rules().clone();
     // Of its own, so that one task that fails stops the others without stopping whoever called.
     let stop = stop.child_token();
-    let shared = Arc::new(Shared { options, log, objects, clock, topic, rules, stop: stop.clone() });
+    let shared = Arc::new(Shared {
+        options,
+        log,
+        objects,
+        clock,
+        topic,
+        ended,
+        questions: Questions::default(),
+        rules,
+        stop: stop.clone(),
+    });
     shared.check_topic(&found)?;
     let owned = owned(&shared)?;
     // A store that lets a second writer overwrite the first would void everything that is said here.
@@ -173,7 +203,13 @@ pub async fn run(
     for worker in workers {
         tasks.spawn(worker.run());
     }
-    tasks.spawn(heartbeat::run(shared, owned));
+    // Nobody waits for the coverage of a life that has ended, and a chain that goes on growing would never end. Its topic
+    // is still asked for.
+    let beating = if ended { Vec::new() } else { owned };
+    if ended {
+        tracing::warn!(topic = %shared.topic.id, "another topic was recorded since; archiving what this one still holds");
+    }
+    tasks.spawn(heartbeat::run(shared, beating));
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
         // Also when one ends in good order: they all do so only once they are told to.

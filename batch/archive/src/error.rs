@@ -28,12 +28,13 @@ pub enum ArchiveError {
     NoLife(String),
     #[error(
         "topic `{topic}` has the id {found}, the ledger reads {expected}: it was deleted and created again. Offsets mean \
-         nothing across the two; record the new life with `twofold topic migrate`"
+         nothing across the two; record the new life with `twofold topic create`"
     )]
     OtherLife { topic: String, expected: TopicId, found: TopicId },
     #[error(
-        "topic `{topic}` has {found} partitions, the ledger reads {expected}; keys lie elsewhere since, so the change \
-         must be recorded: `twofold topic migrate`"
+        "topic `{topic}` has {found} partitions, the ledger reads {expected}; keys lie elsewhere since, and Kafka takes no \
+         partition back. Begin a new topic: give `kafka.topic` another name, run `twofold topic create`, start all services \
+         again. What lies in the partitions from {expected} on is not archived; send it again"
     )]
     PartitionCount { topic: String, expected: u32, found: u32 },
     #[error("the topic has {count} partitions, numbered from 0; there is no {number} to archive")]
@@ -50,8 +51,8 @@ pub enum ArchiveError {
     Gap { partition: PartitionId, from: Offset, to: Offset },
     #[error(
         "partition {partition} is stored up to offset {stored}, its log ends at {end}: the log was cut back (an unclean \
-         leader election, or restored from a backup). Records of two histories must not be mixed; record a new topic life \
-         with `twofold topic migrate`"
+         leader election, or restored from a backup). Records of two histories must not be mixed. Begin a new topic: give \
+         `kafka.topic` another name, run `twofold topic create`, start all services again"
     )]
     BeyondLog { partition: PartitionId, stored: Offset, end: Offset },
     #[error("the log of partition {partition} gave record {found} where {expected} is next")]

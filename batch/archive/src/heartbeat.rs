@@ -14,7 +14,8 @@ use crate::error::ArchiveError;
 /// Writes heartbeats until the archiver stops.
 ///
 /// A log that is away is counted and logged; the next beat tries again, and coverage stands still meanwhile, which is
-/// the truth. Asking for the topic each time finds a re-created or grown topic also while no click comes.
+/// the truth. Asking for the topic each time finds a re-created or grown topic also while no click comes, and confirms what
+/// was fetched before (see [`crate::confirmed`]).
 pub(crate) async fn run(shared: Arc<Shared>, partitions: Vec<u32>) -> Result<(), ArchiveError> {
     loop {
         let due = shared.clock.now() + shared.options.heartbeat_interval;
@@ -31,7 +32,7 @@ pub(crate) async fn run(shared: Arc<Shared>, partitions: Vec<u32>) -> Result<(),
 }
 
 async fn beat(shared: &Shared, partitions: &[u32]) -> Result<(), ArchiveError> {
-    let topic = match shared.log.topic().await {
+    let topic = match shared.ask_topic().await {
         Ok(topic) => topic,
         Err(error) => return missed("topic", error),
     };

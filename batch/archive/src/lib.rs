@@ -24,6 +24,8 @@ mod archiver;
 
 mod worker;
 
+mod confirmed;
+
 mod heartbeat;
 
 mod patience;

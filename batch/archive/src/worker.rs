@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::archiver::{Begin, Shared};
 use crate::chain::{Chain, Segment, read_chain_end, read_chain_from};
 use crate::codec::{self, Encoded};
+use crate::confirmed::Fetched;
 use crate::cut::{Buffer, Cut, edge_after};
 use crate::error::ArchiveError;
 use crate::patience::patiently;
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     next: Offset,
     append_time: AppendTime,
     buffer: Buffer,
+    /// What is in the buffer, by when it was fetched.
+    fetched: Fetched,
     reader: Box<dyn Reader>,
     asked: watch::Receiver<u64>,
     /// The call to cut now that is to be answered, once everything before this offset is stored.
@@ -73,6 +76,7 @@ impl Worker {
             next,
             append_time: AppendTime::resume(chain.coverage().unwrap_or(Timestamp::MIN)),
             buffer: Buffer::new(shared.options.limits(), next_edge(&shared, &chain)),
+            fetched: Fetched::default(),
             chain,
             reader,
             asked: shared.options.handle.asked(),
@@ -85,6 +89,16 @@ impl Worker {
     }
 
     pub(crate) async fn run(mut self) -> Result<(), ArchiveError> {
+        let ended = self.work().await;
+        if let Err(error) = &ended {
+            // Of a topic that is gone, the buffer is the only copy.
+            tracing::error!(partition = %self.partition, %error, "ending, after storing what is buffered");
+            self.store(Cut::Asked).await?;
+        }
+        ended
+    }
+
+    async fn work(&mut self) -> Result<(), ArchiveError> {
         loop {
             // Also after a put that was lost: the position may have moved past the target without any further record.
             self.answer().await?;
@@ -124,6 +138,8 @@ impl Worker {
     }
 
     async fn take(&mut self, records: Vec<LogRecord>) -> Result<(), ArchiveError> {
+        // After the fetch, so no question up to this one says anything about these records.
+        let asked = self.shared.questions.asked();
         for record in records {
             if record.offset != self.next {
                 let (partition, expected, found) = (self.partition.clone(), self.next, record.offset);
@@ -138,6 +154,7 @@ impl Worker {
                 return Ok(());
             }
             self.next = record.offset.next();
+            self.fetched.push(asked, self.next);
             let full = self.buffer.push(record, append_time, &self.shared.rules, self.shared.clock.now());
             if let Some(cut) = full
                 && self.store(cut).await? != Stored::Ours
@@ -177,15 +194,39 @@ impl Worker {
         if self.buffer.is_empty() {
             return Ok(Stored::Ours);
         }
-        let records = self.buffer.take();
-        let Shared { log, objects, stop, .. } = &*self.shared;
+        let (mut records, fetched) = (self.buffer.take(), std::mem::take(&mut self.fetched));
+        let shared = self.shared.clone();
         // Between the last fetch and the put: had the topic been re-created before a record was fetched, its id is
         // another one by now, and nothing of the new life may enter the chain of the old (scenario 12).
-        let Some(topic) = patiently("topic", stop, || log.topic()).await? else {
-            return Ok(self.give_up(records.len() as u64));
+        let refused = match patiently("topic", &shared.stop, || shared.ask_topic()).await {
+            Ok(Some(topic)) => shared.check_topic(&topic).err(),
+            Ok(None) => return Ok(self.give_up(records.len() as u64)),
+            Err(error) => Some(error.into()),
         };
-        self.shared.check_topic(&topic)?;
-        let (partition, writer) = (self.partition.clone(), self.shared.options.writer.clone());
+        let Some(refused) = refused else { return self.put(records, cut).await };
+        let confirmed = fetched.confirmed(shared.questions.answered());
+        records.retain(|(record, _)| record.offset < confirmed);
+        if !records.is_empty() {
+            self.put(records, cut).await?;
+        }
+        Err(refused)
+    }
+
+    async fn put(&mut self, records: Vec<(LogRecord, Timestamp)>, cut: Cut) -> Result<Stored, ArchiveError> {
+        let shared = self.shared.clone();
+        let (objects, stop) = (&shared.objects, &shared.stop);
+        // Only the very first object is named after the place where its writer found the log to begin, and retention may
+        // have moved that between the starts of two archivers. What remains is the time between this listing and the put:
+        // two first objects that overlap are found by whoever reads the chain, and no night runs over them.
+        if self.chain.next_offset().is_none() {
+            let read = patiently("chain", stop, || read_chain_end(objects, &self.partition, START_SEGMENTS)).await?;
+            let Some(chain) = read else { return Ok(self.give_up(records.len() as u64)) };
+            if chain.next_offset().is_some() {
+                tracing::warn!(partition = %self.partition, "another archiver began this chain; going on at its end");
+                return self.go_on_after(chain).await;
+            }
+        }
+        let (partition, writer) = (self.partition.clone(), shared.options.writer.clone());
         // The records are dropped with the closure, so what waits for a store that is away is the encoded object alone.
         let encoding = tokio::task::spawn_blocking(move || codec::encode(&partition, &writer, &records));
         let encoded = encoding.await.map_err(|error| ArchiveError::Task(error.to_string()))?;
@@ -209,25 +250,33 @@ impl Worker {
             Some(Created::Taken(_)) => {
                 metrics::counter!("twofold_archive_taken_total").increment(1);
                 tracing::warn!(object = name, "another archiver stored this object; going on behind it");
-                self.go_behind(encoded.footer.start).await
+                self.go_behind(&encoded).await
             }
         }
     }
 
     /// Drops everything, reads the chain again from where it was known, and goes on at its end.
-    async fn go_behind(&mut self, start: Offset) -> Result<Stored, ArchiveError> {
-        let Shared { objects, stop, .. } = &*self.shared;
-        let read = patiently("chain", stop, || read_chain_from(objects, self.chain.clone())).await?;
-        let Some(chain) = read else { return Ok(Stored::GaveUp) };
-        let Some(end) = chain.next_offset().filter(|end| *end > start) else {
-            let (partition, end) = (self.partition.clone(), chain.next_offset().unwrap_or_default());
-            return Err(ArchiveError::NoProgress { partition, start, end });
-        };
+    async fn go_behind(&mut self, ours: &Encoded) -> Result<Stored, ArchiveError> {
+        let shared = self.shared.clone();
+        let start = ours.footer.start;
+        let reading = || read_chain_from(&shared.objects, self.chain.clone());
+        let read = patiently("chain", &shared.stop, reading).await?;
+        let Some(chain) = read else { return Ok(self.give_up(ours.footer.rows)) };
+        let end = chain.next_offset().unwrap_or_default();
+        if end <= start {
+            return Err(ArchiveError::NoProgress { partition: self.partition.clone(), start, end });
+        }
+        self.go_on_after(chain).await
+    }
+
+    /// Another archiver's objects are the end of the chain: nothing of ours is of use any more.
+    async fn go_on_after(&mut self, chain: Chain) -> Result<Stored, ArchiveError> {
         self.chain = chain;
         self.chain.keep_last(1);
         self.append_time = AppendTime::resume(self.chain.coverage().unwrap_or(Timestamp::MIN));
         self.buffer = Buffer::new(self.shared.options.limits(), next_edge(&self.shared, &self.chain));
-        self.next = end;
+        self.fetched = Fetched::default();
+        self.next = self.chain.next_offset().unwrap_or_default();
         self.report();
         self.open_reader().await?;
         Ok(Stored::Taken)
@@ -265,7 +314,9 @@ impl Worker {
         })
     }
 
-    fn give_up(&self, records: u64) -> Stored {
+    fn give_up(&mut self, records: u64) -> Stored {
+        // Who asked for a cut must not be told that it was made: the buffer is empty now, and nothing of it is stored.
+        self.target = None;
         let partition = &self.partition;
         tracing::warn!(%partition, records, "stopping while the store or the log is away; the next start reads these again");
         Stored::GaveUp

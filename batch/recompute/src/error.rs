@@ -24,13 +24,15 @@ pub enum BatchError {
     /// A topic life has more partitions than the ledger knows: their clicks would be left out (exit code 10).
     #[error(
         "night {night} must wait: by its heartbeats topic {topic} of region {region} has {found} partitions, the ledger \
-         knows {known}; record the change with `twofold topic migrate`, then run again"
+         knows {known}, and what lies in the others is not archived. Begin a new topic: give `kafka.topic` another name, run \
+         `twofold topic create`, start all services again, send the clicks of the partitions from {known} on again; then run \
+         the night"
     )]
     MorePartitions { night: Day, region: Region, topic: TopicId, known: u32, found: u32 },
     /// The archive holds a partition that the ledger does not know: its clicks would be left out (exit code 10).
     #[error(
         "night {night} must wait: the archive holds `{prefix}`, which no topic of the ledger has; record its topic with \
-         `twofold topic create` or `migrate`, or move it away if it is foreign, then run again"
+         `twofold topic create`, or move it away if it is foreign, then run again"
     )]
     UnknownPartition { night: Day, prefix: String },
     /// Another run published first; its entry is not this night (exit code 11).

@@ -35,7 +35,7 @@ mod tally;
 
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
-pub use night::{CatchUp, NightOutcome, NightReport, catch_up, run_night};
+pub use night::{CatchUp, Interrupted, NightOutcome, NightReport, catch_up, run_night};
 pub use options::Options;
 pub use status::{DayStatus, PartitionStatus, Status, status};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clicks::books::Books;
 use clicks::ledger::{Balance, Body, DayRevision, Night};
 use clicks::tables::EntryNumber;
-use clicks::time::Day;
+use clicks::time::{Day, Timestamp};
 use platform::clock::Clock;
 use platform::ledger::{Ledger, Published};
 use platform::objects::Objects;
@@ -28,11 +28,18 @@ use crate::scan::Hashes;
 #[serde(rename_all = "snake_case")]
 pub enum NightOutcome {
     Published(Box<NightReport>),
-    /// The night was published before, by entry `entry`; or no later one is due yet. Nothing was changed, stale copies in
+    /// The night was published before, or by another run meanwhile, by entry `entry`. Nothing was changed, stale copies in
     /// `tables/current` apart.
     AlreadyPublished {
         night: Day,
         entry: EntryNumber,
+    },
+    /// No night was named, and by the clock the time of the next one has not come. Nothing was changed, as above.
+    NothingDue {
+        next: Day,
+        /// When its time comes; milliseconds when serialised.
+        due: Timestamp,
+        last_night: Option<Day>,
     },
 }
 
@@ -55,7 +62,7 @@ pub struct NightReport {
 /// Runs one night: `night`, or the next in order.
 ///
 /// Without `night`, a next night that the archive does not cover yet and whose time has not come by the clock either is
-/// no error: the last night is reported as published, so that running again changes nothing and says so.
+/// no error but [`NightOutcome::NothingDue`], so that running again changes nothing and says so.
 ///
 /// # Errors
 /// Every [`BatchError`]; before the ledger entry nothing is visible. After it only refreshing `tables/current` can fail,
@@ -72,6 +79,7 @@ pub async fn run_night(
     let name = match &outcome {
         Ok(NightOutcome::Published(_)) => "published",
         Ok(NightOutcome::AlreadyPublished { .. }) => "already_published",
+        Ok(NightOutcome::NothingDue { .. }) => "nothing_due",
         Err(error) => error.code(),
     };
     metrics::counter!("twofold_batch_runs_total", "outcome" => name).increment(1);
@@ -99,10 +107,10 @@ async fn run(
     archived.check_held(&books)?;
     archived.check_known(objects, &books, night).await?;
     if let Some(incomplete) = archived.lagging(&books, night) {
-        let due = asked.is_some() || clock.now() >= books.rules().cut_time(night);
-        return match last_published(&books).filter(|_| !due) {
-            Some(outcome) => Ok(outcome),
-            None => Err(incomplete.into()),
+        let due = books.rules().cut_time(night);
+        return match asked.is_some() || clock.now() >= due {
+            true => Err(incomplete.into()),
+            false => Ok(NightOutcome::NothingDue { next: night, due, last_night: books.last_night() }),
         };
     }
     let body = compute(options, objects, &books, &archived, clock, night).await?;
@@ -114,12 +122,6 @@ async fn run(
     tracing::info!(%night, entry = report.entry, rows = report.balance.rows, "published");
     current::refresh(objects, ledger, &options.release).await?;
     Ok(NightOutcome::Published(Box::new(report)))
-}
-
-fn last_published(books: &Books) -> Option<NightOutcome> {
-    // The last night's own day cannot have been restated since, so its entry is that night's.
-    let night = books.last_night()?;
-    books.day(night).map(|book| NightOutcome::AlreadyPublished { night, entry: book.entry })
 }
 
 fn not_next(books: &Books, asked: Day) -> Result<NightOutcome, BatchError> {
@@ -216,24 +218,38 @@ pub struct CatchUp {
     pub waits: Option<Incomplete>,
 }
 
-/// Runs nights in order until one is not covered by the archive. Each publishes exactly what it would have published
-/// in its own time, because cuts are a function of the log.
+/// Why running all nights that are due ended early.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Interrupted {
+    /// What was published before, in order. It stays published.
+    pub nights: Vec<NightReport>,
+    /// Never [`BatchError::Incomplete`].
+    #[source]
+    pub error: BatchError,
+}
+
+/// Runs nights in order until one is not due or not covered by the archive. Each publishes exactly what it would have
+/// published in its own time, because cuts are a function of the log.
 ///
 /// # Errors
-/// Every [`BatchError`] but [`BatchError::Incomplete`]; what was published before it stays published.
+/// The first night that fails, with the reports of those before it.
 pub async fn catch_up(
     options: &Options,
     objects: &Objects,
     ledger: &Ledger,
     clock: &dyn Clock,
-) -> Result<CatchUp, BatchError> {
+) -> Result<CatchUp, Interrupted> {
     let mut nights = Vec::new();
     loop {
         match run_night(options, objects, ledger, clock, None).await {
             Ok(NightOutcome::Published(report)) => nights.push(*report),
-            Ok(NightOutcome::AlreadyPublished { .. }) => return Ok(CatchUp { nights, waits: None }),
+            // Another run was faster with this night; the next one may be due all the same. It comes to an end, because
+            // the ledger has grown by a night.
+            Ok(NightOutcome::AlreadyPublished { .. }) => {}
+            Ok(NightOutcome::NothingDue { .. }) => return Ok(CatchUp { nights, waits: None }),
             Err(BatchError::Incomplete(waits)) => return Ok(CatchUp { nights, waits: Some(waits) }),
-            Err(error) => return Err(error),
+            Err(error) => return Err(Interrupted { nights, error }),
         }
     }
 }

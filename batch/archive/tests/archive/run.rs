@@ -2,13 +2,14 @@
 
 use archive::{ArchiveError, Begin, Ended, Handle, Options, PartitionProgress};
 use clicks::control::Heartbeat;
+use clicks::id::TopicId;
 use clicks::position::Offset;
 use clicks::time::{Span, Timestamp};
 use platform::clock::Clock;
-use platform::log::{AppendFault, Log};
+use platform::log::{AppendFault, Log, MemoryLog};
 use platform::objects::Created;
 
-use crate::support::{noon, with_append_time};
+use crate::support::{click_record, noon, with_append_time};
 use crate::world::{World, soon};
 
 fn midnight() -> Timestamp {
@@ -218,11 +219,22 @@ async fn a_store_that_is_away_costs_nothing_but_time() {
 #[tokio::test]
 async fn stopping_while_the_store_is_away_ends_and_loses_nothing() {
     let world = World::new(noon(), 1).await;
+    // The very first record passes an edge, and is stored by itself.
+    world.click(0, 0).await;
     let archiver = world.start(Options::default());
     soon(archiver.handle.cut_now()).await.unwrap();
     let offset = world.click(0, 1).await;
     world.store.set_away(true);
+    // Whoever waits for a cut is not told that it was made.
+    let handle = archiver.handle.clone();
+    let mut asked = Box::pin(async move { handle.cut_now().await });
+    // Asked before the record is read, which then reaches what was asked for.
+    assert!(futures::poll!(&mut asked).is_pending());
+    let asked = tokio::spawn(asked);
+    // Long enough that the put has failed at least once, and waits for its next try.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     archiver.stop().await.unwrap();
+    assert!(matches!(soon(asked).await.unwrap(), Err(Ended)));
     world.store.set_away(false);
     let next = world.start(Options::default());
     soon(next.handle.cut_now()).await.unwrap();
@@ -252,13 +264,102 @@ async fn a_topic_that_is_created_again_ends_the_archiver() {
     let chain = archive::chain::read_chain(&world.objects, &old).await.unwrap();
     assert!(chain.next_offset().unwrap() <= stored.next(), "at most the record from before");
     let error = world.start(Options::default()).ended().await.unwrap_err();
-    assert!(error.to_string().contains("twofold topic migrate"), "{error}");
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
     // Once the new life is recorded, it has a chain of its own.
     world.record_life().await;
     let next = world.start(Options::default());
     soon(next.handle.cut_now()).await.unwrap();
     world.check_archived(0, Offset::new(100)).await;
     assert!(world.chain(0).await.partition != old);
+}
+
+/// What was fetched before the last heartbeat asked for the topic is of the old life for sure, and nobody else has it any
+/// more: it is stored, whether the new life has got as far as the old reader or not.
+#[tokio::test]
+async fn what_was_confirmed_before_a_topic_was_created_again_is_stored() {
+    for clicks_of_the_new_life in [0, 100] {
+        let world = World::new(noon(), 1).await;
+        let old = world.partition(0).await;
+        let archiver = world.start(Options::default());
+        soon(archiver.handle.cut_now()).await.unwrap();
+        for number in 0..10 {
+            world.click(0, number).await;
+        }
+        let buffered = world.logged(0).await;
+        let beats = async {
+            while world.logged(0).await.len() < buffered.len() + 3 {
+                world.advance(Span::seconds(5));
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        soon(beats).await;
+        let logged = world.logged(0).await;
+        world.log.recreate(1);
+        for number in 0..clicks_of_the_new_life {
+            world.click(0, 1_000 + number).await;
+        }
+        let _ = soon(archiver.handle.cut_now()).await;
+        let error = archiver.ended().await.unwrap_err();
+        assert!(matches!(error, ArchiveError::OtherLife { .. }), "{error}");
+        let archived = world.archived_of(&old).await;
+        assert!(archived.len() >= buffered.len(), "{} of {} are stored", archived.len(), buffered.len());
+        assert!(archived == logged[..archived.len()], "only what was on the old life is in its chain");
+    }
+}
+
+/// A second topic was recorded while the first still held records that are not stored.
+#[tokio::test]
+async fn the_tail_of_a_life_that_has_ended_is_stored_by_a_later_archiver() {
+    let world = World::new(noon(), 2).await;
+    let archiver = world.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    archiver.stop().await.unwrap();
+    for number in 0..10 {
+        world.click(0, number).await;
+    }
+    let region = world.log.topic().await.unwrap().region;
+    let other = MemoryLog::with_id(region, "clicks-2", 2, world.clock.clone(), TopicId::from_u128(99));
+    World { log: other, ..world.clone() }.record_life().await;
+    let ends = [world.log.bounds(0).await.unwrap().end, world.log.bounds(1).await.unwrap().end];
+    let archiver = world.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    world.advance(Span::minutes(1));
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    archiver.stop().await.unwrap();
+    for (partition, end) in ends.into_iter().enumerate() {
+        world.check_archived(partition as u32, end).await;
+        let now = world.log.bounds(partition as u32).await.unwrap().end;
+        assert_eq!(now, end, "nobody waits for heartbeats of a life that has ended");
+    }
+    // A life that no entry names is still another one.
+    world.log.recreate(2);
+    let error = world.start(Options::default()).ended().await.unwrap_err();
+    assert!(matches!(error, ArchiveError::OtherLife { .. }), "{error}");
+}
+
+/// Retention moved the front of the log between the starts of two archivers, so their first objects have other names.
+#[tokio::test]
+async fn a_chain_that_another_archiver_began_meanwhile_is_not_begun_again() {
+    let world = World::new(noon(), 1).await;
+    for number in 0..5 {
+        world.click(0, number).await;
+    }
+    world.log.delete_records(0, Offset::new(5)).unwrap();
+    // The first heartbeat fails and the clock stands, so the archiver opens its chain and then waits for a record.
+    world.log.fail_next_append(AppendFault::Refused);
+    let archiver = world.start(Options { begin: Begin::AtFirst, ..Options::default() });
+    let mut progress = archiver.handle.watch();
+    soon(progress.wait_for(|progress| progress.phase == archive::Phase::Running)).await.unwrap();
+    let theirs = with_append_time((3..6).map(|offset| click_record(offset, noon())).collect());
+    let theirs = archive::codec::encode(&world.partition(0).await, "other", &theirs).unwrap();
+    world.objects.create(&theirs.footer.key().to_string(), theirs.bytes).await.unwrap();
+    while world.log.bounds(0).await.unwrap().end < Offset::new(8) {
+        world.click(0, 5).await;
+    }
+    soon(archiver.handle.cut_now()).await.unwrap();
+    let chain = world.chain(0).await;
+    assert_eq!((chain.base(), chain.next_offset()), (Some(Offset::new(3)), Some(Offset::new(8))));
+    archiver.stop().await.unwrap();
 }
 
 /// The heartbeats notice a re-created or grown topic also while no record comes.
@@ -341,11 +442,19 @@ async fn a_gap_that_opens_while_running_ends_the_archiver() {
 async fn a_changed_partition_count_is_refused_with_its_mend() {
     let world = World::new(noon(), 4).await;
     let topic = world.log.topic().await.unwrap();
-    let same_id = platform::log::MemoryLog::with_id(topic.region, "clicks", 5, world.clock.clone(), topic.id);
-    let grown = World { log: same_id, ..world };
+    let same_id = MemoryLog::with_id(topic.region.clone(), "clicks", 5, world.clock.clone(), topic.id);
+    let grown = World { log: same_id, ..world.clone() };
     let error = grown.start(Options::default()).ended().await.unwrap_err();
     assert!(matches!(error, ArchiveError::PartitionCount { expected: 4, found: 5, .. }), "{error}");
-    assert!(error.to_string().contains("twofold topic migrate"), "{error}");
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
+    // Once the new topic is recorded, what the old one holds in the partitions that the ledger knows is archived.
+    let next = MemoryLog::with_id(topic.region, "clicks-2", 5, world.clock.clone(), TopicId::from_u128(99));
+    World { log: next, ..world.clone() }.record_life().await;
+    let end = grown.click(3, 1).await.next();
+    let archiver = grown.start(Options::default());
+    soon(archiver.handle.cut_now()).await.unwrap();
+    archiver.stop().await.unwrap();
+    grown.check_archived(3, end).await;
 }
 
 /// The running maximum goes on across a restart: a broker whose clock is behind does not set append time back.

@@ -117,8 +117,12 @@ impl World {
 
     /// Everything that is stored of a partition, read by listing.
     pub async fn archived(&self, partition: u32) -> Vec<LogRecord> {
+        self.archived_of(&self.partition(partition).await).await
+    }
+
+    pub async fn archived_of(&self, partition: &PartitionId) -> Vec<LogRecord> {
         let mut records = Vec::new();
-        for segment in self.chain(partition).await.segments {
+        for segment in read_chain(&self.objects, partition).await.unwrap().segments {
             let object = self.objects.get(&segment.key.to_string()).await.unwrap().unwrap();
             records.extend(decode(object).unwrap().into_iter().map(|(record, _)| record));
         }

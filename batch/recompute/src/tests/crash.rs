@@ -17,8 +17,8 @@ use tokio::sync::Barrier;
 
 use super::hooked::{Hooked, When};
 use super::oracle::check;
-use super::world::{World, at, day, partition};
-use crate::{BatchError, NightOutcome, run_night, table};
+use super::world::{World, at, cut_time, day, partition};
+use crate::{BatchError, NightOutcome, catch_up, run_night, table};
 
 /// Night 5 of this world restates a day, makes one final and adjusts another.
 async fn eventful() -> World {
@@ -177,6 +177,42 @@ async fn a_run_that_loses_to_another_kind_of_entry_publishes_nothing() {
     let again = eventful().await.moved_to(objects);
     again.published(5).await;
     check(&again, 5, -3).await;
+}
+
+/// Another run wins the first of two nights that are due: the second is still to be run.
+#[tokio::test]
+async fn a_night_that_another_run_publishes_first_does_not_end_catching_up() {
+    let mut world = World::new(1).await;
+    for n in 1..=2 {
+        world.click(&partition(1, 0), at(n, 12, 0), at(n, 12, 0), "a", n as u128);
+        world.cover(n).await;
+    }
+    world.clock.advance_to(cut_time(2));
+    let rival = Arc::new(AtomicUsize::new(0));
+    let hook = {
+        let (objects, options) = (world.objects.clone(), world.options.clone());
+        move |key: String, when: When| {
+            let (objects, options, rival) = (objects.clone(), options.clone(), rival.clone());
+            async move {
+                if key.starts_with("ledger/") && when == When::Before && rival.fetch_add(1, Ordering::SeqCst) == 0 {
+                    // On a thread of its own, because the future of a night cannot be boxed as one that is sent.
+                    let night = move || {
+                        let (clock, ledger) = (SimulatedClock::new(cut_time(1)), Ledger::new(objects.clone()));
+                        let run = run_night(&options, &objects, &ledger, &clock, Some(day(1)));
+                        tokio::runtime::Handle::current().block_on(run).unwrap()
+                    };
+                    tokio::task::spawn_blocking(night).await.unwrap();
+                }
+            }
+            .boxed()
+        }
+    };
+    let hooked = Objects::over(Arc::new(Hooked::new(world.objects.store(), hook)), "memory:///");
+    let caught = catch_up(&world.options, &hooked, &Ledger::new(hooked.clone()), &world.clock).await.unwrap();
+    let nights: Vec<_> = caught.nights.iter().map(|report| report.night).collect();
+    assert_eq!((nights, caught.waits), (vec![day(2)], None));
+    assert_eq!(world.books().await.last_night(), Some(day(2)));
+    check(&world, 2, 1).await;
 }
 
 /// Scenario 17: a run refreshes from an old head, pauses before its last write, and goes on after another has published.

@@ -1,7 +1,7 @@
 //! Inputs that are damaged or gone: the run fails, names the object, publishes nothing.
 
 use super::world::{World, at, cut_time, day, partition};
-use crate::{BatchError, GateFailure, InputError};
+use crate::{BatchError, GateFailure, InputError, catch_up};
 use clicks::ledger::{Body, DayRevision};
 
 async fn two_nights() -> (World, Vec<String>) {
@@ -70,6 +70,27 @@ async fn objects_that_the_last_night_has_read_must_still_be_there_and_be_the_sam
     assert!(error.to_string().contains(&raw[0]), "{error}");
     world.objects.put(&raw[0], sound).await.unwrap();
     world.published(2).await;
+}
+
+/// Nights that were published before the one that fails are not kept from whoever asked for all of them.
+#[tokio::test]
+async fn catching_up_reports_what_it_published_before_it_failed() {
+    let mut world = World::new(1).await;
+    world.cover(1).await;
+    let before = world.objects.list("raw/", None).await.unwrap();
+    world.click(&partition(1, 0), at(2, 12, 0), at(2, 12, 0), "a", 1);
+    world.store().await;
+    let raw = world.objects.list("raw/", None).await.unwrap();
+    let key = &raw.iter().find(|object| !before.contains(object)).unwrap().key;
+    let mut bytes = world.objects.get(key).await.unwrap().unwrap().to_vec();
+    bytes[10] ^= 0x10;
+    world.objects.put(key, bytes.into()).await.unwrap();
+    world.cover(2).await;
+    world.clock.advance_to(cut_time(2));
+    let interrupted = catch_up(&world.options, &world.objects, &world.ledger, &world.clock).await.unwrap_err();
+    assert!(matches!(interrupted.error, BatchError::Input(InputError::Damaged { .. })), "{interrupted}");
+    let nights: Vec<_> = interrupted.nights.iter().map(|report| report.night).collect();
+    assert_eq!(nights, [day(1)]);
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn an_adjustment_is_issued_once_however_often_nights_are_run() {
         world.publish(n).await;
         let before = world.everything().await;
         assert!(matches!(world.run(Some(n)).await, Ok(NightOutcome::AlreadyPublished { .. })));
-        assert!(matches!(world.run(None).await, Ok(NightOutcome::AlreadyPublished { .. })), "no later night is due");
+        assert!(matches!(world.run(None).await, Ok(NightOutcome::NothingDue { .. })), "no later night is due");
         assert_eq!(world.everything().await, before);
     }
     assert_eq!((world.clicks(1).await, world.adjusted(1).await), (100, 5));

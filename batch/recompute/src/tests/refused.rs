@@ -21,16 +21,24 @@ async fn a_partition_that_lags_is_named_and_nothing_is_published() {
     }
     assert!(error.to_string().contains("twofold archive"), "{error}");
     assert_eq!(world.everything().await, before);
-    // Without a night before it there is nothing that could be reported as done.
-    assert!(matches!(world.run(None).await, Err(BatchError::Incomplete(_))));
 }
 
 #[tokio::test]
 async fn the_next_night_is_an_error_only_once_its_time_has_come() {
     let mut world = World::new(1).await;
+    let nothing_due = async |world: &World, n: i32| {
+        let last_night = (n > 1).then(|| day(n - 1));
+        let expected = NightOutcome::NothingDue { next: day(n), due: cut_time(n), last_night };
+        assert_eq!(world.run(None).await.unwrap(), expected);
+        let caught = catch_up(&world.options, &world.objects, &world.ledger, &world.clock).await.unwrap();
+        assert_eq!((caught.nights.len(), caught.waits), (0, None));
+        // Whoever names the day wants that one, and is told to come again.
+        assert!(matches!(world.run(Some(n)).await, Err(BatchError::Incomplete(_))));
+    };
+    nothing_due(&world, 1).await;
     world.publish(1).await;
     world.clock.advance_to(cut_time(2) - clicks::time::Span::millis(1));
-    assert_eq!(world.run(None).await.unwrap(), NightOutcome::AlreadyPublished { night: day(1), entry: 2 });
+    nothing_due(&world, 2).await;
     world.clock.advance_to(cut_time(2));
     assert!(matches!(world.run(None).await, Err(BatchError::Incomplete(_))));
     let caught = catch_up(&world.options, &world.objects, &world.ledger, &world.clock).await.unwrap();
@@ -46,6 +54,11 @@ async fn partitions_that_the_ledger_does_not_know_stop_the_night() {
     let error = world.run(Some(1)).await.unwrap_err();
     assert!(matches!(error, BatchError::MorePartitions { known: 1, found: 2, .. }), "{error}");
     assert_eq!(error.exit_code(), 10);
+    // What the message tells the operator to do helps.
+    assert!(error.to_string().contains("twofold topic create"), "{error}");
+    world.begin_life(2, 2).await;
+    world.cover_life(2, 1).await;
+    world.published(1).await;
 
     let mut world = World::new(1).await;
     world.logs.insert(partition(9, 0), Vec::new());

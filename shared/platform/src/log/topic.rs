@@ -128,7 +128,8 @@ pub enum TopicError {
     Creation { topic: String, reason: String, mend: &'static str },
     #[error(
         "topic `{topic}` exists with {found} partitions, {wanted} were asked for; \
-         ask for {found}, or change it on purpose with `twofold topic migrate`"
+         ask for {found} (`kafka.partitions`). Keys would move if the count changed, so another count needs a new topic: \
+         give `kafka.topic` another name"
     )]
     Partitions { topic: String, found: u32, wanted: u32 },
     #[error("topic `{}` cannot be used: {}", .0.topic.name, list(&.0.findings))]

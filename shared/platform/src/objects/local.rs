@@ -7,12 +7,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path as FsPath, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
 
 /// Folder of staging files below the root.
 const STAGING: &str = ".staging";
+/// A staging file that is older was left by a crash: no put takes so long.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// True for the key of a staging file, which no listing shows.
 pub(super) fn is_staging(key: &str) -> bool {
@@ -30,11 +33,10 @@ impl LocalFolder {
     pub fn open(root: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(root.join(STAGING))?;
         for stale in fs::read_dir(root.join(STAGING))? {
-            let stale = stale?;
-            // Another process may be writing at this moment; only what is old is stale.
-            let age = stale.metadata()?.modified()?.elapsed().unwrap_or_default();
-            if age > std::time::Duration::from_secs(3600) {
-                fs::remove_file(stale.path())?;
+            match remove_stale(&stale?) {
+                // Another process has published or removed it since the folder was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
             }
         }
         Ok(LocalFolder { root })
@@ -86,6 +88,15 @@ impl LocalFolder {
     }
 }
 
+/// Another process may be writing at this moment; only what is old is stale.
+fn remove_stale(staged: &fs::DirEntry) -> io::Result<()> {
+    let age = staged.metadata()?.modified()?.elapsed().unwrap_or_default();
+    match age > STALE_AFTER {
+        true => fs::remove_file(staged.path()),
+        false => Ok(()),
+    }
+}
+
 /// Every folder from the root down to the one that holds `target`.
 fn folders_between(root: &FsPath, target: &FsPath) -> Vec<PathBuf> {
     let folders = target.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
@@ -103,4 +114,46 @@ fn make_folders(root: &FsPath, folder: &FsPath) -> io::Result<Vec<PathBuf>> {
     }
     fs::create_dir_all(folder)?;
     Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Another process publishes its staging files while the folder is opened: each is there when the folder is read,
+    /// and mostly gone when it is looked at.
+    #[test]
+    fn opening_does_not_stumble_over_what_another_process_publishes() {
+        let root = std::env::temp_dir().join(format!("twofold-open-{}", uuid::Uuid::new_v4().simple()));
+        LocalFolder::open(root.clone()).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let staged: Vec<_> = (0..50).map(|n| root.join(STAGING).join(n.to_string())).collect();
+                    staged.iter().for_each(|file| fs::write(file, "x").unwrap());
+                    staged.iter().for_each(|file| fs::remove_file(file).unwrap());
+                }
+            });
+            let opened = (0..5_000).try_for_each(|_| LocalFolder::open(root.clone()).map(drop));
+            done.store(true, Ordering::Relaxed);
+            opened.unwrap();
+        });
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn only_old_staging_files_are_removed() {
+        let root = std::env::temp_dir().join(format!("twofold-stale-{}", uuid::Uuid::new_v4().simple()));
+        LocalFolder::open(root.clone()).unwrap();
+        let (old, young) = (root.join(STAGING).join("old"), root.join(STAGING).join("young"));
+        let then = std::time::SystemTime::now() - 2 * STALE_AFTER;
+        File::create_new(&old).unwrap().set_modified(then).unwrap();
+        File::create_new(&young).unwrap();
+        LocalFolder::open(root.clone()).unwrap();
+        assert!(!old.exists() && young.exists());
+        fs::remove_dir_all(root).unwrap();
+    }
 }
