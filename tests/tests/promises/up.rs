@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use promises::services::{Process, free_port, new_folder, shared};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use promises::services::{Process, duckdb, free_port, new_folder, shared};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::config::ClientConfig;
 use serde_json::Value;
 
 use crate::binary::twofold;
@@ -65,6 +67,23 @@ async fn a_click_is_seen_within_seconds_and_the_end_is_orderly() -> Result<()> {
     }
     let ended = up.terminate().await?;
     ensure!(ended.success(), "up ended with {ended}: {}", up.log_tail());
+    // The archiver was given the time to store what it held: its next object was due a quarter of an hour later.
+    let files = services.s3.root().join(NAME).join("prefix/raw/v1/**/*.parquet");
+    let archived =
+        duckdb(&format!("SELECT count(*) FILTER (kind = 0) FROM read_parquet('{}')", files.display())).await?;
+    ensure!(archived == [["1"]], "{archived:?}");
+
+    // On a topic on which an acknowledged click may be lost, no service starts.
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", services.kafka.brokers()).create()?;
+    let compacted = AlterConfig::new(ResourceSpecifier::Topic(NAME)).set("cleanup.policy", "compact");
+    for altered in admin.alter_configs([&compacted], &AdminOptions::new()).await? {
+        altered.map_err(|(_, code)| anyhow!("{code}"))?;
+    }
+    for service in ["collect", "speed", "archive", "up"] {
+        let refused = command(&config, services.s3.secret_key()).arg(service).output()?;
+        let why = String::from_utf8_lossy(&refused.stderr);
+        ensure!(refused.status.code() == Some(1) && why.contains("cleanup.policy"), "{service}: {why}");
+    }
     Ok(())
 }
 
