@@ -20,9 +20,9 @@ use crate::watermark::{AppendTime, watermark};
 use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
-use ads::{AdNumber, Ads};
+use ads::{AdNumber, Ads, NameHash};
 
-/// Records that are read ahead of their judgement, so that their dedup slots are on the way into the cache together.
+/// Records that go through the steps together.
 const AHEAD: usize = 32;
 
 /// Ads that are known beyond those that are counted, before they are forgotten.
@@ -72,6 +72,15 @@ struct Count {
     is_dirty: bool,
 }
 
+/// A record that was read. Records go through the steps to a verdict several at a time, each step touching what the next
+/// one needs: memory answers many questions together in the time of one.
+#[derive(Debug)]
+enum Parsed<'a> {
+    Control,
+    Rejected(Rejection),
+    Click(wire::Read<'a>, NameHash),
+}
+
 /// A record that was read and not judged yet.
 #[derive(Debug)]
 enum Reading {
@@ -83,7 +92,7 @@ enum Reading {
 /// A click as the counter judges it.
 #[derive(Debug, Clone, Copy)]
 struct Sighted {
-    ad: AdNumber,
+    window: Window,
     key: DedupKey,
     event_time: Timestamp,
 }
@@ -107,8 +116,6 @@ pub struct LiveCounter {
     last: Option<LastRecord>,
     /// Counts of earlier minutes were dropped.
     sealed: Minute,
-    /// Kept for its memory.
-    ahead: Vec<Reading>,
 }
 
 #[derive(Debug)]
@@ -160,7 +167,6 @@ impl LiveCounter {
             evicted_known: 0,
             last: None,
             sealed: Minute::of(Timestamp::MIN),
-            ahead: Vec::new(),
         }
     }
 
@@ -229,11 +235,11 @@ impl LiveCounter {
     /// [`Gap`] when a record is not the next one; what precedes it was observed.
     pub fn observe_all(&mut self, records: &[Observed<'_>], changes_max: usize) -> Result<Observation, Gap> {
         let mut done = Observation::default();
-        let mut ahead = std::mem::take(&mut self.ahead);
+        let (mut parsed, mut readings) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
         'all: for few in records.chunks(AHEAD) {
-            ahead.clear();
-            ahead.extend(few.iter().map(|record| self.read(record)));
-            for (record, reading) in few.iter().zip(ahead.drain(..)) {
+            parsed.extend(few.iter().map(|record| self.parse(record)));
+            readings.extend(parsed.drain(..).map(|parsed| self.look_up(parsed)));
+            for (record, reading) in few.iter().zip(readings.drain(..)) {
                 if let Verdict::Rejected(rejection) = self.observe_reading(record, reading)? {
                     done.rejected.push(rejection.code());
                 }
@@ -243,26 +249,45 @@ impl LiveCounter {
                 }
             }
         }
-        self.ahead = ahead;
         if let Some(last) = done.observed.checked_sub(1) {
             self.remember_last(&records[last]);
         }
         Ok(done)
     }
 
-    #[inline]
     fn read(&mut self, record: &Observed<'_>) -> Reading {
+        let parsed = self.parse(record);
+        self.look_up(parsed)
+    }
+
+    #[inline]
+    fn parse<'a>(&self, record: &Observed<'a>) -> Parsed<'a> {
         if record.control {
-            return Reading::Control;
+            return Parsed::Control;
         }
         match wire::read(record.value) {
             Ok(click) => {
-                let ad = self.ads.number(&click.ad_id);
-                let key = self.ads.key(ad).click(click.click_id);
-                self.dedup.touch(key);
-                Reading::Click(Sighted { ad, key, event_time: click.event_time })
+                let hash = self.ads.hash(click.ad_id.as_bytes());
+                self.ads.touch(hash);
+                Parsed::Click(click, hash)
             }
-            Err(rejection) => Reading::Rejected(rejection),
+            Err(rejection) => Parsed::Rejected(rejection),
+        }
+    }
+
+    #[inline]
+    fn look_up(&mut self, parsed: Parsed<'_>) -> Reading {
+        match parsed {
+            Parsed::Control => Reading::Control,
+            Parsed::Rejected(rejection) => Reading::Rejected(rejection),
+            Parsed::Click(click, hash) => {
+                let (ad, key) = self.ads.find(click.ad_id.as_bytes(), hash);
+                let key = key.click(click.click_id);
+                self.dedup.touch(key);
+                let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad };
+                std::hint::black_box(self.counts.get(&window).is_some());
+                Reading::Click(Sighted { window, key, event_time: click.event_time })
+            }
         }
     }
 
@@ -320,15 +345,14 @@ impl LiveCounter {
             Ok(judgement) => judgement.within(rules.live_horizon),
             Err(rejection) => return self.reject(rejection),
         };
-        let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad: click.ad };
         match verdict {
             Verdict::Counted => {
                 self.meta.totals.counted += 1;
-                self.enter_counted(window);
+                self.enter_counted(click.window);
             }
             Verdict::Late => {
                 self.meta.totals.late += 1;
-                let key = LateKey { night: self.rules.night_of(append_time), count: self.key_of(window) };
+                let key = LateKey { night: self.rules.night_of(append_time), count: self.key_of(click.window) };
                 self.enter_late(key);
             }
             _ => self.meta.totals.duplicate += 1,

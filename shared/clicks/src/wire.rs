@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
         check_name(&ad_id).map_err(Rejection::BadAdId)?;
         check_name(&user_id).map_err(Rejection::BadUserId)?;
         let event_time = Timestamp::parse_rfc3339(&timestamp).map_err(Rejection::BadTimestamp)?;
-        Ok(Read { click_id, ad_id, user_id, event_time })
+        Ok(Read { click_id, ad_id: Name::of(ad_id), user_id: Name::of(user_id), event_time })
     }
 }
 
@@ -142,8 +142,8 @@ impl<'a> Fields<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read<'a> {
     pub click_id: ClickId,
-    pub ad_id: Cow<'a, str>,
-    pub user_id: Cow<'a, str>,
+    pub ad_id: Name<'a>,
+    pub user_id: Name<'a>,
     pub event_time: Timestamp,
 }
 
@@ -151,10 +151,31 @@ impl Read<'_> {
     pub fn to_click(&self) -> Click {
         Click {
             click_id: self.click_id,
-            ad_id: AdId::parse(&self.ad_id).expect("it was checked"),
-            user_id: UserId::parse(&self.user_id).expect("it was checked"),
+            ad_id: AdId::parse(self.ad_id.as_str()).expect("it was checked"),
+            user_id: UserId::parse(self.user_id.as_str()).expect("it was checked"),
             event_time: self.event_time,
         }
+    }
+}
+
+/// A name that was checked. Most need no text, only bytes to compare, so it is not made before it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name<'a>(Cow<'a, [u8]>);
+
+impl<'a> Name<'a> {
+    fn of(text: Cow<'a, str>) -> Self {
+        Name(match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a checked name is ASCII")
     }
 }
 

@@ -67,6 +67,12 @@ struct Slot {
     stamp: Stamp,
 }
 
+impl Slot {
+    fn is_kept(self, reach: Reach) -> bool {
+        !self.stamp.is_none() && reach.age(self.stamp).is_some()
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Shard {
     number: usize,
@@ -115,7 +121,7 @@ impl Shard {
     pub(super) fn sweep(&mut self, reach: Reach) {
         self.retain(reach);
         if self.used * 4 < self.homes && self.homes > HOMES_MIN {
-            self.rebuild((self.used * 2).max(HOMES_MIN));
+            self.rebuild((self.used * 2).max(HOMES_MIN), reach);
         }
     }
 
@@ -149,16 +155,14 @@ impl Shard {
 
     #[cold]
     fn make_room(&mut self, slot: Slot, reach: Reach) {
-        self.retain(reach);
-        let mut must_grow = self.used * ROOMY.1 >= self.homes * ROOMY.0;
-        loop {
-            if must_grow {
-                self.rebuild(self.next_size());
-            }
-            if self.insert(self.seek(DedupKey::from_u128(slot.key)), slot) {
-                return;
-            }
-            must_grow = true;
+        let kept = self.slots.iter().filter(|slot| slot.is_kept(reach)).count();
+        if kept * ROOMY.1 < self.homes * ROOMY.0 {
+            self.retain(reach);
+        } else {
+            self.rebuild(self.next_size(), reach);
+        }
+        while !self.insert(self.seek(DedupKey::from_u128(slot.key)), slot) {
+            self.rebuild(self.next_size(), reach);
         }
     }
 
@@ -176,7 +180,7 @@ impl Shard {
         let (mut next, mut used) = (0, 0);
         for at in 0..self.slots.len() {
             let slot = self.slots[at];
-            if slot.stamp.is_none() || reach.age(slot.stamp).is_none() {
+            if !slot.is_kept(reach) {
                 continue;
             }
             let place = next.max(home(DedupKey::from_u128(slot.key), self.homes));
@@ -188,25 +192,26 @@ impl Shard {
         self.used = used;
     }
 
-    /// Moves everything into a table with at least `homes` homes.
-    fn rebuild(&mut self, mut homes: usize) {
-        while !self.rebuilt(homes) {
+    /// Moves what is in reach into a table with at least `homes` homes.
+    fn rebuild(&mut self, mut homes: usize, reach: Reach) {
+        while !self.rebuilt(homes, reach) {
             homes += homes / 8 + 1;
         }
     }
 
     /// False when the last run does not fit.
-    fn rebuilt(&mut self, homes: usize) -> bool {
+    fn rebuilt(&mut self, homes: usize, reach: Reach) -> bool {
         let mut slots = vec![Slot::default(); homes + homes.min(TAIL_MAX)];
-        let mut next = 0;
-        for slot in self.slots.iter().filter(|slot| !slot.stamp.is_none()) {
+        let (mut next, mut used) = (0, 0);
+        for slot in self.slots.iter().filter(|slot| slot.is_kept(reach)) {
             let place = next.max(home(DedupKey::from_u128(slot.key), homes));
             let Some(room) = slots.get_mut(place) else { return false };
             *room = *slot;
-            next = place + 1;
+            (next, used) = (place + 1, used + 1);
         }
         self.slots = slots;
         self.homes = homes;
+        self.used = used;
         true
     }
 }

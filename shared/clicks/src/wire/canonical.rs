@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use crate::id::{ClickId, NAME_LENGTH_MAX, is_name_byte};
 use crate::time::Timestamp;
 
-use super::Read;
+use super::{Name, Read};
 
 /// Which bytes a name may hold.
 static IS_NAME: [bool; 256] = {
@@ -36,12 +36,7 @@ pub(super) fn read(value: &[u8]) -> Option<Read<'_>> {
     if rest != br#""}"# {
         return None;
     }
-    Some(Read {
-        click_id: uuid(click_id)?,
-        ad_id: Cow::Borrowed(ad_id),
-        user_id: Cow::Borrowed(user_id),
-        event_time: time(timestamp)?,
-    })
+    Some(Read { click_id: uuid(click_id)?, ad_id, user_id, event_time: time(timestamp)? })
 }
 
 /// What follows the text. Comparing arrays of a known length takes a few instructions, comparing slices a call.
@@ -53,11 +48,13 @@ fn after<'a, const N: usize>(value: &'a [u8], text: &[u8; N]) -> Option<&'a [u8]
 
 /// An ad or user id up to its closing quote, which stays.
 #[inline]
-fn name(text: &[u8]) -> Option<(&str, &[u8])> {
-    let length = text.iter().take(NAME_LENGTH_MAX + 1).position(|byte| !IS_NAME[*byte as usize])?;
+fn name(text: &[u8]) -> Option<(Name<'_>, &[u8])> {
+    let mut length = 0;
+    while length < text.len() && IS_NAME[text[length] as usize] {
+        length += 1;
+    }
     let (name, rest) = text.split_at(length);
-    // Names are ASCII, so this cannot fail; it costs less than it looks.
-    (length > 0).then_some((std::str::from_utf8(name).ok()?, rest))
+    (0 < length && length <= NAME_LENGTH_MAX).then_some((Name(Cow::Borrowed(name)), rest))
 }
 
 /// A hyphenated UUID in either case.
@@ -66,15 +63,11 @@ fn uuid(text: &[u8; 36]) -> Option<ClickId> {
     if [text[8], text[13], text[18], text[23]] != *b"----" {
         return None;
     }
-    let word = |a: usize, b: usize| -> Option<u64> {
-        let mut eight = [0; 8];
-        eight[..4].copy_from_slice(&text[a..a + 4]);
-        eight[4..].copy_from_slice(&text[b..b + 4]);
-        eight_digits(u64::from_be_bytes(eight)).map(u64::from)
-    };
-    let high = word(0, 4)? << 32 | word(9, 14)?;
-    let low = word(19, 24)? << 32 | word(28, 32)?;
-    Some(ClickId::from_u128(u128::from(high) << 64 | u128::from(low)))
+    let four = |at: usize| u64::from(u32::from_be_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
+    let eight = |a: usize, b: usize| eight_digits(four(a) << 32 | four(b));
+    let (a, b, c, d) = (eight(0, 4)?, eight(9, 14)?, eight(19, 24)?, eight(28, 32)?);
+    let join = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
+    Some(ClickId::from_u128(u128::from(join(a, b)) << 64 | u128::from(join(c, d))))
 }
 
 /// Eight hexadecimal digits, the first in the highest byte, all at once.
@@ -102,21 +95,14 @@ fn eight_digits(text: u64) -> Option<u32> {
 /// `YYYY-MM-DDTHH:MM:SS.mmmZ` from 1970 on. Leap seconds and other years are left to the parser.
 #[inline]
 fn time(text: &[u8; 24]) -> Option<Timestamp> {
-    let marks = [text[4], text[7], text[10], text[13], text[16], text[19], text[23]];
-    if marks != *b"--T::.Z" {
-        return None;
-    }
-    // Bytes that are no digits give numbers above 9, which the last comparison sees.
-    let digit = |at: usize| u32::from(text[at].wrapping_sub(b'0'));
-    let digits = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21, 22].map(digit);
-    // No branch per digit: a value above 9 leaves a bit.
-    if digits.iter().fold(0, |over, digit| over | (9u32.wrapping_sub(*digit) >> 31)) != 0 {
-        return None;
-    }
-    let [y0, y1, y2, y3, o0, o1, d0, d1, h0, h1, m0, m1, s0, s1, f0, f1, f2] = digits;
-    let year = y0 * 1_000 + y1 * 100 + y2 * 10 + y3;
-    let (month, day) = (o0 * 10 + o1, d0 * 10 + d1);
-    let (hour, minute, second) = (h0 * 10 + h1, m0 * 10 + m1, s0 * 10 + s1);
+    let [year_month, day_minute, second_millis] = *text.as_chunks::<8>().0 else { return None };
+    let date = Digits::of(year_month, *b"0000-00-")?;
+    let clock = Digits::of(day_minute, *b"00T00:00")?;
+    let second = Digits::of(second_millis, *b":00.000Z")?;
+    let year = date.pair(0) * 100 + date.pair(2);
+    let (month, day) = (date.pair(5), clock.pair(0));
+    let (hour, minute) = (clock.pair(3), clock.pair(6));
+    let (second, millis) = (second.pair(1), second.pair(4) * 10 + second.pair(6) / 10);
     if year < 1970 || !(1..=12).contains(&month) || day == 0 || day > days_in(year, month) {
         return None;
     }
@@ -125,7 +111,29 @@ fn time(text: &[u8; 24]) -> Option<Timestamp> {
     }
     let seconds =
         i64::from(days_since_1970(year, month, day)) * 86_400 + i64::from(hour * 3_600 + minute * 60 + second);
-    Some(Timestamp::from_millis(seconds * 1_000 + i64::from(f0 * 100 + f1 * 10 + f2)))
+    Some(Timestamp::from_millis(seconds * 1_000 + i64::from(millis)))
+}
+
+/// Eight characters, judged and read together: each byte holds ten times its digit plus the next one.
+#[derive(Clone, Copy)]
+struct Digits(u64);
+
+impl Digits {
+    /// `None` unless there is a digit wherever the pattern has a zero, and the same character everywhere else.
+    #[inline]
+    fn of(text: [u8; 8], pattern: [u8; 8]) -> Option<Self> {
+        // Digits become 0 to 9, other characters 0. What is added sets the top bit of every byte that is larger.
+        let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
+        let room = u64::from_le_bytes(pattern.map(|wanted| if wanted == b'0' { 0x80 - 10 } else { 0x80 - 1 }));
+        let over = (values | values.wrapping_add(room)) & 0x8080_8080_8080_8080;
+        (over == 0).then(|| Digits(values * 10 + (values >> 8)))
+    }
+
+    /// The number that the digits at `at` and behind it are.
+    #[inline]
+    fn pair(self, at: u32) -> u32 {
+        (self.0 >> (8 * at)) as u32 & 0xff
+    }
 }
 
 const fn is_leap(year: u32) -> bool {
