@@ -238,7 +238,10 @@ impl LiveCounter {
         let (mut parsed, mut readings) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
         'all: for few in records.chunks(AHEAD) {
             parsed.extend(few.iter().map(|record| self.parse(record)));
+            // Loops of few instructions: the processor goes on to the next record while it waits for the one before.
+            parsed.iter().for_each(|parsed| self.touch_ad(parsed));
             readings.extend(parsed.drain(..).map(|parsed| self.look_up(parsed)));
+            readings.iter().for_each(|reading| self.touch_count(reading));
             for (record, reading) in few.iter().zip(readings.drain(..)) {
                 if let Verdict::Rejected(rejection) = self.observe_reading(record, reading)? {
                     done.rejected.push(rejection.code());
@@ -268,10 +271,23 @@ impl LiveCounter {
         match wire::read(record.value) {
             Ok(click) => {
                 let hash = self.ads.hash(click.ad_id.as_bytes());
-                self.ads.touch(hash);
                 Parsed::Click(click, hash)
             }
             Err(rejection) => Parsed::Rejected(rejection),
+        }
+    }
+
+    #[inline]
+    fn touch_ad(&self, parsed: &Parsed<'_>) {
+        if let Parsed::Click(_, hash) = parsed {
+            self.ads.touch(*hash);
+        }
+    }
+
+    #[inline]
+    fn touch_count(&self, reading: &Reading) {
+        if let Reading::Click(click) = reading {
+            std::hint::black_box(self.counts.get(&click.window).is_some());
         }
     }
 
@@ -285,7 +301,6 @@ impl LiveCounter {
                 let key = key.click(click.click_id);
                 self.dedup.touch(key);
                 let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad };
-                std::hint::black_box(self.counts.get(&window).is_some());
                 Reading::Click(Sighted { window, key, event_time: click.event_time })
             }
         }

@@ -102,7 +102,7 @@ impl SlidingDedup {
         age.map(|age| Span::millis(i64::from(age)))
     }
 
-    /// Brings the slot of a key that is sighted soon into the cache. Loads of several keys overlap, sightings do not.
+    /// Begins to bring the slot of a key that is sighted soon into the cache, where memory would be waited for.
     #[inline]
     pub fn touch(&self, key: DedupKey) {
         self.shards[key.shard()].touch(key);

@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod live;
 pub mod partitioner;
 pub mod position;
+mod prefetch;
 pub mod rules;
 pub mod tables;
 pub mod time;

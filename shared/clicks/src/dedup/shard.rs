@@ -5,6 +5,7 @@
 //! rebuild is one pass from left to right, in place or into a table of another size.
 
 use super::key::DedupKey;
+use crate::prefetch::prefetch;
 
 /// A full table has used this part of its homes.
 const FULL: (usize, usize) = (7, 8);
@@ -113,7 +114,7 @@ impl Shard {
     #[inline]
     pub(super) fn touch(&self, key: DedupKey) {
         if let Some(slot) = self.slots.get(self.home(key)) {
-            std::hint::black_box(slot.stamp);
+            prefetch(slot);
         }
     }
 
