@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use clicks::time::Day;
 use serde_json::Value;
 
+/// Clicks of one request: what the collector takes. A click is shorter than 300 bytes, so its limit of the body is kept.
+pub const BATCH_MAX: usize = 1_000;
+
 /// An HTTP client of the two front doors.
 #[derive(Debug, Clone)]
 pub struct Client {

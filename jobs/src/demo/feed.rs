@@ -9,8 +9,8 @@ use clicks::event::Click;
 use clicks::rules::{COLLECTOR_AHEAD_MAX, Rules, RulesBook};
 use clicks::time::{Span, Timestamp};
 use clicks::wire::{self, Rejection};
-use tokio_util::sync::CancellationToken;
 
+use super::client::BATCH_MAX;
 use super::proof::grouped;
 use super::run::Run;
 use super::{DemoArgs, show_query, start, verdict};
@@ -44,8 +44,6 @@ pub struct InputArgs {
     pub allow_gap: bool,
 }
 
-/// Clicks of one request to the collector.
-const BATCH_MAX: usize = 1_000;
 /// Longest span of arrivals in one request: below the collector's tolerance for clocks that run ahead.
 const SPAN_MAX: Span = Span::minutes(3);
 /// Longest span of a file; a night takes some hundredths of a second even when its day is empty.
@@ -54,7 +52,12 @@ const DAYS_MAX: i32 = 3_660;
 pub async fn run(args: &DemoArgs) -> Result<Exit> {
     let stop = exit::on_signal();
     let options = options(&args.input)?;
-    let sorted = tokio::task::spawn_blocking(move || read(&options)).await??;
+    let reading = tokio::task::spawn_blocking(move || read(&options));
+    let sorted = tokio::select! {
+        sorted = reading => sorted??,
+        // The reading itself cannot be interrupted; the process ends without it.
+        () = stop.cancelled() => return Ok(Exit::Failure),
+    };
     let Some((first, last)) = sorted.summary.arrivals() else {
         anyhow::bail!("no line of the input is a click; see the reasons above");
     };
@@ -67,23 +70,23 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
          {DAYS_MAX} are replayed: take out the lines that do not belong there"
     );
     let (mut system, mut run) = start(args, first_day, sorted.summary.accepted).await?;
-    let fed = system.watch(feed(&mut run, sorted, &rules, last, &stop)).await;
-    run.show.done();
-    if stop.is_cancelled() {
+    let told = async {
+        let fed = feed(&mut run, sorted, &rules, last).await;
+        run.show.done();
+        fed?;
+        let holds = run.show_proof().await?;
+        run.show_top_ads(first_day).await?;
+        Ok(holds)
+    };
+    let Some(holds) = system.watch_until(&stop, told).await? else {
+        run.show.done();
         system.stop().await?;
         return Ok(Exit::Failure);
-    }
-    fed?;
-    let holds = system.watch(run.show_proof()).await?;
-    system.watch(run.show_top_ads(first_day)).await?;
+    };
     show_query(&run, args);
     if !args.once && holds {
         run.show.result("\nThe page stays open; Ctrl-C ends the demo.");
-        let stopped = async {
-            stop.cancelled().await;
-            Ok(())
-        };
-        system.watch(stopped).await?;
+        system.watch_until(&stop, std::future::pending::<Result<()>>()).await?;
     }
     system.stop().await?;
     Ok(verdict(holds))
@@ -128,20 +131,11 @@ fn read(options: &InputOptions) -> Result<Sorted> {
     Ok(sorted)
 }
 
-async fn feed(
-    run: &mut Run,
-    sorted: Sorted,
-    rules: &RulesBook,
-    last: Timestamp,
-    stop: &CancellationToken,
-) -> Result<()> {
+async fn feed(run: &mut Run, sorted: Sorted, rules: &RulesBook, last: Timestamp) -> Result<()> {
     let last_day = last.day();
     let mut batch: Vec<InputClick> = Vec::with_capacity(BATCH_MAX);
     for click in sorted {
         let click = click?;
-        if stop.is_cancelled() {
-            return Ok(());
-        }
         if let Some(rejection) = refuse(rules, &click) {
             run.show.note(&format!("line {}: {rejection} ({})", click.line, rejection.code()));
             run.rejected += 1;

@@ -4,7 +4,6 @@ use anyhow::Result;
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span};
 use platform::clock::{Clock, SystemClock};
-use tokio_util::sync::CancellationToken;
 
 use super::chaos::Chaos;
 use super::generator::{Generator, Shape, Shares};
@@ -35,24 +34,26 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     };
     let mut generator = Generator::new(shape, first_day.start());
     let mut chaos = args.chaos.then(|| Chaos::new(args.seed));
-    let mut simulated = Ok(Ended::Pause);
-    while matches!(simulated, Ok(Ended::Pause)) {
+    let mut ended = Ok(Some(Ended::Pause));
+    while matches!(ended, Ok(Some(Ended::Pause))) {
         if let Some(chaos) = &mut chaos {
             chaos.strike(&mut system, &run.show).await?;
         }
         let pause = chaos.as_mut().map(Chaos::steps_until_next);
-        simulated = system.watch(simulate(&mut run, &mut generator, &rules, first_day, pause, &stop)).await;
+        ended = system.watch_until(&stop, simulate(&mut run, &mut generator, &rules, first_day, pause)).await;
     }
     run.show.done();
-    if stop.is_cancelled() {
+    let holds = match ended? {
+        Some(_) => system.watch_until(&stop, run.show_proof()).await?,
+        None => None,
+    };
+    let Some(holds) = holds else {
         system.stop().await?;
         return Ok(Exit::Failure);
-    }
-    simulated?;
-    let holds = system.watch(run.show_proof()).await?;
+    };
     show_query(&run, args);
     if !args.once && holds {
-        system.watch(go_live(&mut run, &mut generator, &rules, &stop)).await?;
+        system.watch_until(&stop, go_live(&mut run, &mut generator, &rules)).await?;
     }
     system.stop().await?;
     Ok(verdict(holds))
@@ -72,7 +73,6 @@ async fn simulate(
     rules: &RulesBook,
     first_day: Day,
     pause_after: Option<u32>,
-    stop: &CancellationToken,
 ) -> Result<Ended> {
     let clock = run.system.clock.clone();
     let mut steps = 0;
@@ -84,7 +84,7 @@ async fn simulate(
         }
         run.send(time, &sends).await?;
         run.show.progress(minutes_between(first_day.start(), time), time, run.accepted);
-        if time + STEP > SystemClock.now() || stop.is_cancelled() {
+        if time + STEP > SystemClock.now() {
             return Ok(Ended::Now);
         }
         steps += 1;
@@ -95,7 +95,7 @@ async fn simulate(
 }
 
 /// Real time from here on: the clock runs by itself, the generator goes on, days close when they end.
-async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook, stop: &CancellationToken) -> Result<()> {
+async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook) -> Result<()> {
     let clock = run.system.clock.clone();
     clock.advance_to(SystemClock.now());
     clock.let_go();
@@ -106,17 +106,13 @@ async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook, st
          '{{\"ad_id\":\"my-ad\",\"user_id\":\"me\",\"timestamp\":\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}}'\nCtrl-C ends the demo.",
         run.client.collector_url()
     ));
-    while !stop.is_cancelled() {
+    loop {
         let (time, sends) = generator.step();
-        tokio::select! {
-            () = clock.sleep_until(time) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
+        clock.sleep_until(time).await;
         if time >= rules.cut_time(run.next_night()) {
             // Clicks of people and of the generator go on meanwhile, so this night is published but not compared.
             run.publish().await?;
         }
         run.send_unchecked(&sends).await?;
     }
-    Ok(())
 }

@@ -6,19 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
 use clicks::ledger::{Body, Genesis, TopicLife};
 use clicks::rules::Rules;
 use clicks::time::{Day, Interval, Timestamp};
+use clicks::wire::HEADER_CONTROL;
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
-use platform::log::Log;
+use platform::log::{Header, Log, NewRecord, Target};
 use platform::objects::Objects;
 use platform::store::{Ads, LiveQuery, MemoryStore, SpeedStore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::replay::ReplayLog;
+
+/// How often the server looks for new entries of the ledger: it is in memory or on the same disk, and a simulated day
+/// takes less than a tenth of a second.
+const LEDGER_REFRESH: Duration = Duration::from_millis(20);
 
 /// Partitions of the demo's topic.
 pub const PARTITIONS: u32 = 4;
@@ -70,7 +77,7 @@ impl System {
         let collector_options = collector::Options { listen: layout.collector, ..collector::Options::default() };
         let collector = collector::Collector::bind(collector_options, log.clone(), clock.clone()).await;
         let collector = collector.context("choose another address with --collector")?;
-        let serving_options = serving::Options { listen: layout.page, ..serving::Options::default() };
+        let serving_options = serving::Options { listen: layout.page, ledger_refresh: LEDGER_REFRESH, ..serving::Options::default() };
         let server =
             serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
         let server = server.context("choose another address with --page")?;
@@ -120,6 +127,18 @@ impl System {
         let began = progress.wait_for(|progress| progress.phase != archive::Phase::Ended);
         // One that fails before it begins is seen by `watch`, with its reason.
         let _ = tokio::time::timeout(Duration::from_secs(5), began).await;
+    }
+
+    /// Runs `work` unless it is stopped; `None` then. Whatever the work waits for, a signal ends it.
+    pub async fn watch_until<T>(
+        &mut self,
+        stop: &CancellationToken,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<Option<T>> {
+        tokio::select! {
+            done = self.watch(work) => done.map(Some),
+            () = stop.cancelled() => Ok(None),
+        }
     }
 
     /// Runs `work` unless a service fails first; a failed service ends the demo with its message.
@@ -175,15 +194,28 @@ pub struct Handles {
 }
 
 impl Handles {
+    /// How far the speed layer has counted, and how far it has to.
+    pub async fn uncounted(&self) -> Result<String> {
+        let topic = self.log.topic().await?;
+        let mut behind = Vec::new();
+        for number in 0..topic.partitions {
+            let end = self.log.bounds(number).await?.end;
+            let slice = self.store.read(&topic.partition(number), &position_only()).await?;
+            let next = slice.map(|slice| slice.meta.next_offset).unwrap_or_default();
+            if next < end {
+                behind.push(format!("partition {number} is counted up to offset {next} of {end}"));
+            }
+        }
+        Ok(format!("the speed layer: {}", behind.join(", ")))
+    }
+
     /// Waits until the speed layer has counted everything that is on the log.
     pub async fn counted(&self) -> Result<()> {
         let topic = self.log.topic().await?;
         for number in 0..topic.partitions {
             let end = self.log.bounds(number).await?.end;
-            let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
-            let query = LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) };
             loop {
-                let slice = self.store.read(&topic.partition(number), &query).await?;
+                let slice = self.store.read(&topic.partition(number), &position_only()).await?;
                 if slice.is_some_and(|slice| slice.meta.next_offset >= end) {
                     break;
                 }
@@ -193,10 +225,44 @@ impl Handles {
         Ok(())
     }
 
-    /// Waits until the archive covers the night's cut in every partition, by its heartbeats if by nothing else.
+    /// Waits until the archive covers the night's cut in every partition. The clock stands at or after the cut.
+    ///
+    /// The archiver's own heartbeat may be due only seconds after the moment at which the clock stands still, so the
+    /// proof that nothing more comes before the cut is written here, as a heartbeat like the archiver's.
     pub async fn covered(&self, night: Day) -> Result<()> {
-        let cut = self.ledger.read().await?.rules().cut_time(night);
+        let cut = self.cut_time(night).await?;
+        self.beat().await?;
         Ok(self.archive.covered(cut).await?)
+    }
+
+    /// Which partitions the archive does not cover up to the night's cut.
+    pub async fn uncovered(&self, night: Day) -> Result<String> {
+        let cut = self.cut_time(night).await?;
+        let partitions = self.archive.progress().partitions;
+        let lagging = partitions.iter().filter(|(_, progress)| progress.coverage.is_none_or(|time| time < cut));
+        let lagging = lagging.map(|(partition, progress)| match progress.coverage {
+            Some(time) => format!("partition {} is stored up to {time}", partition.number),
+            None => format!("nothing of partition {} is stored", partition.number),
+        });
+        let lagging: Vec<String> = lagging.collect();
+        Ok(format!("the archive, which must cover {cut}: {}", lagging.join(", ")))
+    }
+
+    async fn cut_time(&self, night: Day) -> Result<Timestamp> {
+        Ok(self.ledger.read().await?.rules().cut_time(night))
+    }
+
+    /// Writes a heartbeat to every partition, at the time at which the clock stands.
+    async fn beat(&self) -> Result<()> {
+        let topic = self.log.topic().await?;
+        let value = Heartbeat::new(topic.id, topic.partitions, "demo".to_owned()).encode();
+        let header =
+            Header { name: HEADER_CONTROL.to_owned(), value: Some(Bytes::from_static(HEARTBEAT.as_bytes())) };
+        let record = NewRecord { key: None, value: Some(value.into()), headers: vec![header] };
+        for number in 0..topic.partitions {
+            self.log.append(Target::Partition(number), record.clone()).await?;
+        }
+        Ok(())
     }
 
     pub async fn publish(&self, night: Day) -> Result<recompute::NightOutcome> {
@@ -204,6 +270,12 @@ impl Handles {
         let outcome = recompute::run_night(&options, &self.objects, &self.ledger, &*self.clock, Some(night)).await;
         outcome.with_context(|| format!("the night of {night}"))
     }
+}
+
+/// Asks for the meta record and no count.
+fn position_only() -> LiveQuery {
+    let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+    LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
 }
 
 /// Aborts a service and waits until nothing of it runs any more.
