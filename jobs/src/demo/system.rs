@@ -10,8 +10,8 @@ use bytes::Bytes;
 use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
 use clicks::ledger::{Body, Genesis, TopicLife};
-use clicks::rules::Rules;
-use clicks::time::{Day, Interval, Timestamp};
+use clicks::rules::{Rules, RulesBook};
+use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::wire::HEADER_CONTROL;
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
@@ -27,8 +27,11 @@ use super::replay::ReplayLog;
 /// takes less than a tenth of a second.
 const LEDGER_REFRESH: Duration = Duration::from_millis(20);
 
+/// An hour of few clicks is one object a partition, not four: a simulated day of small objects would cost mostly these.
+const OBJECT_AGE_MAX: Span = Span::hours(1);
+
 /// Partitions of the demo's topic.
-pub const PARTITIONS: u32 = 4;
+pub const PARTITIONS: u32 = 2;
 
 /// How the embedded system is set up.
 #[derive(Debug, Clone)]
@@ -52,6 +55,7 @@ pub struct System {
     pub archive: archive::Handle,
     pub collector: SocketAddr,
     pub page: SocketAddr,
+    rules: RulesBook,
     options: archive::Options,
     stop: CancellationToken,
     services: JoinSet<Result<()>>,
@@ -70,7 +74,7 @@ impl System {
             None => Objects::memory(),
         };
         let ledger = Ledger::new(objects.clone());
-        begin(&ledger, &*log, layout.first_day).await?;
+        let rules = begin(&ledger, &*log, layout.first_day).await?;
 
         let stop = CancellationToken::new();
         let mut services = JoinSet::new();
@@ -83,7 +87,11 @@ impl System {
         let server = server.context("choose another address with --page")?;
         let (collector_address, page) = (collector.address(), server.address());
         let archive = archive::Handle::default();
-        let archive_options = archive::Options { handle: archive.clone(), ..archive::Options::default() };
+        let archive_options = archive::Options {
+            object_age_max: OBJECT_AGE_MAX,
+            handle: archive.clone(),
+            ..archive::Options::default()
+        };
 
         services.spawn(named("collector", collector.run(stop.clone())));
         services.spawn(named("serving", server.run(stop.clone())));
@@ -96,6 +104,7 @@ impl System {
             archive,
             collector: collector_address,
             page,
+            rules,
             options: archive_options,
             stop,
             services,
@@ -178,6 +187,7 @@ impl System {
             objects: self.objects.clone(),
             ledger: self.ledger.clone(),
             archive: self.archive.clone(),
+            rules: self.rules.clone(),
         }
     }
 }
@@ -191,6 +201,7 @@ pub struct Handles {
     pub objects: Objects,
     pub ledger: Ledger,
     pub archive: archive::Handle,
+    rules: RulesBook,
 }
 
 impl Handles {
@@ -230,14 +241,13 @@ impl Handles {
     /// The archiver's own heartbeat may be due only seconds after the moment at which the clock stands still, so the
     /// proof that nothing more comes before the cut is written here, as a heartbeat like the archiver's.
     pub async fn covered(&self, night: Day) -> Result<()> {
-        let cut = self.cut_time(night).await?;
         self.beat().await?;
-        Ok(self.archive.covered(cut).await?)
+        Ok(self.archive.covered(self.rules.cut_time(night)).await?)
     }
 
     /// Which partitions the archive does not cover up to the night's cut.
     pub async fn uncovered(&self, night: Day) -> Result<String> {
-        let cut = self.cut_time(night).await?;
+        let cut = self.rules.cut_time(night);
         let partitions = self.archive.progress().partitions;
         let lagging = partitions.iter().filter(|(_, progress)| progress.coverage.is_none_or(|time| time < cut));
         let lagging = lagging.map(|(partition, progress)| match progress.coverage {
@@ -246,10 +256,6 @@ impl Handles {
         });
         let lagging: Vec<String> = lagging.collect();
         Ok(format!("the archive, which must cover {cut}: {}", lagging.join(", ")))
-    }
-
-    async fn cut_time(&self, night: Day) -> Result<Timestamp> {
-        Ok(self.ledger.read().await?.rules().cut_time(night))
     }
 
     /// Writes a heartbeat to every partition, at the time at which the clock stands.
@@ -305,11 +311,11 @@ fn open_empty(folder: &std::path::Path) -> Result<Objects> {
     Ok(Objects::open_folder(folder)?)
 }
 
-/// Begins the ledger and records the topic, as `twofold topic create` does.
-async fn begin(ledger: &Ledger, log: &dyn Log, first_day: Day) -> Result<()> {
+/// Begins the ledger and records the topic, as `twofold topic create` does; gives the rules that hold.
+async fn begin(ledger: &Ledger, log: &dyn Log, first_day: Day) -> Result<RulesBook> {
     let mut books = ledger.begin(Genesis { first_day, rules: Rules::default() }).await?;
     let topic = log.topic().await?;
     let life = TopicLife { region: topic.region, topic_id: topic.id, name: topic.name, partitions: topic.partitions };
     ledger.publish(&mut books, Body::Topic(life)).await?;
-    Ok(())
+    Ok(books.rules().clone())
 }
