@@ -35,6 +35,10 @@ impl Client {
         format!("http://{}/v1/clicks", self.collector)
     }
 
+    pub fn page_url(&self) -> String {
+        format!("http://{}/", self.page)
+    }
+
     /// Sends NDJSON and waits for the acknowledgement of every line.
     pub async fn send(&self, lines: String) -> Result<Answer> {
         let request = self.http.post(self.collector_url()).header("content-type", "application/x-ndjson").body(lines);
@@ -75,6 +79,16 @@ impl Client {
         let rows = body["data"].as_array().context("`data` is missing")?.iter();
         let row = |row: &Value| Some((row["ad_id"].as_str()?.to_owned(), row["total"].as_u64()?));
         Ok((body["ads_count"].as_u64().unwrap_or(0), rows.filter_map(row).collect()))
+    }
+
+    /// Clicks of some ads on each of some days, ad by ad in the order given; `None` where it is unknown.
+    pub async fn ads_by_day(&self, ads: &[&str], first: Day, last: Day) -> Result<Vec<Vec<Option<u64>>>> {
+        let (ids, from, to) = (ads.join(","), first.start(), last.end());
+        let body = self.get(&format!("/v1/clicks?ad_id={ids}&from={from}&to={to}&granularity=day")).await?;
+        let rows = body["data"].as_array().context("`data` is missing")?;
+        let of_ad =
+            |ad: &&str| rows.iter().filter(|row| row["ad_id"] == **ad).map(|row| row["total"].as_u64()).collect();
+        Ok(ads.iter().map(of_ad).collect())
     }
 
     async fn get(&self, path: &str) -> Result<Value> {

@@ -10,11 +10,14 @@ use clicks::time::{Day, Timestamp};
 
 use super::client::{Answer, BATCH_MAX, Client};
 use super::generator::Send;
-use super::proof::{self, DayProof, grouped};
+use super::proof::{self, DayProof, Proof, grouped};
 use super::show::Show;
 use super::system::Handles;
 use super::truth::Truth;
 
+/// Ads and days of the table at the end of a replay: what fits a terminal.
+const TOP_ADS: usize = 20;
+const TOP_DAYS: i32 = 7;
 /// How long a wait may be silent.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// How long the server may take to see what is published.
@@ -184,31 +187,47 @@ impl Run {
         Ok(days)
     }
 
-    /// Prints the merged view's busiest ads over the closed days.
+    /// Prints the merged view's busiest ads, day by day.
     pub async fn show_top_ads(&self, first: Day) -> Result<()> {
-        let (count, ads) = self.client.top_ads(first, self.next_night.previous(), 20).await?;
-        self.show.result(&format!("\nThe busiest of {} ads, from the merged view", grouped(count)));
-        for (ad, clicks) in ads {
-            self.show.result(&format!("{:>14}  {ad}", grouped(clicks)));
+        let last = self.next_night.previous();
+        let (count, ads) = self.client.top_ads(first, last, TOP_ADS).await?;
+        let from = first.max(last.plus(1 - TOP_DAYS));
+        let names: Vec<&str> = ads.iter().map(|(ad, _)| ad.as_str()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let by_day = self.client.ads_by_day(&names, from, last).await?;
+        self.show.result(&format!("\nThe busiest of {} ads, from the merged view\n", grouped(count)))?;
+        let days = std::iter::successors(Some(from), |day| (*day < last).then(|| day.next()));
+        let earlier = if from > first { "  (and earlier days)" } else { "" };
+        let head =
+            days.fold(format!("{:<22}{:>12}", "ad", "all days"), |text, day| format!("{text}{:>12}", day.to_string()));
+        self.show.result(&format!("{head}{earlier}"))?;
+        for ((ad, clicks), days) in ads.iter().zip(by_day) {
+            let row = days.iter().fold(format!("{ad:<22}{:>12}", grouped(*clicks)), |text, clicks| {
+                format!("{text}{:>12}", clicks.map_or("unknown".to_owned(), grouped))
+            });
+            self.show.result(&row)?;
         }
         Ok(())
     }
 
-    /// Prints the proof; true when all of it holds.
-    pub async fn show_proof(&self) -> Result<bool> {
-        let days = self.proof().await?;
-        let holds = !days.is_empty() && days.iter().all(DayProof::holds);
-        self.show.result("\nThe proof: exact = live + late - far duplicates, per day\n");
-        self.show.result(&proof::render(&days));
-        let (accepted, rejected) = (grouped(self.accepted), grouped(self.rejected));
+    /// Prints the proof.
+    pub async fn show_proof(&self) -> Result<Proof> {
+        let (accepted, rejected) = (self.accepted, self.rejected);
+        let proof = Proof { days: self.proof().await?, accepted, rejected };
+        self.show.result("\nThe proof: exact = live + late - far duplicates, per day\n")?;
+        self.show.result(&proof::render(&proof.days))?;
         self.show.result(&format!(
-            "\n{accepted} clicks acknowledged by the collector, {rejected} lines refused with a reason. {}",
-            match holds {
+            "{} clicks acknowledged by the collector, {} lines refused with a reason. {}",
+            grouped(accepted),
+            grouped(rejected),
+            match proof.holds() {
                 true => "Every number is equal, nothing is unexplained.",
                 false => "SOMETHING IS WRONG: see the marked days.",
             }
-        ));
-        Ok(holds)
+        ))?;
+        Ok(proof)
     }
 }
 

@@ -8,21 +8,21 @@ use platform::clock::{Clock, SystemClock};
 use super::chaos::Chaos;
 use super::generator::{Generator, Shape, Shares};
 use super::run::Run;
-use super::show::minutes_between;
+use super::show::{Output, minutes_between};
 use super::system::PARTITIONS;
 use super::{DemoArgs, show_query, start, verdict};
 use crate::exit::{self, Exit};
 
 const STEP: Span = Span::minutes(1);
 
-pub async fn run(args: &DemoArgs) -> Result<Exit> {
+pub async fn run(args: &DemoArgs, output: Output) -> Result<Exit> {
     let stop = exit::on_signal();
     let rules = RulesBook::new(Rules::default())?;
     // The last day whose cut has passed is the last one that can close; the days end at the real now.
     let last = rules.night_of(SystemClock.now()).previous();
     let first_day = last.plus(1 - args.days as i32);
     let length = minutes_between(first_day.start(), SystemClock.now());
-    let (mut system, mut run) = start(args, first_day, length).await?;
+    let (mut system, mut run) = start(args, output, first_day, length).await?;
     let shape = Shape {
         seed: args.seed,
         ads: args.ads,
@@ -43,15 +43,17 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
         ended = system.watch_until(&stop, simulate(&mut run, &mut generator, &rules, first_day, pause)).await;
     }
     run.show.done();
-    let holds = match ended? {
+    let proof = match ended? {
         Some(_) => system.watch_until(&stop, run.show_proof()).await?,
         None => None,
     };
-    let Some(holds) = holds else {
+    let Some(proof) = proof else {
         system.stop().await?;
         return Ok(Exit::Failure);
     };
-    show_query(&run, args);
+    show_query(&run, args)?;
+    run.show.json(&proof.json())?;
+    let holds = proof.holds();
     if !args.once && holds {
         system.watch_until(&stop, go_live(&mut run, &mut generator, &rules)).await?;
     }
@@ -103,9 +105,10 @@ async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook) ->
     run.show.result(&format!(
         "\nNow time runs at real speed. Your own click, which appears on the page within a second:\n  \
          curl -sS {} -H 'content-type: application/json' -d \
-         '{{\"ad_id\":\"my-ad\",\"user_id\":\"me\",\"timestamp\":\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}}'\nCtrl-C ends the demo.",
-        run.client.collector_url()
-    ));
+         '{{\"ad_id\":\"my-ad\",\"user_id\":\"me\",\"timestamp\":\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}}'\nand its page:\n  {}?ad=my-ad\nCtrl-C ends the demo.",
+        run.client.collector_url(),
+        run.client.page_url()
+    ))?;
     loop {
         let (time, sends) = generator.step();
         clock.sleep_until(time).await;

@@ -1,11 +1,11 @@
 //! The whole of Twofold in one process, on the embedded ports: the same services, each with its own task.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
@@ -13,11 +13,13 @@ use clicks::ledger::{Body, Genesis, TopicLife};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::wire::HEADER_CONTROL;
+use collector::CollectorError;
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::log::{Header, Log, NewRecord, Target};
 use platform::objects::Objects;
 use platform::store::{Ads, LiveQuery, MemoryStore, SpeedStore};
+use serving::ServingError;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -80,18 +82,23 @@ impl System {
         let mut services = JoinSet::new();
         let collector_options = collector::Options { listen: layout.collector, ..collector::Options::default() };
         let collector = collector::Collector::bind(collector_options, log.clone(), clock.clone()).await;
-        let collector = collector.context("choose another address with --collector")?;
-        let serving_options = serving::Options { listen: layout.page, ledger_refresh: LEDGER_REFRESH, ..serving::Options::default() };
+        let collector = collector.map_err(|error| match error {
+            CollectorError::Bind { address, source } => taken(address, &source, "--collector"),
+            other => other.into(),
+        })?;
+        let serving_options =
+            serving::Options { listen: layout.page, ledger_refresh: LEDGER_REFRESH, ..serving::Options::default() };
         let server =
             serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
-        let server = server.context("choose another address with --page")?;
+        let server = server.map_err(|error| match error {
+            ServingError::Taken { address } => taken(address, &std::io::ErrorKind::AddrInUse.into(), "--page"),
+            ServingError::Listen { address, source } => taken(address, &source, "--page"),
+            other => other.into(),
+        })?;
         let (collector_address, page) = (collector.address(), server.address());
         let archive = archive::Handle::default();
-        let archive_options = archive::Options {
-            object_age_max: OBJECT_AGE_MAX,
-            handle: archive.clone(),
-            ..archive::Options::default()
-        };
+        let archive_options =
+            archive::Options { object_age_max: OBJECT_AGE_MAX, handle: archive.clone(), ..archive::Options::default() };
 
         services.spawn(named("collector", collector.run(stop.clone())));
         services.spawn(named("serving", server.run(stop.clone())));
@@ -262,8 +269,7 @@ impl Handles {
     async fn beat(&self) -> Result<()> {
         let topic = self.log.topic().await?;
         let value = Heartbeat::new(topic.id, topic.partitions, "demo".to_owned()).encode();
-        let header =
-            Header { name: HEADER_CONTROL.to_owned(), value: Some(Bytes::from_static(HEARTBEAT.as_bytes())) };
+        let header = Header { name: HEADER_CONTROL.to_owned(), value: Some(Bytes::from_static(HEARTBEAT.as_bytes())) };
         let record = NewRecord { key: None, value: Some(value.into()), headers: vec![header] };
         for number in 0..topic.partitions {
             self.log.append(Target::Partition(number), record.clone()).await?;
@@ -284,6 +290,18 @@ fn position_only() -> LiveQuery {
     LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
 }
 
+/// An address that cannot be listened on, with the flag that the user of the demo knows.
+fn taken(address: SocketAddr, error: &std::io::Error, flag: &str) -> anyhow::Error {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow!(
+                "{address} is taken by another process: choose another address with {flag} (port 0 takes a free one)"
+            )
+        }
+        _ => anyhow!("cannot listen on {address}: {error}; choose another address with {flag}"),
+    }
+}
+
 /// Aborts a service and waits until nothing of it runs any more.
 async fn kill(service: &Option<AbortHandle>) {
     let Some(service) = service else { return };
@@ -301,11 +319,16 @@ where
 }
 
 /// A folder of an earlier demo would hold another topic's archive; its numbers would not be this run's.
-fn open_empty(folder: &std::path::Path) -> Result<Objects> {
+pub fn check_empty(folder: &Path) -> Result<()> {
     let taken = folder.join("ledger").exists() || folder.join("raw").exists();
     if taken {
         bail!("{} holds data already; name another folder with --data, or remove it first", folder.display());
     }
+    Ok(())
+}
+
+fn open_empty(folder: &Path) -> Result<Objects> {
+    check_empty(folder)?;
     std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let folder = folder.canonicalize().with_context(|| format!("opening {}", folder.display()))?;
     Ok(Objects::open_folder(folder)?)
