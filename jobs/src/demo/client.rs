@@ -111,3 +111,25 @@ pub struct DayAnswer {
     pub state: String,
     pub complete: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clicks::event::Click;
+    use clicks::id::{AdId, ClickId, NAME_LENGTH_MAX, UserId};
+    use clicks::time::Timestamp;
+
+    #[test]
+    fn a_full_request_of_the_longest_clicks_keeps_the_collectors_limits() {
+        let name = "x".repeat(NAME_LENGTH_MAX);
+        let click = Click {
+            click_id: ClickId::from_u128(1),
+            ad_id: AdId::parse(&name).unwrap(),
+            user_id: UserId::parse(&name).unwrap(),
+            event_time: Timestamp::EPOCH,
+        };
+        let limits = collector::Options::default();
+        assert!(BATCH_MAX <= limits.batch_max);
+        assert!(BATCH_MAX * (clicks::wire::encode(&click).len() + 1) <= limits.body_limit_bytes);
+    }
+}
