@@ -38,7 +38,16 @@ pub use truth::{Cell, Truth};
   twofold demo                              simulate three days, then keep running
   twofold demo --once --seed 7 --days 5     end after the proof; exit code 0 only if every number is equal
   twofold demo --data ./out                 keep archive and tables on disk
-  twofold demo --input clicks.csv --map ad_id=campaign,timestamp=click_time --tz Europe/Berlin")]
+  twofold demo --input clicks.csv --map ad_id=campaign,timestamp=click_time --tz Europe/Berlin
+
+What a file holds, a click a line (CSV with a header, or NDJSON):
+  ad_id      required, 1-64 of A-Z a-z 0-9 _ . - (no spaces: `Spring-Sale-1`)
+  timestamp  required, RFC 3339 with an offset; otherwise say how it is written (--time-format) and in which zone (--tz)
+  user_id    optional, as ad_id
+  click_id   optional: a UUID; any other text becomes the UUID of that text, so the same text is the same click, which
+             counts once per ad within 24 hours; an empty one is issued, so the line is a click of its own
+Other columns are ignored. Each rejected line is named with its number and reason: the first 100 of each reason here, all
+of them in DIR/rejected.ndjson with --data DIR.")]
 pub struct DemoArgs {
     /// End after the proof; exit code 0 only if all numbers are equal.
     #[arg(long)]
