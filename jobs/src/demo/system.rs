@@ -29,6 +29,9 @@ use super::replay::ReplayLog;
 /// takes less than a tenth of a second.
 const LEDGER_REFRESH: Duration = Duration::from_millis(20);
 
+/// How long the speed layer gathers: each day waits for its last flush, and one to memory costs little.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
+
 /// An hour of few clicks is one object a partition, not four: a simulated day of small objects would cost mostly these.
 const OBJECT_AGE_MAX: Span = Span::hours(1);
 
@@ -127,7 +130,7 @@ impl System {
     pub async fn start_speed(&mut self) {
         kill(&self.speed).await;
         let (log, store, ledger) = (self.log.clone(), self.store.clone(), self.ledger.clone());
-        let options = counter::Options::default();
+        let options = counter::Options { flush_interval: FLUSH_INTERVAL, ..counter::Options::default() };
         let run = counter::run(options, log, store, ledger, self.clock.clone(), self.stop.clone());
         self.speed = Some(self.services.spawn(named("speed layer", run)));
     }
