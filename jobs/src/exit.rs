@@ -1,5 +1,6 @@
 //! Exit codes and signals: the same for every subcommand.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,36 @@ impl Exit {
             false => Exit::Failure,
         }
     }
+}
+
+/// The result could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the result cannot be written to standard output: {0}")]
+pub struct OutputError(std::io::Error);
+
+impl OutputError {
+    /// The reader, such as `head`, has seen enough: no failure that needs a message.
+    pub fn is_closed_pipe(&self) -> bool {
+        self.0.kind() == std::io::ErrorKind::BrokenPipe
+    }
+}
+
+/// Writes a line of the result. `println!` would panic when nobody reads it.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(OutputError)?;
+    Ok(())
+}
+
+/// An error with its causes, each said once: many messages hold that of their cause already.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
 }
 
 /// A token that SIGTERM or Ctrl-C cancels; a second signal ends the process at once.

@@ -1,11 +1,13 @@
 //! `twofold`: parse, build, run.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use twofold::cli::{Cli, Command, ConfigCommand};
-use twofold::exit::Exit;
-use twofold::{batch, check, demo, services, topic};
+use twofold::exit::{Exit, OutputError};
+use twofold::input::InputError;
+use twofold::{batch, check, demo, exit, services, topic};
 
 use platform::settings::Settings;
 use platform::telemetry;
@@ -14,33 +16,49 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // The demo talks to its user; a service talks to its log.
     telemetry::init_logs(if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" });
+    if let Some(folder) = cli.config.as_deref().filter(|path| path.is_dir()) {
+        say(&format!("the settings file `{}` is a folder; name the file in it", folder.display()));
+        return Exit::Usage.into();
+    }
     let settings = match Settings::load(cli.config.as_deref()) {
         Ok(settings) => settings,
         Err(error) => {
-            eprintln!("twofold: {error}");
+            say(&error.to_string());
             return Exit::Usage.into();
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("twofold: the runtime cannot be started: {error}");
+            say(&format!("the runtime cannot be started: {error}"));
             return Exit::Failure.into();
         }
     };
-    let exit = runtime.block_on(run(cli, settings)).unwrap_or_else(|error| {
-        eprintln!("twofold: {error:#}");
-        Exit::of_error(&error)
-    });
+    let exit = runtime.block_on(run(cli, settings)).unwrap_or_else(|error| failed(&error));
     // A consumer that does not close must not keep a finished process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit.into()
 }
 
+fn failed(error: &anyhow::Error) -> Exit {
+    if !error.downcast_ref::<OutputError>().is_some_and(OutputError::is_closed_pipe) {
+        say(&exit::message(error));
+    }
+    match error.downcast_ref::<InputError>() {
+        Some(error) if error.is_usage() => Exit::Usage,
+        _ => Exit::of_error(error),
+    }
+}
+
+/// Nobody may be listening any more.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "twofold: {text}");
+}
+
 async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
     telemetry::metrics();
     match cli.command {
-        Command::Demo(args) => demo::run(*args).await,
+        Command::Demo(args) => demo::run(*args, cli.json).await,
         Command::Collect => services::collect(&settings).await,
         Command::Speed => services::speed(&settings).await,
         Command::Archive => services::archive(&settings).await,
@@ -50,11 +68,11 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,
         Command::Check => check::run(&settings, cli.json).await,
         Command::Config(ConfigCommand::Show) => {
-            print!("{}", settings.to_toml());
+            exit::print(settings.to_toml().trim_end())?;
             Ok(Exit::Done)
         }
         Command::Config(ConfigCommand::Validate) => {
-            println!("the settings are valid");
+            exit::print("the settings are valid")?;
             Ok(Exit::Done)
         }
     }

@@ -277,7 +277,10 @@ function drawDays({ data }) {
     const state = element('td');
     state.append(badge(row.state));
     const live = element('td', row.source === 'batch' ? shown(row.last_live) : '–', 'n wide');
-    if (row.source === 'batch' && row.last_live === null) live.classList.add('soft');
+    if (row.source === 'batch' && row.last_live === null) {
+      live.classList.add('soft');
+      live.title = 'Live counts are kept for a while after their day has closed (24 hours, unless set otherwise); those of this day are gone, or the speed layer is away.';
+    }
     if (row.unexplained) {
       live.textContent += ` (${row.unexplained > 0 ? '+' : ''}${number.format(row.unexplained)} unexplained)`;
       live.classList.add('lacking');

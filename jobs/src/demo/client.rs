@@ -7,6 +7,9 @@ use anyhow::{Context, Result, bail};
 use clicks::time::Day;
 use serde_json::Value;
 
+/// Clicks of one request: what the collector takes. A click is shorter than 300 bytes, so its limit of the body is kept.
+pub const BATCH_MAX: usize = 1_000;
+
 /// An HTTP client of the two front doors.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -30,6 +33,10 @@ impl Client {
 
     pub fn collector_url(&self) -> String {
         format!("http://{}/v1/clicks", self.collector)
+    }
+
+    pub fn page_url(&self) -> String {
+        format!("http://{}/", self.page)
     }
 
     /// Sends NDJSON and waits for the acknowledgement of every line.
@@ -74,6 +81,16 @@ impl Client {
         Ok((body["ads_count"].as_u64().unwrap_or(0), rows.filter_map(row).collect()))
     }
 
+    /// Clicks of some ads on each of some days, ad by ad in the order given; `None` where it is unknown.
+    pub async fn ads_by_day(&self, ads: &[&str], first: Day, last: Day) -> Result<Vec<Vec<Option<u64>>>> {
+        let (ids, from, to) = (ads.join(","), first.start(), last.end());
+        let body = self.get(&format!("/v1/clicks?ad_id={ids}&from={from}&to={to}&granularity=day")).await?;
+        let rows = body["data"].as_array().context("`data` is missing")?;
+        let of_ad =
+            |ad: &&str| rows.iter().filter(|row| row["ad_id"] == **ad).map(|row| row["total"].as_u64()).collect();
+        Ok(ads.iter().map(of_ad).collect())
+    }
+
     async fn get(&self, path: &str) -> Result<Value> {
         let url = format!("http://{}{path}", self.page);
         let response = self.http.get(&url).send().await.with_context(|| format!("asking {url}"))?;
@@ -93,4 +110,26 @@ pub struct DayAnswer {
     pub source: String,
     pub state: String,
     pub complete: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clicks::event::Click;
+    use clicks::id::{AdId, ClickId, NAME_LENGTH_MAX, UserId};
+    use clicks::time::Timestamp;
+
+    #[test]
+    fn a_full_request_of_the_longest_clicks_keeps_the_collectors_limits() {
+        let name = "x".repeat(NAME_LENGTH_MAX);
+        let click = Click {
+            click_id: ClickId::from_u128(1),
+            ad_id: AdId::parse(&name).unwrap(),
+            user_id: UserId::parse(&name).unwrap(),
+            event_time: Timestamp::EPOCH,
+        };
+        let limits = collector::Options::default();
+        assert!(BATCH_MAX <= limits.batch_max);
+        assert!(BATCH_MAX * (clicks::wire::encode(&click).len() + 1) <= limits.body_limit_bytes);
+    }
 }

@@ -1,18 +1,21 @@
 //! `--input`: the user's own clicks, pushed through the same way, each appended at the time at which it arrived.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use clicks::event::Click;
 use clicks::rules::{COLLECTOR_AHEAD_MAX, Rules, RulesBook};
 use clicks::time::{Span, Timestamp};
 use clicks::wire::{self, Rejection};
-use tokio_util::sync::CancellationToken;
 
+use super::client::BATCH_MAX;
 use super::proof::grouped;
+use super::rejections::Rejections;
 use super::run::Run;
+use super::show::Output;
+use super::system::check_empty;
 use super::{DemoArgs, show_query, start, verdict};
 use crate::exit::{self, Exit};
 use crate::input::{self, Format, InputClick, InputFile, InputOptions, Mapping, RejectedLine, Sorted};
@@ -34,7 +37,7 @@ pub struct InputArgs {
     #[arg(long, requires = "input", value_name = "PATTERN")]
     pub time_format: Option<String>,
     /// Zone of timestamps that carry none, such as Europe/Berlin.
-    #[arg(long, requires = "input", value_name = "ZONE")]
+    #[arg(long, requires = "input", value_name = "ZONE", value_parser = zone)]
     pub tz: Option<chrono_tz::Tz>,
     /// Column or field that tells when each click arrived; its event time otherwise.
     #[arg(long, requires = "input", value_name = "COLUMN")]
@@ -44,19 +47,30 @@ pub struct InputArgs {
     pub allow_gap: bool,
 }
 
-/// Clicks of one request to the collector.
-const BATCH_MAX: usize = 1_000;
-/// Longest span of arrivals in one request: below the collector's tolerance for clocks that run ahead.
-const SPAN_MAX: Span = Span::minutes(3);
+/// Longest span of arrivals in one request. The clock jumps to its end, so that no service idles through it.
+const SPAN_MAX: Span = Span::hours(1);
 /// Longest span of a file; a night takes some hundredths of a second even when its day is empty.
 const DAYS_MAX: i32 = 3_660;
 
-pub async fn run(args: &DemoArgs) -> Result<Exit> {
+pub async fn run(args: &DemoArgs, output: Output) -> Result<Exit> {
     let stop = exit::on_signal();
     let options = options(&args.input)?;
-    let sorted = tokio::task::spawn_blocking(move || read(&options)).await??;
+    if let Some(folder) = &args.data {
+        check_empty(folder)?;
+    }
+    let mut rejections = Rejections::new(args.data.as_deref());
+    let reading = tokio::task::spawn_blocking(move || read(&options, &mut rejections).map(|read| (read, rejections)));
+    let (sorted, mut rejections) = tokio::select! {
+        read = reading => read??,
+        // The reading itself cannot be interrupted; the process ends without it.
+        () = stop.cancelled() => return Ok(Exit::Failure),
+    };
     let Some((first, last)) = sorted.summary.arrivals() else {
-        anyhow::bail!("no line of the input is a click; see the reasons above");
+        rejections.rest()?.iter().for_each(|line| say(line));
+        bail!(
+            "no line of the input is a click{}",
+            if rejections.total() > 0 { "; see the reasons above" } else { "; it holds no line but its header" }
+        );
     };
     let rules = RulesBook::new(Rules::default())?;
     let first_day = first.day();
@@ -66,27 +80,34 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
         "the clicks span {days} days, from {first} to {last}; every day between is closed by its own night, so at most \
          {DAYS_MAX} are replayed: take out the lines that do not belong there"
     );
-    let (mut system, mut run) = start(args, first_day, sorted.summary.accepted).await?;
-    let fed = system.watch(feed(&mut run, sorted, &rules, last, &stop)).await;
-    run.show.done();
-    if stop.is_cancelled() {
+    let (mut system, mut run) = start(args, output, first_day, sorted.summary.accepted).await?;
+    let told = async {
+        let fed = feed(&mut run, sorted, &mut rejections, &rules, last).await;
+        run.show.done();
+        fed?;
+        rejections.rest()?.iter().for_each(|line| run.show.note(line));
+        run.rejected = rejections.total();
+        let proof = run.show_proof().await?;
+        run.show_top_ads(first_day).await?;
+        Ok(proof)
+    };
+    let Some(proof) = system.watch_until(&stop, told).await? else {
+        run.show.done();
         system.stop().await?;
         return Ok(Exit::Failure);
-    }
-    fed?;
-    let holds = system.watch(run.show_proof()).await?;
-    system.watch(run.show_top_ads(first_day)).await?;
-    show_query(&run, args);
-    if !args.once && holds {
-        run.show.result("\nThe page stays open; Ctrl-C ends the demo.");
-        let stopped = async {
-            stop.cancelled().await;
-            Ok(())
-        };
-        system.watch(stopped).await?;
+    };
+    show_query(&run, args)?;
+    run.show.json(&proof.json())?;
+    if !args.once && proof.holds() {
+        // The page's clock stands behind the last day.
+        let range = if days < 6 { "week" } else { "month" };
+        let lack = if days < 29 { "" } else { " (the last 30 days; the API answers for all of them)" };
+        run.show.result(&format!("\nThe page stays open: {}?range={range}{lack}", run.client.page_url()))?;
+        run.show.result("Ctrl-C ends the demo.")?;
+        system.watch_until(&stop, std::future::pending::<Result<()>>()).await?;
     }
     system.stop().await?;
-    Ok(verdict(holds))
+    Ok(verdict(proof.holds()))
 }
 
 fn options(args: &InputArgs) -> Result<InputOptions> {
@@ -104,47 +125,69 @@ fn options(args: &InputArgs) -> Result<InputOptions> {
 }
 
 /// Reads and sorts everything, and reports each rejected line.
-fn read(options: &InputOptions) -> Result<Sorted> {
-    let mut report = |line: RejectedLine| eprintln!("line {}: {} ({})", line.number, line.reason, line.code);
+fn read(options: &InputOptions, rejections: &mut Rejections) -> Result<Sorted> {
+    let mut unwritten = None;
+    let mut report = |line: RejectedLine| match rejections.add(line.number, line.code, &line.reason, &line.excerpt) {
+        Ok(shown) => shown.iter().for_each(|text| say(text)),
+        Err(error) => unwritten = Some(error),
+    };
     let progress = |lines| {
         if std::io::stderr().is_terminal() {
-            eprint!("\r{} lines read", grouped(lines));
+            let _ = write!(std::io::stderr(), "\r{} lines read", grouped(lines));
         }
     };
-    let sorted = input::read(options, &mut report, &progress)?;
-    let summary = &sorted.summary;
-    eprintln!(
-        "{} lines: {} clicks, {} rejected",
-        grouped(summary.lines),
-        grouped(summary.accepted),
-        grouped(summary.rejected())
-    );
-    for (code, count) in &summary.rejected_by_code {
-        eprintln!("  {count:>8} {code}");
+    let read = input::read(options, &mut report, &progress);
+    if std::io::stderr().is_terminal() {
+        say("");
     }
-    if summary.issued_click_ids > 0 {
-        eprintln!("  {} clicks without a click_id got one", grouped(summary.issued_click_ids));
+    let sorted = read?;
+    if let Some(error) = unwritten {
+        return Err(error);
+    }
+    let summary = &sorted.summary;
+    let (lines, accepted, rejected) = (summary.lines, summary.accepted, summary.rejected());
+    say(&format!("{} lines: {} clicks, {} rejected", grouped(lines), grouped(accepted), grouped(rejected)));
+    for (code, count) in &summary.rejected_by_code {
+        say(&format!("  {count:>8} {code}"));
+    }
+    let notes = [
+        (summary.issued_click_ids, "clicks without a click_id got one"),
+        (
+            summary.derived_click_ids,
+            "clicks have a click_id that is no UUID; each got the UUID of its text, so the same text is the same click",
+        ),
+        (summary.unknown_users, "clicks name no user; they are those of the user `unknown`"),
+        (
+            summary.folded_times,
+            "clicks have a local time that occurs twice, as the clocks go back; it was read as the earlier",
+        ),
+    ];
+    for (count, note) in notes.into_iter().filter(|(count, _)| *count > 0) {
+        say(&format!("  {} {note}", grouped(count)));
     }
     Ok(sorted)
+}
+
+/// Nobody may be listening any more.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 async fn feed(
     run: &mut Run,
     sorted: Sorted,
+    rejections: &mut Rejections,
     rules: &RulesBook,
     last: Timestamp,
-    stop: &CancellationToken,
 ) -> Result<()> {
     let last_day = last.day();
     let mut batch: Vec<InputClick> = Vec::with_capacity(BATCH_MAX);
     for click in sorted {
         let click = click?;
-        if stop.is_cancelled() {
-            return Ok(());
-        }
         if let Some(rejection) = refuse(rules, &click) {
-            run.show.note(&format!("line {}: {rejection} ({})", click.line, rejection.code()));
-            run.rejected += 1;
+            let (code, reason) = (rejection.code(), explain(&rejection));
+            let shown = rejections.add(click.line, code, &reason, &wire::encode(&click.click))?;
+            shown.iter().for_each(|text| run.show.note(text));
             continue;
         }
         let start = batch.first().map_or(click.arrival, |first| first.arrival);
@@ -174,6 +217,50 @@ fn refuse(rules: &RulesBook, click: &InputClick) -> Option<Rejection> {
     }
     let age = click.arrival.since(event_time);
     (age > rules.on(event_time.day()).age_max).then_some(Rejection::TooOld(age))
+}
+
+/// The refusal in units that people read.
+fn explain(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::TooFarAhead(span) => format!(
+            "it happened {} after it arrived; at most {} are accepted, so that a wrong clock cannot move the future",
+            human(*span),
+            human(COLLECTOR_AHEAD_MAX)
+        ),
+        Rejection::TooOld(span) => {
+            format!(
+                "it arrived {} after it happened; at most {} are accepted",
+                human(*span),
+                human(Rules::default().age_max)
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The two largest units.
+fn human(span: Span) -> String {
+    let seconds = span.as_millis() / 1_000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{} s", span.as_millis() as f64 / 1_000.0),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{} days {hours} h", grouped(days.unsigned_abs())),
+    }
+    .replace(" 0 s", "")
+    .replace(" 0 min", "")
+    .replace(" 0 h", "")
+}
+
+fn zone(text: &str) -> Result<chrono_tz::Tz, String> {
+    text.parse().map_err(|_| {
+        let wanted = text.to_lowercase();
+        let score = |zone: &chrono_tz::Tz| strsim::jaro_winkler(&wanted, &zone.name().to_lowercase());
+        let nearest = chrono_tz::TZ_VARIANTS.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
+        let like = nearest.map_or("UTC", |zone| zone.name());
+        format!("no zone of that name; write it as in the IANA list, such as Europe/Berlin or UTC (nearest: {like})")
+    })
 }
 
 /// The collector's clock stands at the end of a batch while it is sent; a click that would be too old by then goes alone.
@@ -208,4 +295,31 @@ async fn send(run: &mut Run, batch: &mut Vec<InputClick>) -> Result<()> {
     run.show.progress(run.accepted, end, run.accepted);
     batch.clear();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_units_of_people() {
+        let cases = [
+            (Span::millis(1_500), "1.5 s"),
+            (Span::seconds(65), "1 min 5 s"),
+            (Span::minutes(4), "4 min"),
+            (Span::minutes(61), "1 h 1 min"),
+            (Span::days(35), "35 days"),
+            (Span::hours(20_781 * 24 + 3), "20,781 days 3 h"),
+        ];
+        for (span, text) in cases {
+            assert_eq!(human(span), text);
+        }
+    }
+
+    #[test]
+    fn an_unknown_zone_is_answered_with_one_that_is_known() {
+        assert_eq!(zone("Asia/Kathmandu"), Ok(chrono_tz::Tz::Asia__Kathmandu));
+        let error = zone("europe/berln").unwrap_err();
+        assert!(error.contains("nearest: Europe/Berlin"), "{error}");
+    }
 }

@@ -13,6 +13,7 @@ use clicks::time::{Day, Timestamp};
 use clicks::window::{Grain, Minute};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use platform::objects::Objects;
+use serde_json::{Value, json};
 
 use super::truth::{Cell, Truth};
 
@@ -49,6 +50,42 @@ impl DayProof {
             && self.late == self.truth.late
             && self.far_duplicates == self.truth.far_duplicates
             && self.cells_wrong == 0
+    }
+}
+
+/// The proof of a whole run.
+#[derive(Debug)]
+pub struct Proof {
+    pub days: Vec<DayProof>,
+    /// Clicks that the collector acknowledged, and what was refused with a reason, by it or before it.
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+impl Proof {
+    pub fn holds(&self) -> bool {
+        !self.days.is_empty() && self.days.iter().all(DayProof::holds)
+    }
+
+    pub fn json(&self) -> Value {
+        let day = |day: &DayProof| {
+            json!({
+                "day": day.day.to_string(),
+                "truth": day.truth.exact,
+                "live": day.live,
+                "exact": day.exact,
+                "late": day.late,
+                "far_duplicates": day.far_duplicates,
+                "unexplained": day.unexplained(),
+                "ad_minutes": day.cells,
+                "ad_minutes_wrong": day.cells_wrong,
+                "revision": day.revision,
+                "state": day.state.name(),
+                "holds": day.holds(),
+            })
+        };
+        let days: Vec<Value> = self.days.iter().map(day).collect();
+        json!({ "holds": self.holds(), "accepted": self.accepted, "rejected": self.rejected, "days": days })
     }
 }
 

@@ -4,26 +4,25 @@ use anyhow::Result;
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span};
 use platform::clock::{Clock, SystemClock};
-use tokio_util::sync::CancellationToken;
 
 use super::chaos::Chaos;
 use super::generator::{Generator, Shape, Shares};
 use super::run::Run;
-use super::show::minutes_between;
+use super::show::{Output, minutes_between};
 use super::system::PARTITIONS;
 use super::{DemoArgs, show_query, start, verdict};
 use crate::exit::{self, Exit};
 
 const STEP: Span = Span::minutes(1);
 
-pub async fn run(args: &DemoArgs) -> Result<Exit> {
+pub async fn run(args: &DemoArgs, output: Output) -> Result<Exit> {
     let stop = exit::on_signal();
     let rules = RulesBook::new(Rules::default())?;
     // The last day whose cut has passed is the last one that can close; the days end at the real now.
     let last = rules.night_of(SystemClock.now()).previous();
     let first_day = last.plus(1 - args.days as i32);
     let length = minutes_between(first_day.start(), SystemClock.now());
-    let (mut system, mut run) = start(args, first_day, length).await?;
+    let (mut system, mut run) = start(args, output, first_day, length).await?;
     let shape = Shape {
         seed: args.seed,
         ads: args.ads,
@@ -35,24 +34,28 @@ pub async fn run(args: &DemoArgs) -> Result<Exit> {
     };
     let mut generator = Generator::new(shape, first_day.start());
     let mut chaos = args.chaos.then(|| Chaos::new(args.seed));
-    let mut simulated = Ok(Ended::Pause);
-    while matches!(simulated, Ok(Ended::Pause)) {
+    let mut ended = Ok(Some(Ended::Pause));
+    while matches!(ended, Ok(Some(Ended::Pause))) {
         if let Some(chaos) = &mut chaos {
             chaos.strike(&mut system, &run.show).await?;
         }
         let pause = chaos.as_mut().map(Chaos::steps_until_next);
-        simulated = system.watch(simulate(&mut run, &mut generator, &rules, first_day, pause, &stop)).await;
+        ended = system.watch_until(&stop, simulate(&mut run, &mut generator, &rules, first_day, pause)).await;
     }
     run.show.done();
-    if stop.is_cancelled() {
+    let proof = match ended? {
+        Some(_) => system.watch_until(&stop, run.show_proof()).await?,
+        None => None,
+    };
+    let Some(proof) = proof else {
         system.stop().await?;
         return Ok(Exit::Failure);
-    }
-    simulated?;
-    let holds = system.watch(run.show_proof()).await?;
-    show_query(&run, args);
+    };
+    show_query(&run, args)?;
+    run.show.json(&proof.json())?;
+    let holds = proof.holds();
     if !args.once && holds {
-        system.watch(go_live(&mut run, &mut generator, &rules, &stop)).await?;
+        system.watch_until(&stop, go_live(&mut run, &mut generator, &rules)).await?;
     }
     system.stop().await?;
     Ok(verdict(holds))
@@ -72,7 +75,6 @@ async fn simulate(
     rules: &RulesBook,
     first_day: Day,
     pause_after: Option<u32>,
-    stop: &CancellationToken,
 ) -> Result<Ended> {
     let clock = run.system.clock.clone();
     let mut steps = 0;
@@ -84,7 +86,7 @@ async fn simulate(
         }
         run.send(time, &sends).await?;
         run.show.progress(minutes_between(first_day.start(), time), time, run.accepted);
-        if time + STEP > SystemClock.now() || stop.is_cancelled() {
+        if time + STEP > SystemClock.now() {
             return Ok(Ended::Now);
         }
         steps += 1;
@@ -95,7 +97,7 @@ async fn simulate(
 }
 
 /// Real time from here on: the clock runs by itself, the generator goes on, days close when they end.
-async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook, stop: &CancellationToken) -> Result<()> {
+async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook) -> Result<()> {
     let clock = run.system.clock.clone();
     clock.advance_to(SystemClock.now());
     clock.let_go();
@@ -103,20 +105,17 @@ async fn go_live(run: &mut Run, generator: &mut Generator, rules: &RulesBook, st
     run.show.result(&format!(
         "\nNow time runs at real speed. Your own click, which appears on the page within a second:\n  \
          curl -sS {} -H 'content-type: application/json' -d \
-         '{{\"ad_id\":\"my-ad\",\"user_id\":\"me\",\"timestamp\":\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}}'\nCtrl-C ends the demo.",
-        run.client.collector_url()
-    ));
-    while !stop.is_cancelled() {
+         '{{\"ad_id\":\"my-ad\",\"user_id\":\"me\",\"timestamp\":\"'$(date -u +%Y-%m-%dT%H:%M:%SZ)'\"}}'\nand its page:\n  {}?ad=my-ad\nCtrl-C ends the demo.",
+        run.client.collector_url(),
+        run.client.page_url()
+    ))?;
+    loop {
         let (time, sends) = generator.step();
-        tokio::select! {
-            () = clock.sleep_until(time) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
+        clock.sleep_until(time).await;
         if time >= rules.cut_time(run.next_night()) {
             // Clicks of people and of the generator go on meanwhile, so this night is published but not compared.
             run.publish().await?;
         }
         run.send_unchecked(&sends).await?;
     }
-    Ok(())
 }

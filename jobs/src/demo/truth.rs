@@ -3,6 +3,7 @@
 //! It shares no code with the layers whose numbers it judges.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId};
@@ -30,8 +31,11 @@ const BATCH_HORIZON_MS: i64 = 24 * 3_600_000;
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
     last_sent: HashMap<(AdId, ClickId), i64>,
-    cells: BTreeMap<(Day, AdId, Minute), Cell>,
+    /// Shared with the copies that were taken; a day is copied when it changes.
+    days: BTreeMap<Day, Arc<Cells>>,
 }
+
+type Cells = BTreeMap<(AdId, Minute), Cell>;
 
 impl Truth {
     /// A click was appended at `append_time`; calls come in the order of appending.
@@ -40,8 +44,8 @@ impl Truth {
         let before = self.last_sent.insert((click.ad_id.clone(), click.click_id), now);
         let seen_within = |horizon: i64| before.is_some_and(|then| now - then < horizon);
         let late = now - click.event_time.as_millis() > LATENESS_MS;
-        let key = (click.event_time.day(), click.ad_id.clone(), Minute::of(click.event_time));
-        let cell = self.cells.entry(key).or_default();
+        let cells = Arc::make_mut(self.days.entry(click.event_time.day()).or_default());
+        let cell = cells.entry((click.ad_id.clone(), Minute::of(click.event_time))).or_default();
         let exact = !seen_within(BATCH_HORIZON_MS);
         let live = !late && !seen_within(LIVE_HORIZON_MS);
         cell.exact += u64::from(exact);
@@ -52,7 +56,7 @@ impl Truth {
 
     /// A copy for comparing, which can take no more clicks: it remembers no click id.
     pub fn counts_only(&self) -> Truth {
-        Truth { last_sent: HashMap::new(), cells: self.cells.clone() }
+        Truth { last_sent: HashMap::new(), days: self.days.clone() }
     }
 
     /// Sum over one day.
@@ -67,14 +71,12 @@ impl Truth {
 
     /// Every ad and minute of one day that was clicked.
     pub fn cells_of(&self, day: Day) -> impl Iterator<Item = (&AdId, Minute, Cell)> {
-        self.cells.iter().filter(move |((d, _, _), _)| *d == day).map(|((_, ad, minute), cell)| (ad, *minute, *cell))
+        self.days.get(&day).into_iter().flat_map(|cells| cells.iter()).map(|((ad, minute), cell)| (ad, *minute, *cell))
     }
 
     /// The days that hold a click.
     pub fn days(&self) -> Vec<Day> {
-        let mut days: Vec<Day> = self.cells.keys().map(|(day, _, _)| *day).collect();
-        days.dedup();
-        days
+        self.days.keys().copied().collect()
     }
 }
 

@@ -39,6 +39,7 @@ impl<'a> Texts<'a> {
 pub(super) struct Checked<'a> {
     pub(super) entry: Entry<'a>,
     pub(super) is_issued: bool,
+    pub(super) is_derived: bool,
     pub(super) is_unknown_user: bool,
     pub(super) is_folded: bool,
 }
@@ -55,15 +56,16 @@ impl<'c> Checker<'c> {
         Checker { columns, times }
     }
 
-    /// In the order of the wire format: click id, ad, user, time. The first fault is the reason.
+    /// In the order of the wire format: ad, user, time. The first fault is the reason; any text is a click id.
     pub(super) fn check<'t>(&self, line: u64, texts: &'t Texts<'_>) -> Result<Checked<'t>, Reason> {
-        let given = texts.get(Field::ClickId).map(ClickId::parse).transpose();
-        let given = given.map_err(|error| self.bad_id("bad_click_id", Field::ClickId, error))?;
+        let text = texts.get(Field::ClickId);
+        let uuid = text.and_then(|text| ClickId::parse(text).ok());
+        let given = uuid.or_else(|| text.map(derive));
         let ad = self.required(texts, Field::AdId)?;
-        check_name(ad).map_err(|error| self.bad_id("bad_ad_id", Field::AdId, error))?;
+        check_name(ad).map_err(|error| self.bad_id("bad_ad_id", Field::AdId, ad, error))?;
         let named = texts.get(Field::UserId);
         let user = named.unwrap_or(UNKNOWN_USER);
-        check_name(user).map_err(|error| self.bad_id("bad_user_id", Field::UserId, error))?;
+        check_name(user).map_err(|error| self.bad_id("bad_user_id", Field::UserId, user, error))?;
         let event = self.time(texts, Field::Timestamp, "bad_timestamp")?;
         let arrival = match self.columns.is_asked(Field::Arrival) {
             true => self.time(texts, Field::Arrival, "bad_arrival")?,
@@ -73,6 +75,7 @@ impl<'c> Checker<'c> {
         Ok(Checked {
             entry: Entry { arrival: arrival.time, line, event_time: event.time, click_id, ad, user },
             is_issued: given.is_none(),
+            is_derived: given.is_some() && uuid.is_none(),
             is_unknown_user: named.is_none(),
             is_folded: event.is_folded || arrival.is_folded,
         })
@@ -90,9 +93,23 @@ impl<'c> Checker<'c> {
         })
     }
 
-    fn bad_id(&self, code: &'static str, field: Field, error: IdError) -> Reason {
-        Reason::new(code, format!("{} {error}", self.columns.label(field)))
+    fn bad_id(&self, code: &'static str, field: Field, text: &str, error: IdError) -> Reason {
+        let mend = match error {
+            IdError::BadCharacter(_) => match near_name(text) {
+                Some(name) => format!("; write it as `{name}`, for instance"),
+                None => String::new(),
+            },
+            _ => String::new(),
+        };
+        Reason::new(code, format!("{} {error}{mend}", self.columns.label(field)))
     }
+}
+
+/// A name that says the same: `Spring Sale 1` as `Spring-Sale-1`.
+fn near_name(text: &str) -> Option<String> {
+    let name: String =
+        text.chars().map(|c| if check_name(c.encode_utf8(&mut [0; 4])).is_ok() { c } else { '-' }).collect();
+    (check_name(&name).is_ok() && name.chars().any(|c| c != '-')).then_some(name)
 }
 
 /// A click id for a line that has none: UUID version 8 over SHA-256, so that every run issues the same one. The line
@@ -106,6 +123,18 @@ fn issue(line: u64, ad: &str, user: &str, event_time: Timestamp) -> ClickId {
     for part in [ad.as_bytes(), b"\0", user.as_bytes()] {
         hash.update(part);
     }
+    id_of(hash)
+}
+
+/// The click id of a text that is no UUID, such as `evt-1`: UUID version 8 over SHA-256. The same text is the same click.
+fn derive(text: &str) -> ClickId {
+    let mut hash = Sha256::new();
+    hash.update(b"twofold input click id of text 1\0");
+    hash.update(text.as_bytes());
+    id_of(hash)
+}
+
+fn id_of(hash: Sha256) -> ClickId {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize()[..16]);
     ClickId::from_bytes(uuid::Builder::from_custom_bytes(bytes).into_uuid().into_bytes())
@@ -132,5 +161,8 @@ mod tests {
             assert_eq!((uuid.get_version_num(), uuid.get_variant()), (8, uuid::Variant::RFC4122));
         }
         assert_eq!(all[0].to_string(), "8b928acb-d44b-8b91-9047-7499c5eb6f53");
+        let derived = uuid::Uuid::from_u128(derive("evt-1").as_u128());
+        assert_eq!((derived.get_version_num(), derive("evt-1") == derive("evt-2")), (8, false));
+        assert_eq!(derived.to_string(), "cc2dfb82-1f5b-8001-9185-69d2b03bd843");
     }
 }

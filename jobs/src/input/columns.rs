@@ -1,7 +1,7 @@
 //! Mapping and arrival together: the name of every field's column, and the words that messages use for it.
 
 use super::error::InputError;
-use super::mapping::{Field, nearest_first};
+use super::mapping::{Field, is_like, nearest_first};
 use super::{InputOptions, report};
 
 /// Names of columns listed in one message.
@@ -86,9 +86,19 @@ impl Columns {
             listed.push_str("none at all");
         }
         let nearest = sorted.first().map_or("COLUMN", String::as_str);
+        let own = field.name();
         let mend = match field {
             Field::Arrival => format!("Name the right one, for instance `--arrival {nearest}`"),
-            _ => format!("Map the right one, for instance `--map {}={nearest}`", field.name()),
+            // The column of its own name is what is meant, unless another one was asked for that is nearly there.
+            _ if wanted != own && sorted.iter().any(|name| name == own) && !is_like(wanted, nearest) => {
+                format!("Leave the mapping of {own} out: `{own}` is there")
+            }
+            _ if is_like(wanted, nearest) || is_like(own, nearest) => {
+                format!("Map the right one, for instance `--map {own}={nearest}`")
+            }
+            Field::ClickId => "Leave its mapping out: a click without an id gets one".to_owned(),
+            Field::UserId => "Leave its mapping out: a click may name no user".to_owned(),
+            _ => format!("Map the right one of these: `--map {own}=COLUMN`"),
         };
         let missing = format!("no column {}", self.label(field));
         InputError::UnknownColumn { missing, file: self.file.clone(), line, present: listed, mend }

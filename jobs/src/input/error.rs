@@ -45,6 +45,14 @@ pub enum InputError {
     Gap { gap: Gap, more: usize },
 }
 
+impl InputError {
+    /// Whether the command line is to be mended, not the file.
+    pub fn is_usage(&self) -> bool {
+        use InputError::{Delimiter, NoZone, Open, TimeFormat, UnknownColumn};
+        matches!(self, Open { .. } | Delimiter { .. } | UnknownColumn { .. } | TimeFormat { .. } | NoZone { .. })
+    }
+}
+
 fn others(more: usize) -> String {
     match more {
         0 => String::new(),

@@ -111,6 +111,17 @@ pub(super) fn nearest_first<T: AsRef<str>>(wanted: &str, candidates: impl IntoIt
     scored.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
+/// `uid` is like `user_id` (0.43), not like `ad_id` (0.40) or `user` like `timestamp`.
+const LIKENESS_MIN: f64 = 0.4;
+
+/// Whether one may be a misspelling of the other, or holds it as a part.
+pub(super) fn is_like(wanted: &str, candidate: &str) -> bool {
+    let (wanted, candidate) = (wanted.to_lowercase(), candidate.to_lowercase());
+    let longer_than_one = wanted.len().min(candidate.len()) > 1;
+    let is_part = longer_than_one && (candidate.contains(&wanted) || wanted.contains(&candidate));
+    is_part || strsim::normalized_levenshtein(&wanted, &candidate) > LIKENESS_MIN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -137,7 +137,8 @@ pub struct InputClick {
 ///
 /// `rejected` is called for every rejected line, in the order of the file; `progress` now and then, with the number of
 /// lines read so far. A missing or empty click id is issued from a hash of the line number and the click, so that a
-/// second run issues the same one; as the number is part of it, two identical lines without an id are two clicks.
+/// second run issues the same one; as the number is part of it, two identical lines without an id are two clicks. An id that is no UUID is turned into one
+/// by a hash of its text alone, so the same text is the same click.
 ///
 /// # Errors
 /// What concerns the file as a whole: it cannot be read, is no text, lacks a column, or holds a gap in time.

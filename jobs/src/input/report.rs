@@ -84,6 +84,8 @@ pub struct Summary {
     pub rejected_by_code: BTreeMap<&'static str, u64>,
     /// Accepted lines whose click id was missing or empty.
     pub issued_click_ids: u64,
+    /// Accepted lines whose click id was no UUID; theirs is derived from its text, so the same text is the same click.
+    pub derived_click_ids: u64,
     /// Accepted lines whose user id was missing or empty; they all belong to the user `unknown`.
     pub unknown_users: u64,
     /// Accepted lines with a local time that occurs twice because the clocks go back; the earlier one was taken.

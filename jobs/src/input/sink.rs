@@ -77,6 +77,7 @@ impl<'a> Sink<'a> {
         let summary = &mut self.summary;
         summary.accepted += 1;
         summary.issued_click_ids += u64::from(checked.is_issued);
+        summary.derived_click_ids += u64::from(checked.is_derived);
         summary.unknown_users += u64::from(checked.is_unknown_user);
         summary.folded_times += u64::from(checked.is_folded);
         let time = entry.event_time;

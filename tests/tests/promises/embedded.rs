@@ -1,6 +1,6 @@
 //! The whole way in one process, as a newcomer starts it: on the embedded ports, no service needed.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -86,6 +86,7 @@ async fn a_file_of_the_users_own_is_counted_and_its_errors_are_named() -> Result
     let output = demo(&[&input[..], &time[..]].concat()).await?;
     let (text, reasons) = (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     ensure!(output.status.success(), "{text}\n{reasons}");
+    ensure!(text.contains(" 3 lines refused"), "the reader's refusals count: {text}");
     for rejected in ["line 4: ", "line 5: ", "line 6: "] {
         ensure!(reasons.contains(rejected), "{rejected} is not reported: {reasons}");
     }
@@ -101,5 +102,55 @@ async fn a_file_of_the_users_own_is_counted_and_its_errors_are_named() -> Result
     ensure!(!gap.status.success() && message.contains("--allow-gap") && message.contains('3'), "{message}");
     let allowed = demo(&["--input", &path, "--allow-gap"]).await?;
     ensure!(allowed.status.success(), "{}", stdout(&allowed));
+    Ok(())
+}
+
+/// More than 100,000 clicks, evenly over three days and in no order: the last of each day comes seconds before the day's
+/// cut, so the clock stands still before the archiver's next heartbeat is due. It must not wait for that.
+#[tokio::test]
+async fn a_dense_file_does_not_wait_for_a_heartbeat_that_never_comes() -> Result<()> {
+    let folder = new_folder("demo-dense")?;
+    let file = folder.join("clicks.csv");
+    let mut text = "ad_id,timestamp\n".to_owned();
+    const LINES: u64 = 120_000;
+    for number in 0..LINES {
+        // A multiplier without a factor of LINES visits every line once, in an order that looks random.
+        let second = (number * 77_777 % LINES) * 3 * 86_400 / LINES;
+        let (day, second) = (second / 86_400 + 1, second % 86_400);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        text += &format!("ad-{},2026-03-0{day}T{hour:02}:{minute:02}:{second:02}Z\n", number % 200);
+    }
+    std::fs::write(&file, text)?;
+    let output = demo(&["--input", &file.to_string_lossy()]).await?;
+    let text = stdout(&output);
+    ensure!(output.status.success() && text.contains("120,000 clicks acknowledged"), "{text}");
+    let days = ["2026-03-01", "2026-03-02", "2026-03-03"];
+    let closed =
+        |day| text.lines().any(|line| line.starts_with(day) && line.split_whitespace().nth(3) == Some("40,000"));
+    ensure!(days.into_iter().all(closed), "{text}");
+    Ok(())
+}
+
+/// Whatever the demo waits for, a signal ends it.
+#[tokio::test]
+async fn a_signal_ends_the_demo_in_the_middle_of_its_days() -> Result<()> {
+    let mut command = tokio::process::Command::from(twofold());
+    command.args(["demo", "--days", "60", "--page", "127.0.0.1:0", "--collector", "127.0.0.1:0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let id = child.id().context("it runs")?.to_string();
+    ensure!(std::process::Command::new("kill").args(["-TERM", &id]).status()?.success(), "kill");
+    let output = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await??;
+    ensure!(output.status.code() == Some(1), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// `--json` prints the proof, and nothing else, on stdout.
+#[tokio::test]
+async fn json_is_the_proof_alone() -> Result<()> {
+    let output = demo(&["--days", "1", "--rate", "5", "--json"]).await?;
+    let proof: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| stdout(&output))?;
+    ensure!(output.status.success() && proof["holds"] == true, "{proof}");
+    ensure!(proof["days"][0]["unexplained"] == 0 && proof["accepted"].as_u64() > Some(5_000), "{proof}");
     Ok(())
 }

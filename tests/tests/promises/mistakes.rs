@@ -107,3 +107,46 @@ async fn a_taken_port_gives_one_clear_line() -> Result<()> {
     }
     Ok(())
 }
+
+/// What a user of `demo` mistypes is refused before anything starts, once, with exit code 2.
+#[tokio::test]
+async fn mistakes_of_the_command_line_are_refused_before_anything_starts() -> Result<()> {
+    let file = new_folder("mistakes-demo")?.join("clicks.csv");
+    std::fs::write(&file, "ad_id,timestamp\na,2026-03-01T00:00:00Z\n")?;
+    let path = file.to_string_lossy().into_owned();
+    let cases: [(&[&str], &str); 7] = [
+        (&["--input", &path, "--days", "4"], "cannot be used with"),
+        (&["--input", &path, "--chaos"], "cannot be used with"),
+        (&["--allow-gap"], "--input"),
+        (&["--days", "-1"], "1..=365"),
+        (&["--input", &path, "--tz", "Nowhere"], "Europe/Berlin"),
+        (&["--input", &path, "--map", "ad_id=campaign"], "Leave the mapping of ad_id out"),
+        (&["--input", "no/such.csv"], "no/such.csv: No such file"),
+    ];
+    for (arguments, named) in cases {
+        let mut command = tokio::process::Command::from(twofold());
+        command.args(["demo", "--once", "--page", "127.0.0.1:0", "--collector", "127.0.0.1:0"]).args(arguments);
+        let output = tokio::time::timeout(Duration::from_secs(30), command.kill_on_drop(true).output()).await??;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2) && text.contains(named), "{arguments:?}: {:?} {text}", output.status);
+        ensure!(text.matches("No such file").count() <= 1, "said twice: {text}");
+    }
+    Ok(())
+}
+
+/// `twofold demo | head -1` and a full disk: an end, no panic.
+#[tokio::test]
+async fn a_result_that_nobody_takes_is_no_panic() -> Result<()> {
+    for (script, message) in [("{} | head -1", false), ("{} > /dev/full", true)] {
+        let demo = format!(
+            "{} demo --once --days 1 --rate 1 --page 127.0.0.1:0 --collector 127.0.0.1:0",
+            twofold().get_program().display()
+        );
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &script.replace("{}", &demo)]);
+        let output = tokio::time::timeout(Duration::from_secs(120), command.kill_on_drop(true).output()).await??;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(!text.contains("panicked") && text.contains("standard output") == message, "{script}: {text}");
+    }
+    Ok(())
+}

@@ -95,6 +95,17 @@ fn issued_ids_are_the_same_in_every_run_and_keep_identical_lines_apart() {
 }
 
 #[test]
+fn an_id_that_is_no_uuid_is_derived_from_its_text_alone() {
+    let input = "ad_id,timestamp,click_id\na,2026-03-01T12:00:00Z,evt-1\na,2026-03-01T12:00:09Z,evt-1\na,2026-03-01T12:00:10Z,evt-2\n";
+    let found = run(input, &options());
+    let [one, again, other] = found.clicks() else { panic!("three clicks") };
+    assert_eq!(one.click.click_id, again.click.click_id);
+    assert_ne!(one.click.click_id, other.click.click_id);
+    let summary = found.summary();
+    assert_eq!((summary.derived_click_ids, summary.issued_click_ids), (3, 0));
+}
+
+#[test]
 fn local_times_are_placed_folds_counted_and_skipped_times_rejected() {
     let input = "ad_id,timestamp\n\
         a,2026-10-25 02:30:00\n\
