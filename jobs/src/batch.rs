@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cli::BatchCommand;
 use crate::connect;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub async fn run(settings: &Settings, command: BatchCommand, as_json: bool) -> Result<Exit> {
     let options = recompute::Options {
@@ -29,7 +29,7 @@ async fn night(settings: &Settings, options: &recompute::Options, date: Option<D
     let (objects, ledger, clock) = (connect::objects(settings)?, connect::ledger(settings)?, connect::clock(settings));
     match recompute::run_night(options, &objects, &ledger, &*clock, date).await {
         Ok(outcome) => {
-            show(&outcome, as_json);
+            show(&outcome, as_json)?;
             Ok(exit_of(&outcome))
         }
         Err(error) => Ok(refuse(&error, &[], as_json)),
@@ -52,17 +52,14 @@ async fn catch_up(settings: &Settings, options: &recompute::Options, as_json: bo
     let caught_up = match recompute::catch_up(options, &objects, &ledger, &*clock).await {
         Ok(caught_up) => caught_up,
         Err(Interrupted { nights, error }) => {
-            if !as_json {
-                print!("{}", describe_nights(&nights));
+            if !as_json && !nights.is_empty() {
+                print(describe_nights(&nights).trim_end())?;
             }
             return Ok(refuse(&error, &nights, as_json));
         }
     };
-    if as_json {
-        println!("{}", serde_json::to_string(&caught_up)?);
-    } else {
-        print!("{}", describe_nights(&caught_up.nights));
-    }
+    let text = if as_json { serde_json::to_string(&caught_up)? } else { describe_nights(&caught_up.nights) };
+    print(text.trim_end())?;
     match caught_up.waits {
         None => Ok(Exit::Done),
         Some(incomplete) => {
@@ -75,20 +72,14 @@ async fn catch_up(settings: &Settings, options: &recompute::Options, as_json: bo
 async fn status(settings: &Settings, as_json: bool) -> Result<Exit> {
     let (objects, ledger, clock) = (connect::objects(settings)?, connect::ledger(settings)?, connect::clock(settings));
     let status = recompute::status(&objects, &ledger, &*clock).await?;
-    if as_json {
-        println!("{}", serde_json::to_string(&status)?);
-    } else {
-        print!("{}", describe_status(&status));
-    }
+    let text = if as_json { serde_json::to_string(&status)? } else { describe_status(&status) };
+    print(text.trim_end())?;
     Ok(Exit::Done)
 }
 
-fn show(outcome: &NightOutcome, as_json: bool) {
-    if as_json {
-        println!("{}", serde_json::to_string(outcome).expect("an outcome is plain data, which always serialises"));
-    } else {
-        print!("{}", describe(outcome));
-    }
+fn show(outcome: &NightOutcome, as_json: bool) -> Result<()> {
+    let text = if as_json { serde_json::to_string(outcome)? } else { describe(outcome) };
+    print(text.trim_end())
 }
 
 fn describe(outcome: &NightOutcome) -> String {
@@ -164,7 +155,8 @@ fn describe_status(status: &Status) -> String {
 /// Says why a night was not published, and what a scheduler should do about it. `nights` were published before it.
 fn refuse(error: &BatchError, nights: &[NightReport], as_json: bool) -> Exit {
     if as_json {
-        println!("{}", refusal(error, nights));
+        // Where nobody reads it, the exit code still says what to do.
+        let _ = print(&refusal(error, nights).to_string());
     }
     eprintln!("twofold: {error}");
     Exit::of_code(error.exit_code())

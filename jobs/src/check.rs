@@ -9,7 +9,7 @@ use platform::store::SpeedStore;
 use serde_json::json;
 
 use crate::connect;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub async fn run(settings: &Settings, as_json: bool) -> Result<Exit> {
     let mut all = Vec::new();
@@ -24,9 +24,9 @@ pub async fn run(settings: &Settings, as_json: bool) -> Result<Exit> {
             Err(error) => (false, format!("{error:#}")),
         };
         if as_json {
-            println!("{}", json!({"check": name, "ok": ok, "detail": text}));
+            print(&json!({"check": name, "ok": ok, "detail": text}).to_string())?;
         } else {
-            println!("{:<8} {:<5} {text}", name, if ok { "ok" } else { "FAIL" });
+            print(&format!("{:<8} {:<5} {text}", name, if ok { "ok" } else { "FAIL" }))?;
         }
     }
     Ok(if failed { Exit::Failure } else { Exit::Done })

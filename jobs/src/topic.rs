@@ -12,14 +12,14 @@ use serde_json::json;
 
 use crate::cli::TopicCommand;
 use crate::connect;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub async fn run(settings: &Settings, command: TopicCommand, as_json: bool) -> Result<Exit> {
     match command {
         TopicCommand::Create { first_day } => create(settings, first_day, as_json).await,
         TopicCommand::Check => {
             let report = KafkaLog::check_topic(&connect::kafka_options(settings)).await?;
-            Ok(show(&report, as_json))
+            show(&report, as_json)
         }
     }
 }
@@ -38,7 +38,7 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
     }
     let topic = KafkaLog::create_topic(&options, &spec).await?;
     let report = KafkaLog::check_topic(&options).await?;
-    if show(&report, as_json) != Exit::Done {
+    if show(&report, as_json)? != Exit::Done {
         return Ok(Exit::Usage);
     }
     let today = connect::clock(settings).now().day();
@@ -49,14 +49,14 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
         return Ok(Exit::Usage);
     }
     if !as_json {
-        println!(
+        print(&format!(
             "topic {} of region {}: id {}, {} partitions; {recorded}; the first day is {}",
             topic.name,
             topic.region,
             topic.id,
             topic.partitions,
             books.first_day()
-        );
+        ))?;
     }
     Ok(Exit::Done)
 }
@@ -109,7 +109,7 @@ async fn record(ledger: &Ledger, topic: &Topic, first_day: Day) -> Result<(Books
 }
 
 /// Prints what was found; anything that must be mended first is an error of configuration.
-pub fn show(report: &TopicReport, as_json: bool) -> Exit {
+pub fn show(report: &TopicReport, as_json: bool) -> Result<Exit> {
     let refused = report.findings.iter().any(|finding| finding.severity == Severity::Refuse);
     if as_json {
         let findings: Vec<_> = report
@@ -117,19 +117,17 @@ pub fn show(report: &TopicReport, as_json: bool) -> Exit {
             .iter()
             .map(|f| json!({"setting": f.setting, "found": f.found, "wanted": f.wanted, "refused": f.severity == Severity::Refuse, "mend": f.mend}))
             .collect();
-        println!(
-            "{}",
-            json!({"topic": report.topic.name, "id": report.topic.id, "partitions": report.topic.partitions, "findings": findings})
-        );
+        let Topic { name, id, partitions, .. } = &report.topic;
+        print(&json!({"topic": name, "id": id, "partitions": partitions, "findings": findings}).to_string())?;
     } else {
         for finding in &report.findings {
-            println!("{finding}");
+            print(&finding.to_string())?;
         }
         if report.findings.is_empty() {
-            println!("topic {}: every setting is as it must be", report.topic.name);
+            print(&format!("topic {}: every setting is as it must be", report.topic.name))?;
         }
     }
-    if refused { Exit::Usage } else { Exit::Done }
+    Ok(if refused { Exit::Usage } else { Exit::Done })
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ fn many_at_once_are_as_one_by_one() {
         broker_time: logs[n].1,
         key: None,
         value: logs[n].0.as_deref(),
-        control: n % 13 == 0,
+        control: n.is_multiple_of(13),
     };
     for changes_max in [1, 7, 64, usize::MAX] {
         let (mut one, mut all) = (counter(), counter());

@@ -82,7 +82,7 @@ fn eight_digits(text: u64) -> Option<u32> {
     let within = |bytes: u64, low: u8, high: u8| {
         (bytes + ONES * u64::from(0x80 - low)) & !(bytes + ONES * u64::from(0x7f - high)) & TOPS
     };
-    let letters = within(text | ONES * 0x20, b'a', b'f');
+    let letters = within(text | (ONES * 0x20), b'a', b'f');
     if within(text, b'0', b'9') | letters != TOPS {
         return None;
     }

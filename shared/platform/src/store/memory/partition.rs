@@ -37,7 +37,7 @@ struct Stored {
 #[derive(Debug, Clone)]
 enum Undo {
     /// The flush began a generation in the place of this one.
-    Generation(Option<Stored>),
+    Generation(Box<Option<Stored>>),
     /// The flush went on with the generation that was live.
     Step(Box<Step>),
 }
@@ -78,7 +78,7 @@ impl Partition {
                 let mut begun = Stored::new(flush.generation, flush.meta.clone());
                 begun.apply(flush);
                 self.live = Some(begun);
-                Undo::Generation(before)
+                Undo::Generation(Box::new(before))
             }
         };
         self.history.push_back(undo);
@@ -105,10 +105,10 @@ impl Partition {
             match self.history.pop_back() {
                 None => break,
                 Some(Undo::Generation(before)) => {
-                    if let Some(before) = &before {
+                    if let Some(before) = &*before {
                         self.retired.remove(&before.generation);
                     }
-                    self.live = before;
+                    self.live = *before;
                 }
                 Some(Undo::Step(step)) => {
                     if let Some(live) = &mut self.live {
