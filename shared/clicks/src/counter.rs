@@ -4,6 +4,7 @@
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
 mod ads;
+mod scrub;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,7 @@ use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
 use ads::{AdNumber, Ads, NameHash};
+pub use scrub::Difference;
 
 /// Records that go through the steps together.
 const AHEAD: usize = 32;

@@ -14,7 +14,7 @@ use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
 use clicks::window::Hour;
 
-use self::partition::Partition;
+use self::partition::{Partition, Refusal};
 use super::scope::Scope;
 use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
 
@@ -95,6 +95,16 @@ impl MemoryStore {
         self.lock().partitions.get_mut(partition).is_some_and(|stored| stored.delete_hour(hour))
     }
 
+    /// Loses the meta record of the live generation and nothing else. True when there was one.
+    pub fn delete_meta(&self, partition: &PartitionId) -> bool {
+        self.lock().partitions.get_mut(partition).is_some_and(Partition::delete_meta)
+    }
+
+    /// Keys of replaced generations that were not swept yet.
+    pub fn leftovers(&self, partition: &PartitionId) -> u64 {
+        self.lock().partitions.get(partition).map_or(0, Partition::leftovers)
+    }
+
     /// The next flush that is carried out is answered with [`StoreError::Unavailable`] although it was applied.
     pub fn lose_next_reply(&self) {
         self.lock().lose_reply = true;
@@ -119,8 +129,8 @@ impl SpeedStore for MemoryStore {
 
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
         let state = self.enter()?;
-        let slice =
-            state.partitions.get(partition).and_then(|stored| stored.select(|meta| Scope::to_load(meta, rules)));
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        let slice = stored.select(|meta| Scope::to_load(meta, rules)).map_err(|damage| damage.in_partition(partition))?;
         Ok(slice.map(LiveSlice::into_loaded))
     }
 
@@ -132,14 +142,17 @@ impl SpeedStore for MemoryStore {
             None => {
                 let mut stored = Partition::default();
                 let outcome = stored.flush(flush);
-                if outcome == Ok(FlushOutcome::Applied) {
+                if matches!(outcome, Ok(FlushOutcome::Applied)) {
                     state.partitions.insert(partition.clone(), stored);
                 }
                 outcome
             }
         };
-        let outcome = outcome.map_err(|what| {
-            StoreError::Failed(format!("the flush of partition {partition} was refused and changed nothing: {what}"))
+        let outcome = outcome.map_err(|refusal| match refusal {
+            Refusal::Malformed(what) => StoreError::Failed(format!(
+                "the flush of partition {partition} was refused and changed nothing: {what}"
+            )),
+            Refusal::Damaged(damage) => damage.in_partition(partition),
         })?;
         if outcome == FlushOutcome::Applied && std::mem::take(&mut state.lose_reply) {
             return Err(StoreError::Unavailable("the store in memory plays a lost reply".to_owned()));
@@ -149,7 +162,12 @@ impl SpeedStore for MemoryStore {
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
         let state = self.enter()?;
-        Ok(state.partitions.get(partition).and_then(|stored| stored.select(|meta| Scope::to_read(meta, query))))
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        stored.select(|meta| Scope::to_read(meta, query)).map_err(|damage| damage.in_partition(partition))
+    }
+
+    async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {
+        Ok(self.enter()?.partitions.get_mut(partition).map_or(0, Partition::sweep))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -12,6 +12,10 @@
 //!   new: anything else is [`StoreError::Failed`], and nothing was changed.
 //! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.
 //! * The store may lose a suffix of its history (a rollback), of a partition as a whole: counts and position go together.
+//! * [`Expected::Damaged`](clicks::live::Expected) compares the live generation alone, so that a generation which cannot
+//!   be read, whatever of it is lost, can be replaced; it never goes on with that generation.
+//! * Content that cannot be read is [`StoreError::Content`], never a smaller number; the error names its generation.
+//! * A generation that is replaced is retired in the same step; [`SpeedStore::sweep`] deletes what is left of it.
 //! * [`SpeedStore::load`] and [`SpeedStore::read`] are one atomic read each of one partition.
 //! * Nothing is evicted: [`SpeedStore::check`] refuses a server that may.
 
@@ -74,8 +78,9 @@ pub enum StoreError {
     Denied(String),
     #[error("the speed store's setting `{setting}` is `{found}` but must be `{wanted}`: {mend}")]
     Setting { setting: &'static str, found: String, wanted: &'static str, mend: &'static str },
+    /// `generation` is the live one; `None` when what names it cannot be read.
     #[error("partition {partition} in the speed store cannot be read: {source}")]
-    Content { partition: PartitionId, source: KeyspaceError },
+    Content { partition: PartitionId, generation: Option<Generation>, source: KeyspaceError },
     #[error("the speed store failed: {0}")]
     Failed(String),
 }
@@ -94,6 +99,13 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
 
     /// For readers, and for the worker before it expires windows; `None` when no generation is live.
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError>;
+
+    /// Deletes what is left of retired generations, in steps that are short, and returns how many keys that were. Never
+    /// touches the live one. What an error leaves behind is found by the next call. A store that keeps nothing of what
+    /// was replaced has nothing to do.
+    async fn sweep(&self, _partition: &PartitionId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 
     /// Reaches the server and checks the settings that correctness rests on.
     async fn check(&self) -> Result<(), StoreError>;
