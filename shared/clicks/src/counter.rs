@@ -184,6 +184,11 @@ impl LiveCounter {
         watermark(&self.rules, self.append.last())
     }
 
+    /// Late counts of earlier nights can no longer change.
+    pub fn open_night(&self) -> Day {
+        self.rules.night_of(self.append.last())
+    }
+
     /// What the next flush expects to be stored: the position up to which everything observed is known to be there.
     pub fn stored_at(&self) -> Expected {
         self.stored

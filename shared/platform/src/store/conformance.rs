@@ -38,6 +38,7 @@ pub async fn suite(store: &dyn SpeedStore) {
     reads::late_counts_outlive_their_window(store).await;
     reads::an_expiry_drops_hours_and_nights(store).await;
     reads::a_read_clips_and_filters(store).await;
+    reads::parts_add_up_to_the_whole(store).await;
     reads::partitions_do_not_touch(store).await;
     flushes::a_large_flush_is_stored_whole(store).await;
 }

@@ -16,7 +16,7 @@ use clicks::window::Hour;
 
 use self::partition::{Partition, Refusal};
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
 
 /// Live counts of all partitions, in this process.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub struct MemoryStore {
 struct State {
     partitions: HashMap<PartitionId, Partition>,
     away: bool,
+    evicts: bool,
     failures: usize,
     lose_reply: bool,
 }
@@ -115,6 +116,11 @@ impl MemoryStore {
         self.lock().failures = operations;
     }
 
+    /// Somebody changes the server's setting, so that it may drop counts when its memory is full.
+    pub fn let_evict(&self, evicts: bool) {
+        self.lock().evicts = evicts;
+    }
+
     /// While it is away every operation does nothing and fails.
     pub fn go_away(&self, away: bool) {
         self.lock().away = away;
@@ -130,7 +136,8 @@ impl SpeedStore for MemoryStore {
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
-        let slice = stored.select(|meta| Scope::to_load(meta, rules)).map_err(|damage| damage.in_partition(partition))?;
+        let slice =
+            stored.select(|meta| Scope::to_load(meta, rules)).map_err(|damage| damage.in_partition(partition))?;
         Ok(slice.map(LiveSlice::into_loaded))
     }
 
@@ -166,12 +173,22 @@ impl SpeedStore for MemoryStore {
         stored.select(|meta| Scope::to_read(meta, query)).map_err(|damage| damage.in_partition(partition))
     }
 
+    async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
+        let state = self.enter()?;
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        stored.select(|meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
+    }
+
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {
         Ok(self.enter()?.partitions.get_mut(partition).map_or(0, Partition::sweep))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.enter().map(drop)
+        if self.enter()?.evicts {
+            let (found, mend) = ("allkeys-lru".to_owned(), "play no evictions");
+            return Err(StoreError::Setting { setting: "maxmemory-policy", found, wanted: "noeviction", mend });
+        }
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ use clicks::rules::RulesBook;
 use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -195,6 +195,10 @@ impl SpeedStore for RedisStore {
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
         self.select(partition, |meta| Scope::to_read(meta, query)).await
+    }
+
+    async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
+        self.select(partition, |meta| Scope::to_part(meta, part)).await
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {

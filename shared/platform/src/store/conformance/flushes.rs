@@ -191,7 +191,11 @@ pub(super) async fn a_damaged_generation_is_replaced_whatever_is_left_of_it(stor
     assert_eq!((stored.generation, &stored.meta, &stored.counts), (step.generation, &step.meta, &step.counts));
     let found = Some((generation(2), Offset::new(9)));
     for late in [owner.step(1, vec![]), step] {
-        assert_eq!(flush(store, &partition, &late).await, FlushOutcome::Mismatch { found }, "once, and for all writers");
+        assert_eq!(
+            flush(store, &partition, &late).await,
+            FlushOutcome::Mismatch { found },
+            "once, and for all writers"
+        );
     }
     applied(store, &partition, &cure.step(1, vec![(count("12:00", "b"), 10)])).await;
 }

@@ -12,7 +12,8 @@ pub(super) async fn what_was_replaced_is_deleted_and_nothing_else(store: &dyn Sp
     assert_eq!(sweep().await, 0, "of a partition that is unknown");
     let mut writer = Writer::new(1, 0);
     for replaced in 1..4 {
-        let mut step = writer.step(3, vec![(count("11:00", "a"), 1), (count("12:00", "a"), 1), (count("12:59", "a"), 1)]);
+        let mut step =
+            writer.step(3, vec![(count("11:00", "a"), 1), (count("12:00", "a"), 1), (count("12:59", "a"), 1)]);
         step.late = vec![(late("2026-03-10", "2026-03-09T23:00:00Z", "a"), 1)];
         applied(store, &partition, &step).await;
         assert_eq!(sweep().await, 0, "nothing was replaced");

@@ -88,9 +88,9 @@ impl RedisStore {
             let mut slice = LiveSlice { generation, meta, counts: Vec::new(), late: Vec::new() };
             for (hour, read) in hours {
                 let answer = answers.next();
-                slice
-                    .counts
-                    .extend(read_hour(partition, generation, hour, read, answer)?.into_iter().filter(|(k, _)| scope.holds(k)));
+                slice.counts.extend(
+                    read_hour(partition, generation, hour, read, answer)?.into_iter().filter(|(k, _)| scope.holds(k)),
+                );
             }
             for night in plan.nights() {
                 let late = read_night(partition, generation, night, answers.next())?;
@@ -118,7 +118,11 @@ impl RedisStore {
         let keys = PartitionKeys::new(partition);
         let mut pipeline = Pipeline::new();
         plan.hours().for_each(|hour| _ = pipeline.hlen(keys.hour(generation, hour)));
-        let lengths = if plan.hours().next().is_some() { self.ask(partition, Some(generation), &pipeline).await? } else { Vec::new() };
+        let lengths = if plan.hours().next().is_some() {
+            self.ask(partition, Some(generation), &pipeline).await?
+        } else {
+            Vec::new()
+        };
         let mut hours = Vec::with_capacity(lengths.len());
         for (hour, length) in plan.hours().zip(lengths) {
             let length: usize = read(partition, Some(length))?;
