@@ -89,7 +89,7 @@ pub enum StoreError {
     Setting { setting: &'static str, found: String, wanted: &'static str, mend: &'static str },
     /// `generation` is the live one; `None` when what names it cannot be read.
     #[error("partition {partition} in the speed store cannot be read: {source}")]
-    Content { partition: PartitionId, generation: Option<Generation>, source: KeyspaceError },
+    Content { partition: PartitionId, generation: Option<Generation>, source: Box<KeyspaceError> },
     #[error("the speed store failed: {0}")]
     Failed(String),
 }

@@ -166,7 +166,7 @@ fn parse_found(live: &[u8], offset: &[u8]) -> Option<(Generation, Offset)> {
 }
 
 fn content(partition: &PartitionId, generation: Option<Generation>, source: KeyspaceError) -> StoreError {
-    StoreError::Content { partition: partition.clone(), generation, source }
+    StoreError::Content { partition: partition.clone(), generation, source: Box::new(source) }
 }
 
 #[async_trait]

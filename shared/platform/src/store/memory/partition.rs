@@ -50,7 +50,7 @@ pub(super) struct Damage(Generation);
 
 impl Damage {
     pub(super) fn in_partition(self, partition: &PartitionId) -> StoreError {
-        let source = KeyspaceError::MissingField("version");
+        let source = Box::new(KeyspaceError::MissingField("version"));
         StoreError::Content { partition: partition.clone(), generation: Some(self.0), source }
     }
 }
