@@ -158,6 +158,7 @@ impl System {
         let next_offset = match before {
             Expected::Nothing => Offset::new(1),
             Expected::At { next_offset, .. } => next_offset.next(),
+            Expected::Damaged { .. } => unreachable!("nothing is damaged here"),
         };
         let meta = Meta { next_offset, fingerprint: "f".to_owned(), ..meta };
         let flush =

@@ -4,6 +4,7 @@
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
 mod ads;
+mod scrub;
 
 use std::collections::BTreeSet;
 
@@ -21,6 +22,7 @@ use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
 use ads::{AdNumber, Ads, NameHash};
+pub use scrub::Difference;
 
 /// Records that go through the steps together.
 const AHEAD: usize = 32;
@@ -180,6 +182,11 @@ impl LiveCounter {
 
     pub fn watermark(&self) -> Timestamp {
         watermark(&self.rules, self.append.last())
+    }
+
+    /// Late counts of earlier nights can no longer change.
+    pub fn open_night(&self) -> Day {
+        self.rules.night_of(self.append.last())
     }
 
     /// What the next flush expects to be stored: the position up to which everything observed is known to be there.

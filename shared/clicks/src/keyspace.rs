@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tf1:{eu.0190f5c4-….p7}:live                 string  the generation that readers see, 32 hex digits
+//! tf1:{eu.0190f5c4-….p7}:retired              set     generations that were replaced and whose keys are not all deleted yet
 //! tf1:{eu.0190f5c4-….p7}:<generation>:meta    hash    the meta record, see `meta_fields`
 //! tf1:{eu.0190f5c4-….p7}:<generation>:h:<hour number since the epoch>      hash   `<minute 00-59>:<class>:<ad>` -> clicks
 //! tf1:{eu.0190f5c4-….p7}:<generation>:l:<night, YYYY-MM-DD>                hash   `<minute number>:<class>:<ad>` -> late clicks
@@ -37,6 +38,9 @@ impl PartitionKeys {
     pub fn live(&self) -> String {
         format!("{}:live", self.tag)
     }
+    pub fn retired(&self) -> String {
+        format!("{}:retired", self.tag)
+    }
     pub fn meta(&self, generation: Generation) -> String {
         format!("{}:{generation}:meta", self.tag)
     }
@@ -61,6 +65,16 @@ pub enum KeyspaceError {
     BadCountField(String),
     #[error("count `{0}` is no number")]
     BadCount(String),
+    #[error("{0}")]
+    ForeignKey(String),
+}
+
+impl KeyspaceError {
+    /// Nothing is damaged: a later release wrote it, and this one must leave it alone.
+    pub fn is_of_a_later_release(&self) -> bool {
+        let version = |text: &str| text.parse::<u64>().ok();
+        matches!(self, KeyspaceError::Version(found) if version(found) > version(META_VERSION))
+    }
 }
 
 /// Field of an hour hash.
@@ -173,6 +187,7 @@ mod tests {
         let generation = Generation::from_u128(0xabc);
         let tag = "tf1:{eu.00000000-0000-0000-0000-000000000007.p3}";
         assert_eq!(keys.live(), format!("{tag}:live"));
+        assert_eq!(keys.retired(), format!("{tag}:retired"));
         assert_eq!(keys.meta(generation), format!("{tag}:00000000000000000000000000000abc:meta"));
         let minute = Minute::of(Timestamp::parse_rfc3339("2026-03-01T12:07:59Z").unwrap());
         let key = CountKey { minute, class: Class::Valid, ad: AdId::parse("ad-1").unwrap() };
@@ -204,6 +219,11 @@ mod tests {
             assert!(parse_meta(|name| if name == field { Some(bad) } else { lookup(name) }).is_err(), "{field}={bad}");
         }
         assert!(parse_meta(|name| lookup(name).filter(|_| name != "seen")).is_err());
+        for (version, want) in [("2", true), ("10", true), ("0", false), ("", false), ("x", false)] {
+            let error = parse_meta(|name| if name == "version" { Some(version) } else { lookup(name) }).unwrap_err();
+            assert_eq!(error.is_of_a_later_release(), want, "version `{version}`");
+        }
+        assert!(!KeyspaceError::MissingField("version").is_of_a_later_release());
     }
 
     #[test]

@@ -19,9 +19,9 @@ impl Generation {
     pub const fn as_u128(self) -> u128 {
         self.0
     }
-    /// 32 hexadecimal digits.
+    /// 32 hexadecimal digits, in the one form in which they are written.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 32 && !text.starts_with('+'))
+        (text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
             .then(|| u128::from_str_radix(text, 16).ok())
             .flatten()
             .map(Generation)
@@ -135,6 +135,11 @@ pub enum Expected {
     At {
         generation: Generation,
         next_offset: Offset,
+    },
+    /// This generation is live, and cannot be read as a whole: only another one may be written, whatever the meta record
+    /// says or lacks. `None`: what names the live generation is no generation.
+    Damaged {
+        generation: Option<Generation>,
     },
 }
 

@@ -1,11 +1,12 @@
 //! Doubt: what makes a worker drop all that it holds of its partition and enter again from what is stored.
 
-use clicks::live::Expected;
+use clicks::live::{Expected, Generation};
 use clicks::position::PartitionId;
 use platform::log::LogError;
 use platform::store::StoreError;
 
 use crate::error::CounterError;
+use crate::resume::Reason;
 
 /// Why a worker enters again. Understood, harmless, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +41,22 @@ impl Doubt {
     }
 }
 
+/// Stored counts that are not to be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsound {
+    /// The live generation; `None` when what names it cannot be read.
+    pub(crate) generation: Option<Generation>,
+    pub(crate) reason: Reason,
+}
+
 /// Why a worker does not go on.
 #[derive(Debug)]
 pub(crate) enum Break {
     /// It was asked to stop, and what it observed is stored.
     Stopped,
     Doubt(Doubt, String),
+    /// What is stored is not whole, so the next generation takes its place.
+    Unsound(Unsound, String),
     Failed(CounterError),
 }
 
@@ -65,6 +76,11 @@ impl Break {
     pub(crate) fn store(partition: &PartitionId, source: StoreError) -> Self {
         match source {
             StoreError::Unavailable(_) => Break::Doubt(Doubt::StoreAway, source.to_string()),
+            // What a later release wrote is whole, and not ours to replace.
+            StoreError::Content { generation, ref source, .. } if !source.is_of_a_later_release() => {
+                let why = source.to_string();
+                Break::Unsound(Unsound { generation, reason: Reason::Damaged }, why)
+            }
             source => Break::Failed(CounterError::Store { partition: partition.clone(), source: Box::new(source) }),
         }
     }

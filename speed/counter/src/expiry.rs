@@ -15,6 +15,7 @@ use metrics::counter;
 use platform::store::{Ads, LiveQuery, LiveSlice};
 
 use crate::doubt::Break;
+use crate::scrub::sum;
 use crate::worker::{Held, Worker, position_of};
 
 /// What the next flush expires: everything before the day and the night, and what that sums up to.
@@ -62,7 +63,15 @@ impl Worker {
         // The sums hold for one position only.
         let (found, expected) = (position_of(slice.as_ref()), held.live.stored_at());
         match slice {
-            Some(slice) if found == expected => held.expiry = Some(sums(&slice, base_day, base_night)),
+            Some(slice) if found == expected => {
+                let (expiry, totals) = (sums(&slice, base_day, base_night), held.live.meta().totals);
+                if expiry.expired > totals.counted - totals.expired
+                    || expiry.late_expired > totals.late - totals.late_expired
+                {
+                    return Err(self.unsound(held, format!("{expiry:?} is more than was counted: {totals:?}")));
+                }
+                held.expiry = Some(expiry);
+            }
             _ => return Err(Break::mismatch(found, expected)),
         }
         Ok(())
@@ -84,10 +93,5 @@ impl Worker {
 fn sums(slice: &LiveSlice, base_day: Day, base_night: Day) -> Expiry {
     let expired = slice.counts.iter().filter(|(key, _)| key.minute.start() < base_day.start());
     let late_expired = slice.late.iter().filter(|(key, _)| key.night < base_night);
-    Expiry {
-        base_day,
-        base_night,
-        expired: expired.map(|(_, clicks)| clicks).sum(),
-        late_expired: late_expired.map(|(_, clicks)| clicks).sum(),
-    }
+    Expiry { base_day, base_night, expired: sum(expired), late_expired: sum(late_expired) }
 }

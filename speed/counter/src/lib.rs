@@ -14,6 +14,8 @@
 //!   the process. Dedup has a bound of its own, beyond which its drift is counted.
 //! - **Nothing of another topic life.** A flush waits for an answer to "which topic is it?" whose question began after
 //!   the last record of the flush was read; see `topic`.
+//! - **Nothing that was lost is believed.** A scrub goes through all that is stored and holds it against the totals and
+//!   against what is held. Counts that are not whole are replaced: the next generation counts them again from the log.
 //! - **What is not understood ends the process.** [`run`] returns the first such error after all workers have ended.
 
 mod begin;
@@ -25,6 +27,7 @@ mod meter;
 mod options;
 mod resume;
 mod run;
+mod scrub;
 mod topic;
 mod worker;
 

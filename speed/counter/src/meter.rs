@@ -15,6 +15,7 @@ use platform::clock::Clock;
 use platform::log::Log;
 
 use crate::doubt::Doubt;
+use crate::resume::Reason;
 
 /// Between two measurements.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -102,6 +103,10 @@ pub(crate) fn begin_at_zero() {
     for doubt in Doubt::ALL {
         counter!("twofold_speed_reloads_total", "reason" => doubt.code()).increment(0);
     }
+    for reason in [Reason::Damaged, Reason::Scrub] {
+        counter!("twofold_speed_reloads_total", "reason" => reason.code()).increment(0);
+        counter!("twofold_speed_generations_total", "reason" => reason.code()).increment(0);
+    }
     for code in Rejection::CODES {
         counter!("twofold_speed_rejected_total", "code" => code).increment(0);
     }
@@ -114,6 +119,9 @@ pub(crate) fn begin_at_zero() {
         "twofold_speed_topic_unanswered_total",
         "twofold_speed_ledger_failures_total",
         "twofold_speed_expired_total",
+        "twofold_speed_scrubs_total",
+        "twofold_speed_scrubs_failed_total",
+        "twofold_speed_swept_keys_total",
     ] {
         counter!(name).increment(0);
     }

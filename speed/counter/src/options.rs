@@ -21,6 +21,8 @@ pub struct Options {
     pub keep_closed: Span,
     /// How often new entries of the ledger are looked for.
     pub ledger_refresh: Duration,
+    /// How long after one scrub the next one begins. Each begins with an entry, too.
+    pub scrub_interval: Duration,
     /// Pauses before the store, or a log that did not answer, is tried again.
     pub store_retry: Retry,
 }
@@ -34,6 +36,7 @@ impl Default for Options {
             sightings_max: 2_000_000,
             keep_closed: Span::hours(24),
             ledger_refresh: Duration::from_secs(10),
+            scrub_interval: Duration::from_secs(300),
             store_retry: Retry { first: Duration::from_millis(50), max: Duration::from_secs(5) },
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::begin::base_time;
 use crate::doubt::Break;
 use crate::error::CounterError;
+use crate::scrub::sum;
 use crate::worker::{Held, Worker, observed};
 
 /// How long the log may hold back records that lie before its end.
@@ -32,6 +33,10 @@ pub(crate) enum Reason {
     BeyondEnd,
     /// Retention overtook the position: records were lost before they were counted.
     Overtaken,
+    /// What is stored cannot be read.
+    Damaged,
+    /// The stored counts are not the ones that were written.
+    Scrub,
 }
 
 impl Reason {
@@ -43,6 +48,8 @@ impl Reason {
             Reason::Fingerprint => "fingerprint",
             Reason::BeyondEnd => "beyond_end",
             Reason::Overtaken => "overtaken",
+            Reason::Damaged => "damaged",
+            Reason::Scrub => "scrub",
         }
     }
 }
@@ -63,7 +70,7 @@ impl Worker {
 
     async fn resume(&self, rules: &RulesBook, loaded: Loaded) -> Result<Result<Held, Reason>, Break> {
         let meta = &loaded.meta;
-        if !is_balanced(meta) {
+        if !is_balanced(meta) || exceeds(&loaded) {
             tracing::error!(partition = %self.partition, ?meta, "the stored totals contradict each other");
             return Ok(Err(Reason::Unbalanced));
         }
@@ -178,6 +185,12 @@ fn is_balanced(meta: &Meta) -> bool {
         && totals.seen == meta.next_offset.distance_from(meta.base_offset)
         && totals.expired <= totals.counted
         && totals.late_expired <= totals.late
+}
+
+/// More is stored than was ever counted.
+fn exceeds(loaded: &Loaded) -> bool {
+    let totals = &loaded.meta.totals;
+    sum(&loaded.counts) > totals.counted - totals.expired || sum(&loaded.late) > totals.late - totals.late_expired
 }
 
 fn fingerprint_of(record: &LogRecord) -> String {

@@ -14,12 +14,13 @@ use platform::log::{LogRecord, Reader};
 use platform::store::{Ads, LiveQuery, LiveSlice, StoreError};
 use tokio::time::{Instant, sleep};
 
-use crate::doubt::{Break, Doubt};
+use crate::doubt::{Break, Doubt, Unsound};
 use crate::error::CounterError;
 use crate::expiry::Expiry;
 use crate::meter::Meter;
 use crate::options::Pauses;
 use crate::run::Shared;
+use crate::scrub::{BETWEEN, Scrub};
 
 /// Longest wait for records: closed days and the age of the ledger's copy are looked at as often.
 const IDLE: Duration = Duration::from_secs(1);
@@ -42,6 +43,7 @@ pub(crate) struct Held {
     pub(crate) reader: Box<dyn Reader>,
     /// Rides on the next flush.
     pub(crate) expiry: Option<Expiry>,
+    pub(crate) scrub: Scrub,
     /// When the first record that is not stored yet must be.
     due: Option<Instant>,
     was_rebuilding: bool,
@@ -53,7 +55,7 @@ impl Held {
     pub(crate) fn new(live: LiveCounter, reader: Box<dyn Reader>) -> Self {
         let was_rebuilding = live.meta().is_rebuilding();
         let evicted = live.meta().dedup_evicted;
-        Held { live, reader, expiry: None, due: None, was_rebuilding, evicted }
+        Held { live, reader, expiry: None, scrub: Scrub::due_now(), due: None, was_rebuilding, evicted }
     }
 }
 
@@ -93,32 +95,44 @@ impl Worker {
     /// The first error that is not understood.
     pub(crate) async fn run(self) -> Result<(), CounterError> {
         let mut pauses = Pauses::new(self.shared.options.store_retry);
+        let mut unsound = None;
         loop {
-            match self.count(&mut pauses).await {
+            let end = self.count(&mut pauses, unsound.take()).await;
+            let pause = pauses.next();
+            let reason = match end {
                 Break::Stopped => return Ok(()),
                 Break::Failed(error) => return Err(error),
                 Break::Doubt(doubt, why) => {
-                    let pause = pauses.next();
-                    counter!("twofold_speed_reloads_total", "reason" => doubt.code()).increment(1);
                     tracing::warn!(partition = %self.partition, reason = doubt.code(), why, ?pause, "dropping what is held, entering again");
-                    tokio::select! {
-                        () = self.shared.stop.cancelled() => return Ok(()),
-                        () = sleep(pause) => {}
-                    }
+                    doubt.code()
                 }
+                Break::Unsound(found, why) => {
+                    tracing::error!(partition = %self.partition, reason = found.reason.code(), why, ?pause, "what is stored is not whole, counting it anew");
+                    unsound = Some(found);
+                    found.reason.code()
+                }
+            };
+            counter!("twofold_speed_reloads_total", "reason" => reason).increment(1);
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return Ok(()),
+                () = sleep(pause) => {}
             }
         }
     }
 
     /// Enters and counts until something ends it.
-    async fn count(&self, pauses: &mut Pauses) -> Break {
-        match self.try_count(pauses).await {
+    async fn count(&self, pauses: &mut Pauses, unsound: Option<Unsound>) -> Break {
+        match self.try_count(pauses, unsound).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn try_count(&self, pauses: &mut Pauses) -> Result<std::convert::Infallible, Break> {
+    async fn try_count(
+        &self,
+        pauses: &mut Pauses,
+        unsound: Option<Unsound>,
+    ) -> Result<std::convert::Infallible, Break> {
         let mut rules: Option<RulesBook> = None;
         let mut held: Option<Held> = None;
         let mut records = Vec::new();
@@ -141,12 +155,13 @@ impl Worker {
                 rules = Some(books.rules().clone());
                 held = Some(tokio::select! {
                     () = self.shared.stop.cancelled() => return Err(Break::Stopped),
-                    entered = self.take_place(&books) => entered?,
+                    entered = self.take_place(&books, unsound) => entered?,
                 });
                 continue;
             };
             self.judge(held, &records, pauses).await?;
             self.plan_expiry(held, &books).await?;
+            self.scrub(held).await?;
             records = self.poll(held).await?;
             if records.is_empty() {
                 self.verify(held).await?;
@@ -155,8 +170,11 @@ impl Worker {
     }
 
     /// Enters; a new generation is stored at once, so that readers see that it is being rebuilt.
-    async fn take_place(&self, books: &Books) -> Result<Held, Break> {
-        let mut entered = self.enter(books).await?;
+    async fn take_place(&self, books: &Books, unsound: Option<Unsound>) -> Result<Held, Break> {
+        let mut entered = match unsound {
+            None => self.enter(books).await?,
+            Some(Unsound { generation, reason }) => self.begin(books, Expected::Damaged { generation }, reason).await?,
+        };
         if entered.live.has_news() {
             self.flush(&mut entered).await?;
         }
@@ -166,7 +184,8 @@ impl Worker {
 
     /// Waits for records, but not longer than a flush may wait.
     async fn poll(&self, held: &mut Held) -> Result<Vec<LogRecord>, Break> {
-        let wait = held.due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+        let idle = if held.scrub.is_under_way() { BETWEEN } else { IDLE };
+        let wait = held.due.map_or(idle, |due| due.saturating_duration_since(Instant::now()));
         let polled = tokio::select! {
             biased;
             // The caller sees the stop.
@@ -265,6 +284,7 @@ impl Worker {
         self.meter.stored(&held.live);
         if held.was_rebuilding && !held.live.meta().is_rebuilding() {
             held.was_rebuilding = false;
+            held.scrub = Scrub::due_now();
             tracing::info!(partition = %self.partition, generation = %held.live.generation(), "rebuilt");
         }
     }
@@ -276,6 +296,10 @@ impl Worker {
             Ok(()) => Break::Stopped,
             Err(Break::Doubt(doubt, why)) => {
                 tracing::warn!(partition = %self.partition, reason = doubt.code(), why, "stopped without storing the last records; they are read again");
+                Break::Stopped
+            }
+            Err(Break::Unsound(found, why)) => {
+                tracing::error!(partition = %self.partition, reason = found.reason.code(), why, "stopped; what is stored is not whole, and is counted anew at the next start");
                 Break::Stopped
             }
             Err(end) => end,

@@ -7,7 +7,7 @@ mod worker;
 use std::time::{Duration, Instant};
 
 use clicks::keyspace::PartitionKeys;
-use clicks::live::FlushOutcome;
+use clicks::live::{Expected, Flush, FlushOutcome};
 use platform::store::{RedisOptions, RedisStore, SpeedStore, StoreError, conformance};
 use promises::services::{Redis, shared};
 
@@ -184,5 +184,32 @@ async fn damaged_content_is_an_error_and_stays_as_it_is() {
                 assert_eq!(script::dump(redis, &partition).await, before, "{name}");
             }
         }
+        let (mut cure, damaged) = (Worker::begin(2), worker.generation());
+        cure.observe(10);
+        let is_named = name != "a live generation that is none";
+        let expected = Expected::Damaged { generation: is_named.then_some(damaged) };
+        let step = Flush { expected, ..cure.step() };
+        assert_eq!(store.flush(&partition, &step).await.unwrap(), FlushOutcome::Applied, "{name}: it is replaced");
+        scrub(&store.read(&partition, &query()).await.unwrap().unwrap());
+        let swept = store.sweep(&partition).await.unwrap();
+        let (left, of_damaged) = (script::dump(redis, &partition).await, format!(":{damaged}:"));
+        assert_eq!((swept > 0, left.contains(&of_damaged)), (is_named, !is_named), "{name}: {swept} swept\n{left}");
+        scrub(&store.read(&partition, &query()).await.unwrap().unwrap());
     }
+}
+
+/// A sweep that is late by a rollback of Redis must not touch what is live again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_is_live_again_is_not_swept() {
+    let redis = &shared().await.unwrap().redis;
+    let store = connect(redis);
+    let partition = new_partition();
+    let mut worker = Worker::begin(1);
+    worker.observe(300);
+    worker.flush(&store, &partition).await.unwrap();
+    let before = script::dump(redis, &partition).await;
+    let (retired, live) = (PartitionKeys::new(&partition).retired(), worker.generation().to_string());
+    redis.cli(&["SADD", &retired, &live]).await.unwrap();
+    assert_eq!(store.sweep(&partition).await.unwrap(), 0);
+    assert_eq!(script::dump(redis, &partition).await, before, "and it is no longer named");
 }

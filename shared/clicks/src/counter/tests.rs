@@ -243,3 +243,27 @@ fn a_flood_of_made_up_ads_does_not_stay() {
     observe(&mut counter, Some(&value(1, later)), later);
     assert_eq!(counter.flush().counts[0].1, 2, "and so is its count");
 }
+
+#[test]
+fn a_count_that_is_stored_otherwise_than_it_is_held_is_named() {
+    let mut counter = counter();
+    observe(&mut counter, Some(&value(1, start())), start());
+    let now = start() + Span::minutes(15);
+    for (id, event) in [(2, now), (3, now), (4, now - Span::minutes(1)), (5, now - Span::minutes(11))] {
+        observe(&mut counter, Some(&value(id, event)), now);
+    }
+    let Flush { counts, late, .. } = counter.flush();
+    counter.stored();
+    assert_eq!(counter.difference(&counts, &late), None, "as it was written, sealed windows included");
+    assert_eq!(counter.difference(&counts[1..], &late), None, "sealed windows are not held");
+    let found = counter.difference(&counts[..2], &late).unwrap();
+    assert_eq!((found.held, found.stored, found.count), (Some(2), None, counts[2].0.clone()));
+    let mut wrong = counts.clone();
+    wrong[1].1 = 9;
+    let found = counter.difference(&wrong, &late).unwrap();
+    assert_eq!(found.to_string(), "ad a at 2026-03-01T12:14:00.000Z: 9 stored, 1 held");
+    let mut more = counts.clone();
+    more.push((CountKey { ad: AdId::parse("b").unwrap(), ..counts[2].0.clone() }, 1));
+    assert_eq!(counter.difference(&more, &late).unwrap().held, None);
+    assert_eq!(counter.difference(&counts, &[]).unwrap().stored, None, "late counts as well");
+}

@@ -5,6 +5,7 @@
 mod flushes;
 mod reads;
 mod steps;
+mod sweeps;
 
 use clicks::live::{Flush, FlushOutcome, Loaded};
 use clicks::position::PartitionId;
@@ -29,11 +30,15 @@ pub async fn suite(store: &dyn SpeedStore) {
     flushes::a_zombie_of_a_replaced_generation_is_refused(store).await;
     flushes::a_writer_that_missed_an_expiry_is_refused(store).await;
     flushes::malformed_flushes_change_nothing(store).await;
+    flushes::a_damaged_generation_is_replaced_whatever_is_left_of_it(store).await;
+    sweeps::what_was_replaced_is_deleted_and_nothing_else(store).await;
+    sweeps::a_damaged_generation_is_swept_as_well(store).await;
     flushes::of_two_racing_writers_one_wins(store).await;
     reads::a_load_gives_what_may_still_change(store).await;
     reads::late_counts_outlive_their_window(store).await;
     reads::an_expiry_drops_hours_and_nights(store).await;
     reads::a_read_clips_and_filters(store).await;
+    reads::parts_add_up_to_the_whole(store).await;
     reads::partitions_do_not_touch(store).await;
     flushes::a_large_flush_is_stored_whole(store).await;
 }

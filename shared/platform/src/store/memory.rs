@@ -14,9 +14,9 @@ use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
 use clicks::window::Hour;
 
-use self::partition::Partition;
+use self::partition::{Partition, Refusal};
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
 
 /// Live counts of all partitions, in this process.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub struct MemoryStore {
 struct State {
     partitions: HashMap<PartitionId, Partition>,
     away: bool,
+    evicts: bool,
     failures: usize,
     lose_reply: bool,
 }
@@ -95,6 +96,16 @@ impl MemoryStore {
         self.lock().partitions.get_mut(partition).is_some_and(|stored| stored.delete_hour(hour))
     }
 
+    /// Loses the meta record of the live generation and nothing else. True when there was one.
+    pub fn delete_meta(&self, partition: &PartitionId) -> bool {
+        self.lock().partitions.get_mut(partition).is_some_and(Partition::delete_meta)
+    }
+
+    /// Keys of replaced generations that were not swept yet.
+    pub fn leftovers(&self, partition: &PartitionId) -> u64 {
+        self.lock().partitions.get(partition).map_or(0, Partition::leftovers)
+    }
+
     /// The next flush that is carried out is answered with [`StoreError::Unavailable`] although it was applied.
     pub fn lose_next_reply(&self) {
         self.lock().lose_reply = true;
@@ -103,6 +114,11 @@ impl MemoryStore {
     /// The next `operations` operations do nothing and fail.
     pub fn fail_next(&self, operations: usize) {
         self.lock().failures = operations;
+    }
+
+    /// Somebody changes the server's setting, so that it may drop counts when its memory is full.
+    pub fn let_evict(&self, evicts: bool) {
+        self.lock().evicts = evicts;
     }
 
     /// While it is away every operation does nothing and fails.
@@ -119,8 +135,9 @@ impl SpeedStore for MemoryStore {
 
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
         let state = self.enter()?;
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
         let slice =
-            state.partitions.get(partition).and_then(|stored| stored.select(|meta| Scope::to_load(meta, rules)));
+            stored.select(|meta| Scope::to_load(meta, rules)).map_err(|damage| damage.in_partition(partition))?;
         Ok(slice.map(LiveSlice::into_loaded))
     }
 
@@ -132,14 +149,17 @@ impl SpeedStore for MemoryStore {
             None => {
                 let mut stored = Partition::default();
                 let outcome = stored.flush(flush);
-                if outcome == Ok(FlushOutcome::Applied) {
+                if matches!(outcome, Ok(FlushOutcome::Applied)) {
                     state.partitions.insert(partition.clone(), stored);
                 }
                 outcome
             }
         };
-        let outcome = outcome.map_err(|what| {
-            StoreError::Failed(format!("the flush of partition {partition} was refused and changed nothing: {what}"))
+        let outcome = outcome.map_err(|refusal| match refusal {
+            Refusal::Malformed(what) => StoreError::Failed(format!(
+                "the flush of partition {partition} was refused and changed nothing: {what}"
+            )),
+            Refusal::Damaged(damage) => damage.in_partition(partition),
         })?;
         if outcome == FlushOutcome::Applied && std::mem::take(&mut state.lose_reply) {
             return Err(StoreError::Unavailable("the store in memory plays a lost reply".to_owned()));
@@ -149,11 +169,26 @@ impl SpeedStore for MemoryStore {
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
         let state = self.enter()?;
-        Ok(state.partitions.get(partition).and_then(|stored| stored.select(|meta| Scope::to_read(meta, query))))
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        stored.select(|meta| Scope::to_read(meta, query)).map_err(|damage| damage.in_partition(partition))
+    }
+
+    async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
+        let state = self.enter()?;
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        stored.select(|meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
+    }
+
+    async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {
+        Ok(self.enter()?.partitions.get_mut(partition).map_or(0, Partition::sweep))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.enter().map(drop)
+        if self.enter()?.evicts {
+            let (found, mend) = ("allkeys-lru".to_owned(), "play no evictions");
+            return Err(StoreError::Setting { setting: "maxmemory-policy", found, wanted: "noeviction", mend });
+        }
+        Ok(())
     }
 }
 

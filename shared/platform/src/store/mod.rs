@@ -12,7 +12,11 @@
 //!   new: anything else is [`StoreError::Failed`], and nothing was changed.
 //! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.
 //! * The store may lose a suffix of its history (a rollback), of a partition as a whole: counts and position go together.
-//! * [`SpeedStore::load`] and [`SpeedStore::read`] are one atomic read each of one partition.
+//! * [`Expected::Damaged`](clicks::live::Expected) compares the live generation alone, so that a generation which cannot
+//!   be read, whatever of it is lost, can be replaced; it never goes on with that generation.
+//! * Content that cannot be read is [`StoreError::Content`], never a smaller number; the error names its generation.
+//! * A generation that is replaced is retired in the same step; [`SpeedStore::sweep`] deletes what is left of it.
+//! * [`SpeedStore::load`], [`SpeedStore::read`] and [`SpeedStore::read_part`] are one atomic read each of one partition.
 //! * Nothing is evicted: [`SpeedStore::check`] refuses a server that may.
 
 pub mod conformance;
@@ -28,7 +32,7 @@ use clicks::keyspace::KeyspaceError;
 use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, Meta};
 use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
-use clicks::time::{Day, Interval};
+use clicks::time::{Day, Interval, Timestamp};
 
 pub use memory::{MemoryStore, Snapshot};
 pub use redis::{FLUSH_SCRIPT, RedisOptions, RedisStore, flush_arguments};
@@ -54,6 +58,15 @@ pub enum Ads {
     Some(Vec<AdId>),
 }
 
+/// A part of what is stored of one partition, for whoever goes through all of it in short steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Windows that begin in it.
+    pub windows: Interval,
+    /// Late counts of the nights `[from, to)`, whatever their minutes.
+    pub nights: (Day, Day),
+}
+
 /// One atomic read of a partition for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSlice {
@@ -74,8 +87,9 @@ pub enum StoreError {
     Denied(String),
     #[error("the speed store's setting `{setting}` is `{found}` but must be `{wanted}`: {mend}")]
     Setting { setting: &'static str, found: String, wanted: &'static str, mend: &'static str },
+    /// `generation` is the live one; `None` when what names it cannot be read.
     #[error("partition {partition} in the speed store cannot be read: {source}")]
-    Content { partition: PartitionId, source: KeyspaceError },
+    Content { partition: PartitionId, generation: Option<Generation>, source: Box<KeyspaceError> },
     #[error("the speed store failed: {0}")]
     Failed(String),
 }
@@ -94,6 +108,25 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
 
     /// For readers, and for the worker before it expires windows; `None` when no generation is live.
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError>;
+
+    /// One atomic read of a part; `None` when no generation is live.
+    async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
+        let range = Interval::new(Timestamp::MIN, Timestamp::MAX);
+        let all = LiveQuery { ads: Ads::All, range, late_from: part.nights.0 };
+        let slice = self.read(partition, &all).await?;
+        Ok(slice.map(|mut slice| {
+            slice.counts.retain(|(key, _)| part.windows.contains(key.minute.start()));
+            slice.late.retain(|(key, _)| (part.nights.0..part.nights.1).contains(&key.night));
+            slice
+        }))
+    }
+
+    /// Deletes what is left of retired generations, in steps that are short, and returns how many keys that were. Never
+    /// touches the live one. What an error leaves behind is found by the next call. A store that keeps nothing of what
+    /// was replaced has nothing to do.
+    async fn sweep(&self, _partition: &PartitionId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 
     /// Reaches the server and checks the settings that correctness rests on.
     async fn check(&self) -> Result<(), StoreError>;

@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod link;
 mod read;
+mod sweep;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ use clicks::live::{Flush, FlushOutcome, Generation, Loaded};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 
-use self::error::store_error;
+use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -78,6 +79,7 @@ fn shown(urls: &str) -> String {
 pub struct RedisStore {
     link: Link,
     script: Script,
+    sweep_script: Script,
     shown: String,
 }
 
@@ -93,7 +95,12 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Setting`] when the URL cannot be read.
     pub fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
-        Ok(RedisStore { link: Link::new(options)?, script: Script::new(FLUSH_SCRIPT), shown: shown(&options.url) })
+        Ok(RedisStore {
+            link: Link::new(options)?,
+            script: Script::new(FLUSH_SCRIPT),
+            sweep_script: Script::new(sweep::SCRIPT),
+            shown: shown(&options.url),
+        })
     }
 
     fn error(&self, what: &str, error: &::redis::RedisError) -> StoreError {
@@ -106,8 +113,11 @@ impl RedisStore {
         keys.iter().for_each(|key| _ = call.key(key));
         arguments.iter().for_each(|argument| _ = call.arg(argument));
         let what = || format!("the flush of partition {partition}");
-        let answer: Vec<Value> =
-            call.invoke_async(&mut self.link.clone()).await.map_err(|error| self.error(&what(), &error))?;
+        let answer = call.invoke_async(&mut self.link.clone()).await;
+        let answer: Vec<Value> = answer.map_err(|error| match damage(&error) {
+            Some(source) => content(partition, Some(flush.generation), source),
+            None => self.error(&what(), &error),
+        })?;
         let found = match &answer[..] {
             [Value::Int(1)] => return Ok(FlushOutcome::Applied),
             [Value::Int(0), Value::BulkString(live), Value::BulkString(offset)] => (live, offset),
@@ -155,8 +165,8 @@ fn parse_found(live: &[u8], offset: &[u8]) -> Option<(Generation, Offset)> {
     Some((Generation::parse(text(live)?)?, Offset::new(text(offset)?.parse().ok()?)))
 }
 
-fn content(partition: &PartitionId, source: KeyspaceError) -> StoreError {
-    StoreError::Content { partition: partition.clone(), source }
+fn content(partition: &PartitionId, generation: Option<Generation>, source: KeyspaceError) -> StoreError {
+    StoreError::Content { partition: partition.clone(), generation, source: Box::new(source) }
 }
 
 #[async_trait]
@@ -185,6 +195,14 @@ impl SpeedStore for RedisStore {
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
         self.select(partition, |meta| Scope::to_read(meta, query)).await
+    }
+
+    async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
+        self.select(partition, |meta| Scope::to_part(meta, part)).await
+    }
+
+    async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {
+        self.sweep_retired(partition).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

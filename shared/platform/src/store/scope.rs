@@ -9,7 +9,7 @@ use clicks::time::{Day, Interval, Timestamp};
 use clicks::watermark::watermark;
 use clicks::window::{Hour, Minute};
 
-use super::{Ads, LiveQuery};
+use super::{Ads, LiveQuery, Part};
 
 /// Windows, late counts and ads of one read of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,21 @@ impl Scope {
                 Ads::All => None,
                 Ads::Some(ads) => Some(ads.iter().cloned().collect()),
             },
+        }
+    }
+
+    /// What a part asks for, as far as it can be stored.
+    pub(super) fn to_part(meta: &Meta, part: &Part) -> Self {
+        if meta.append_time == Timestamp::MIN {
+            return Self::nothing();
+        }
+        let windows = part.windows;
+        let (from, to) = part.nights;
+        Scope {
+            windows: Interval::new(windows.start.max(meta.base_day.start()), windows.end.min(last_window_end(meta))),
+            late: Interval::new(Timestamp::MIN, Timestamp::MAX),
+            nights: (from.max(meta.base_night), to.min(meta.append_time.day().next())),
+            ads: None,
         }
     }
 

@@ -49,6 +49,9 @@ enum Step {
         flushes: usize,
     },
     FlushAll,
+    DeleteCount,
+    DeleteHour,
+    DeleteMeta,
     Settle,
 }
 
@@ -74,7 +77,12 @@ fn draw(random: &mut SmallRng) -> Step {
         88 => Step::StoreAway,
         89..92 => Step::StoreBack,
         92..95 => Step::Rollback { flushes: random.random_range(1..10) },
-        95..97 => Step::FlushAll,
+        95 => Step::FlushAll,
+        96 => match random.random_range(0..3) {
+            0 => Step::DeleteCount,
+            1 => Step::DeleteHour,
+            _ => Step::DeleteMeta,
+        },
         _ => Step::Settle,
     }
 }
@@ -91,7 +99,8 @@ struct History {
 
 impl History {
     fn options() -> Options {
-        Options { keep_closed: Span::hours(6), ..World::options() }
+        // Scrubs are under way all the time, so that what is lost is found in time for the comparison.
+        Options { keep_closed: Span::hours(6), scrub_interval: Duration::from_millis(5), ..World::options() }
     }
 
     fn start(&self) -> Run {
@@ -169,6 +178,22 @@ impl History {
                 self.world.store.rollback(&self.world.partition(partition), flushes);
             }
             Step::FlushAll => self.world.store.flush_all(),
+            Step::DeleteCount | Step::DeleteHour => {
+                let number = self.random.random_range(0..PARTITIONS);
+                let Some(slice) = self.world.stored(number).await else { return };
+                if slice.counts.is_empty() {
+                    return;
+                }
+                let (key, partition) = (&slice.counts[0].0, self.world.partition(number));
+                match step {
+                    Step::DeleteCount => self.world.store.delete_count(&partition, key),
+                    _ => self.world.store.delete_hour(&partition, key.minute.hour()),
+                };
+            }
+            Step::DeleteMeta => {
+                let partition = self.random.random_range(0..PARTITIONS);
+                self.world.store.delete_meta(&self.world.partition(partition));
+            }
             Step::Settle if self.is_away => {}
             Step::Settle => self.world.settled().await,
         }
@@ -212,6 +237,9 @@ async fn play(seed: u64, steps: usize) {
         zombie.kill().await;
     }
     history.apply(Step::Heartbeats).await;
+    for number in 0..PARTITIONS {
+        history.world.whole(number).await;
+    }
     history.world.check(&format!("seed {seed}")).await;
     history.run.take().unwrap().stop().await;
     history.world.check(&format!("seed {seed}, stopped")).await;

@@ -2,9 +2,11 @@
 //! whole log gives, key for key.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod damage;
 mod endings;
 mod expiry;
 mod histories;
+mod metrics;
 mod oracle;
 mod recovery;
 mod rules;

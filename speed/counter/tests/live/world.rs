@@ -74,6 +74,7 @@ impl World {
     pub(crate) async fn on(partitions: u32, ledger: Ledger) -> Self {
         // RUST_LOG=counter=debug shows what the loop does.
         platform::telemetry::init_logs("off");
+        crate::metrics::begin();
         let clock = Arc::new(SimulatedClock::new(noon()));
         let log = MemoryLog::new(Region::parse("eu").unwrap(), "clicks", partitions, clock.clone());
         let topic = log.topic().await.unwrap();
@@ -244,6 +245,18 @@ impl World {
             crate::oracle::check(&slice, records, books.rules(), &format!("{what}, partition {number}"));
             assert!(slice.meta.base_day <= books.next_night(), "{what}: an open day is not live, {:?}", slice.meta);
         }
+    }
+
+    /// Waits until nothing is missing of what was counted, as the totals say.
+    pub(crate) async fn whole(&self, number: u32) {
+        self.until(&format!("partition {number} is whole"), async || {
+            let Some(slice) = self.stored(number).await else { return false };
+            let totals = slice.meta.totals;
+            let counted: u64 = slice.counts.iter().map(|(_, clicks)| clicks).sum();
+            let late: u64 = slice.late.iter().map(|(_, clicks)| clicks).sum();
+            (counted + totals.expired, late + totals.late_expired) == (totals.counted, totals.late)
+        })
+        .await;
     }
 
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {

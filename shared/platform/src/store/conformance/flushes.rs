@@ -169,6 +169,37 @@ pub(super) async fn malformed_flushes_change_nothing(store: &dyn SpeedStore) {
     applied(store, &partition, &good).await;
 }
 
+pub(super) async fn a_damaged_generation_is_replaced_whatever_is_left_of_it(store: &dyn SpeedStore) {
+    let partition = new_partition();
+    let mut cure = Writer::new(2, 0);
+    cure.expected = Expected::Damaged { generation: Some(generation(1)) };
+    let step = cure.step(9, vec![(count("12:00", "b"), 9)]);
+    assert_eq!(flush(store, &partition, &step).await, FlushOutcome::Mismatch { found: None }, "nothing is live");
+    let mut owner = Writer::new(1, 0);
+    applied(store, &partition, &owner.step(5, vec![(count("12:00", "a"), 5)])).await;
+    let before = dump(store, &partition).await;
+    let found = Some((generation(1), Offset::new(5)));
+    for other in [Some(generation(3)), None] {
+        let step = Flush { expected: Expected::Damaged { generation: other }, ..step.clone() };
+        assert_eq!(flush(store, &partition, &step).await, FlushOutcome::Mismatch { found }, "{other:?} is not live");
+    }
+    let on = Flush { generation: generation(1), ..step.clone() };
+    refused(store, &partition, &on, "going on with a damaged generation").await;
+    assert_eq!(dump(store, &partition).await, before, "nothing changes");
+    applied(store, &partition, &step).await;
+    let stored = loaded(store, &partition).await;
+    assert_eq!((stored.generation, &stored.meta, &stored.counts), (step.generation, &step.meta, &step.counts));
+    let found = Some((generation(2), Offset::new(9)));
+    for late in [owner.step(1, vec![]), step] {
+        assert_eq!(
+            flush(store, &partition, &late).await,
+            FlushOutcome::Mismatch { found },
+            "once, and for all writers"
+        );
+    }
+    applied(store, &partition, &cure.step(1, vec![(count("12:00", "b"), 10)])).await;
+}
+
 pub(super) async fn of_two_racing_writers_one_wins(store: &dyn SpeedStore) {
     let partition = new_partition();
     let mut owner = Writer::new(1, 0);

@@ -2,12 +2,12 @@
 
 use clicks::live::{CountKey, Expected, FlushOutcome};
 use clicks::position::{Offset, PartitionId};
-use clicks::time::{Interval, Timestamp};
+use clicks::time::{Day, Interval, Timestamp};
 use clicks::window::Minute;
 
 use super::steps::{Writer, ad, all, count, day, generation, late, new_partition, time};
-use super::{applied, flush, load, loaded, read, slice, sorted};
-use crate::store::{Ads, LiveQuery, SpeedStore};
+use super::{applied, flush, load, loaded, read, slice, sorted, works};
+use crate::store::{Ads, LiveQuery, Part, SpeedStore};
 
 pub(super) async fn nothing_is_stored_of_an_unknown_partition(store: &dyn SpeedStore) {
     let partition = new_partition();
@@ -148,6 +148,36 @@ pub(super) async fn a_read_clips_and_filters(store: &dyn SpeedStore) {
     applied(store, &partition, &moved).await;
     let slice = slice(store, &partition, &all()).await;
     assert_eq!(slice.counts, [], "nothing is read below the base day, dropped or not");
+}
+
+pub(super) async fn parts_add_up_to_the_whole(store: &dyn SpeedStore) {
+    let partition = new_partition();
+    let mut writer = Writer::new(1, 0);
+    let minutes = ["00:00", "10:59", "11:00", "11:59", "12:00", "12:30"];
+    let mut step = writer.step(7, minutes.map(|at| (count(at, "a"), 1)).into());
+    let nights = ["2026-03-08", "2026-03-09", "2026-03-10"];
+    step.late = nights.map(|night| (late(night, "2026-02-20T00:00:00Z", "a"), 1)).into();
+    applied(store, &partition, &step).await;
+    let at = |text: &str| time(&format!("2026-03-10T{text}:00Z"));
+    let (first, last) = (Timestamp::MIN, Timestamp::MAX);
+    let nobody = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+    let (none, ever) = ((day("2026-03-09"), day("2026-03-09")), (Day::from_number(i32::MIN), day("2100-01-01")));
+    let cases = [
+        ("an hour", Interval::new(at("11:00"), at("12:00")), none, 2..4, 0..0),
+        ("what follows", Interval::new(at("12:00"), last), none, 4..6, 0..0),
+        ("a night", nobody, (day("2026-03-09"), day("2026-03-10")), 0..0, 1..2),
+        ("what follows, of both", Interval::new(at("12:00"), last), (day("2026-03-09"), ever.1), 4..6, 1..3),
+        ("everything", Interval::new(first, last), ever, 0..6, 0..3),
+        ("nothing", nobody, none, 0..0, 0..0),
+    ];
+    for (name, windows, nights, counts, late) in cases {
+        let part = works(store.read_part(&partition, &Part { windows, nights }).await, name).expect("it is live");
+        assert_eq!((part.generation, &part.meta), (step.generation, &step.meta), "{name}");
+        assert_eq!(sorted(part.counts), step.counts[counts], "{name}: counts");
+        assert_eq!(sorted(part.late), step.late[late], "{name}: late counts");
+    }
+    let whole = Part { windows: Interval::new(first, last), nights: ever };
+    assert_eq!(works(store.read_part(&new_partition(), &whole).await, "a part of an unknown partition"), None);
 }
 
 pub(super) async fn partitions_do_not_touch(store: &dyn SpeedStore) {

@@ -1,14 +1,16 @@
 //! One partition in memory: what is live, and how to take the last flushes back.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
+use clicks::keyspace::KeyspaceError;
 use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta};
+use clicks::position::{Offset, PartitionId};
 use clicks::time::Day;
 use clicks::window::Hour;
 
-use crate::store::LiveSlice;
 use crate::store::scope::Scope;
+use crate::store::{LiveSlice, StoreError};
 
 /// Flushes that can be taken back.
 const HISTORY_MAX: usize = 64;
@@ -19,8 +21,8 @@ const NUMBER_LIMIT: u64 = 1 << 62;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Partition {
     live: Option<Stored>,
-    /// Generations that were replaced; Redis still holds their keys.
-    retired: BTreeSet<Generation>,
+    /// Generations that were replaced and not swept yet, with the number of keys that Redis holds of each.
+    retired: BTreeMap<Generation, u64>,
     /// What each of the last flushes replaced, newest last.
     history: VecDeque<Undo>,
 }
@@ -29,9 +31,28 @@ pub(super) struct Partition {
 #[derive(Debug, Clone)]
 struct Stored {
     generation: Generation,
-    meta: Meta,
+    /// `None` once it was lost.
+    meta: Option<Meta>,
     hours: BTreeMap<Hour, HashMap<CountKey, u64>>,
     nights: BTreeMap<Day, HashMap<LateKey, u64>>,
+}
+
+/// Why a flush changed nothing.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Malformed(String),
+    Damaged(Damage),
+}
+
+/// The meta record of this generation is lost.
+#[derive(Debug)]
+pub(super) struct Damage(Generation);
+
+impl Damage {
+    pub(super) fn in_partition(self, partition: &PartitionId) -> StoreError {
+        let source = Box::new(KeyspaceError::MissingField("version"));
+        StoreError::Content { partition: partition.clone(), generation: Some(self.0), source }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -40,12 +61,14 @@ enum Undo {
     Generation(Box<Option<Stored>>),
     /// The flush went on with the generation that was live.
     Step(Box<Step>),
+    /// It was no flush: these generations were swept.
+    Sweep(BTreeMap<Generation, u64>),
 }
 
 /// What a flush replaced; `None` where there was nothing.
 #[derive(Debug, Clone)]
 struct Step {
-    meta: Meta,
+    meta: Option<Meta>,
     counts: Vec<(CountKey, Option<u64>)>,
     late: Vec<(LateKey, Option<u64>)>,
     hours: Vec<(Hour, HashMap<CountKey, u64>)>,
@@ -56,45 +79,55 @@ impl Partition {
     /// Compare, validate, write.
     ///
     /// # Errors
-    /// What is wrong with the flush; nothing has changed then.
-    pub(super) fn flush(&mut self, flush: &Flush) -> Result<FlushOutcome, String> {
+    /// What is wrong with the flush, or with what is stored; nothing has changed then.
+    pub(super) fn flush(&mut self, flush: &Flush) -> Result<FlushOutcome, Refusal> {
         if !self.is_as_expected(flush) {
-            let found = self.live.as_ref().map(|live| (live.generation, live.meta.next_offset));
+            let found = self.live.as_ref().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
-        validate(flush)?;
+        validate(flush).map_err(Refusal::Malformed)?;
         let undo = match self.live.take() {
+            Some(live) if live.generation == flush.generation && matches!(flush.expected, Expected::Damaged { .. }) => {
+                self.live = Some(live);
+                let what = format!("generation {} is damaged and is not gone on with", flush.generation);
+                return Err(Refusal::Malformed(what));
+            }
             Some(mut live) if live.generation == flush.generation => {
                 let undo = Undo::Step(Box::new(live.apply(flush)));
                 self.live = Some(live);
                 undo
             }
-            before if self.retired.contains(&flush.generation) => {
+            before if self.retired.contains_key(&flush.generation) => {
                 self.live = before;
-                return Err(format!("generation {} is not new", flush.generation));
+                return Err(Refusal::Malformed(format!("generation {} is not new", flush.generation)));
             }
             before => {
-                self.retired.extend(before.as_ref().map(|stored| stored.generation));
+                self.retired.extend(before.as_ref().map(|stored| (stored.generation, stored.keys())));
                 let mut begun = Stored::new(flush.generation, flush.meta.clone());
                 begun.apply(flush);
                 self.live = Some(begun);
                 Undo::Generation(Box::new(before))
             }
         };
+        self.remember(undo);
+        Ok(FlushOutcome::Applied)
+    }
+
+    fn remember(&mut self, undo: Undo) {
         self.history.push_back(undo);
         if self.history.len() > HISTORY_MAX {
             self.history.pop_front();
         }
-        Ok(FlushOutcome::Applied)
     }
 
     fn is_as_expected(&self, flush: &Flush) -> bool {
         match (&self.live, flush.expected) {
             (None, Expected::Nothing) => true,
-            (Some(live), Expected::At { generation, next_offset }) => {
-                (live.generation, live.meta.next_offset) == (generation, next_offset)
-                    && (live.generation != flush.generation || !misses_an_expiry(&live.meta, &flush.meta))
-            }
+            (Some(live), Expected::At { generation, next_offset }) => live.meta.as_ref().is_some_and(|meta| {
+                (live.generation, meta.next_offset) == (generation, next_offset)
+                    && (live.generation != flush.generation || !misses_an_expiry(meta, &flush.meta))
+            }),
+            (Some(live), Expected::Damaged { generation }) => generation == Some(live.generation),
             _ => false,
         }
     }
@@ -109,6 +142,10 @@ impl Partition {
                         self.retired.remove(&before.generation);
                     }
                     self.live = *before;
+                }
+                Some(Undo::Sweep(swept)) => {
+                    self.retired.extend(swept);
+                    continue;
                 }
                 Some(Undo::Step(step)) => {
                     if let Some(live) = &mut self.live {
@@ -130,29 +167,59 @@ impl Partition {
         self.live.as_mut().is_some_and(|live| live.hours.remove(&hour).is_some())
     }
 
-    pub(super) fn select(&self, scope_of: impl FnOnce(&Meta) -> Scope) -> Option<LiveSlice> {
-        let live = self.live.as_ref()?;
-        let scope = scope_of(&live.meta);
+    pub(super) fn delete_meta(&mut self) -> bool {
+        self.live.as_mut().is_some_and(|live| live.meta.take().is_some())
+    }
+
+    pub(super) fn leftovers(&self) -> u64 {
+        self.retired.values().sum()
+    }
+
+    pub(super) fn sweep(&mut self) -> u64 {
+        let (keys, swept) = (self.leftovers(), std::mem::take(&mut self.retired));
+        if !swept.is_empty() {
+            self.remember(Undo::Sweep(swept));
+        }
+        keys
+    }
+
+    pub(super) fn select(&self, scope_of: impl FnOnce(&Meta) -> Scope) -> Result<Option<LiveSlice>, Damage> {
+        let Some(live) = &self.live else { return Ok(None) };
+        let meta = live.meta()?;
+        let scope = scope_of(meta);
         let hours = live.hours.values().flatten().filter(|(key, _)| scope.holds(key));
         let nights = live.nights.values().flatten().filter(|(key, _)| scope.holds_late(key));
-        Some(LiveSlice {
+        Ok(Some(LiveSlice {
             generation: live.generation,
-            meta: live.meta.clone(),
+            meta: meta.clone(),
             counts: hours.map(|(key, count)| (key.clone(), *count)).collect(),
             late: nights.map(|(key, count)| (key.clone(), *count)).collect(),
-        })
+        }))
     }
 }
 
 impl Stored {
     fn new(generation: Generation, meta: Meta) -> Self {
-        Stored { generation, meta, hours: BTreeMap::new(), nights: BTreeMap::new() }
+        Stored { generation, meta: Some(meta), hours: BTreeMap::new(), nights: BTreeMap::new() }
+    }
+
+    fn meta(&self) -> Result<&Meta, Damage> {
+        self.meta.as_ref().ok_or(Damage(self.generation))
+    }
+
+    fn position(&self) -> Result<(Generation, Offset), Damage> {
+        Ok((self.generation, self.meta()?.next_offset))
+    }
+
+    /// As many as Redis would hold of it.
+    fn keys(&self) -> u64 {
+        u64::from(self.meta.is_some()) + self.hours.len() as u64 + self.nights.len() as u64
     }
 
     fn apply(&mut self, flush: &Flush) -> Step {
         let hours = flush.drop_hours.iter().filter_map(|hour| self.hours.remove_entry(hour)).collect();
         let nights = flush.drop_nights.iter().filter_map(|night| self.nights.remove_entry(night)).collect();
-        let meta = std::mem::replace(&mut self.meta, flush.meta.clone());
+        let meta = self.meta.replace(flush.meta.clone());
         let mut counts = Vec::with_capacity(flush.counts.len());
         for (key, count) in &flush.counts {
             let before = self.hours.entry(key.minute.hour()).or_default().insert(key.clone(), *count);

@@ -118,3 +118,28 @@ async fn accidents_are_what_they_are_called() {
     store.flush_all();
     assert_eq!(state(&store).await, None);
 }
+
+#[tokio::test]
+async fn a_lost_meta_record_is_an_error_until_its_generation_is_replaced() {
+    let store = MemoryStore::new();
+    assert!(!store.delete_meta(&partition()));
+    for n in 1..=2 {
+        store.flush(&partition(), &nth(1, n)).await.unwrap();
+    }
+    assert!(store.delete_meta(&partition()) && !store.delete_meta(&partition()));
+    let damaged = |error: StoreError| {
+        let live = Some(Generation::from_u128(1));
+        assert!(matches!(&error, StoreError::Content { generation, .. } if *generation == live), "{error}");
+    };
+    let rules = RulesBook::new(Rules::default()).unwrap();
+    damaged(store.load(&partition(), &rules).await.unwrap_err());
+    damaged(store.flush(&partition(), &nth(1, 3)).await.unwrap_err());
+    let mut cure = nth(2, 1);
+    cure.expected = Expected::Damaged { generation: Some(Generation::from_u128(1)) };
+    assert_eq!(store.flush(&partition(), &cure).await.unwrap(), FlushOutcome::Applied);
+    assert_eq!(state(&store).await, Some((1, vec![1, 1])));
+    assert_eq!(store.leftovers(&partition()), 1, "an hour");
+    assert_eq!((store.sweep(&partition()).await.unwrap(), store.leftovers(&partition())), (1, 0));
+    assert_eq!(store.rollback(&partition(), 1), 1);
+    damaged(store.load(&partition(), &rules).await.unwrap_err());
+}

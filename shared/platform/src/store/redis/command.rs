@@ -11,6 +11,9 @@ use clicks::window::Hour;
 /// The script; its head says what the keys and arguments are.
 pub const FLUSH_SCRIPT: &str = include_str!("flush.lua");
 
+/// What the script calls a live generation that is none.
+const NO_GENERATION: &str = "?";
+
 /// `KEYS` and `ARGV` of [`FLUSH_SCRIPT`] for one flush. Every key that the script touches is among them, and all lie in
 /// one slot of a cluster.
 pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, Vec<String>) {
@@ -19,6 +22,8 @@ pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, 
     let (expected, expected_generation, expected_offset) = match flush.expected {
         Expected::Nothing => (generation, String::new(), String::new()),
         Expected::At { generation, next_offset } => (generation, generation.to_string(), next_offset.to_string()),
+        Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
+        Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
     };
     let mut hours: BTreeMap<Hour, Vec<String>> = BTreeMap::new();
     for (key, count) in &flush.counts {
@@ -30,6 +35,7 @@ pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, 
     }
 
     let mut keys = vec![names.live(), names.meta(expected), names.meta(generation)];
+    keys.extend((expected != generation).then(|| names.retired()));
     keys.extend(hours.keys().map(|hour| names.hour(generation, *hour)));
     keys.extend(nights.keys().map(|night| names.night(generation, *night)));
     keys.extend(flush.drop_hours.iter().map(|hour| names.hour(generation, *hour)));
@@ -101,6 +107,7 @@ mod tests {
             format!("{tag}:live"),
             format!("{tag}:{a}:meta"),
             format!("{tag}:{b}:meta"),
+            format!("{tag}:retired"),
             format!("{tag}:{b}:h:492324"),
             format!("{tag}:{b}:h:492325"),
             format!("{tag}:{b}:l:2026-03-01"),
@@ -115,6 +122,28 @@ mod tests {
              late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
         );
         assert_eq!(arguments.join(" "), want);
+    }
+
+    #[test]
+    fn a_damaged_generation_is_named_without_an_offset() {
+        let day = Day::from_number(20_000);
+        let (a, b) = (Generation::from_u128(0xa), Generation::from_u128(0xb));
+        let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
+        for (damaged, key, argument) in [(Some(a), a, a.to_string()), (None, b, "?".to_owned())] {
+            let flush = Flush {
+                expected: Expected::Damaged { generation: damaged },
+                generation: b,
+                meta: Meta::new(Offset::ZERO, day, day, Offset::ZERO),
+                counts: Vec::new(),
+                late: Vec::new(),
+                drop_hours: Vec::new(),
+                drop_nights: Vec::new(),
+            };
+            let (keys, arguments) = flush_arguments(&partition, &flush);
+            assert!(keys[1].ends_with(&format!(":{key}:meta")), "{keys:?}");
+            assert_eq!(keys.len(), if damaged.is_some() { 4 } else { 3 }, "{keys:?}");
+            assert_eq!(arguments[..3], [argument, String::new(), b.to_string()]);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What an error of the client or the server means to us.
 
 use ::redis::{ErrorKind, RedisError};
+use clicks::keyspace::KeyspaceError;
 
 use crate::store::StoreError;
 
@@ -53,7 +54,7 @@ fn meaning(code: &str) -> Meaning {
         "NOREPLICAS" => Meaning::Away("; fewer replicas are connected than `min-replicas-to-write` asks for"),
         "READONLY" => Meaning::Away("; `redis.url` must name the master, not a replica"),
         "LOADING" | "BUSY" | "UNBLOCKED" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => Meaning::Away(""),
-        "TFREFUSED" => Meaning::Refused,
+        "TFREFUSED" | "TFDAMAGED" => Meaning::Refused,
         _ => Meaning::NotUnderstood,
     }
 }
@@ -63,6 +64,17 @@ fn codes(error: &RedisError) -> Vec<String> {
     let of_server = error.clone().into_server_errors();
     let codes = of_server.iter().flat_map(|errors| errors.iter()).map(|(_, error)| error.code().to_owned());
     codes.chain(error.code().map(str::to_owned)).collect()
+}
+
+/// What is wrong with a stored key, if that is what the error says.
+pub(super) fn damage(error: &RedisError) -> Option<KeyspaceError> {
+    let codes = codes(error);
+    let is = |wanted: &str| codes.iter().any(|code| code == wanted);
+    if is("TFDAMAGED") {
+        return Some(KeyspaceError::ForeignKey(error.detail().unwrap_or("no reason was given").to_owned()));
+    }
+    let what = "one of its keys is of another type: another program writes into our key space";
+    is("WRONGTYPE").then(|| KeyspaceError::ForeignKey(what.to_owned()))
 }
 
 pub(super) fn is_out_of_memory(error: &RedisError) -> bool {
@@ -93,6 +105,23 @@ mod tests {
             let error = store_error("the flush of partition p", &error.into());
             assert!(format!("{error:?}").starts_with(kind), "{error:?}");
             assert!(error.to_string().contains(text) && error.to_string().contains("partition p"), "{error}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_refusals() {
+        for (reply, damaged) in [
+            ("-TFDAMAGED key k is a list: another program", Some("key k is a list")),
+            ("-WRONGTYPE Operation against a key holding the wrong kind of value", Some("another type")),
+            ("-TFREFUSED argument 9 is no value for version", None),
+            ("-OOM command not allowed", None),
+        ] {
+            let Value::ServerError(error) = parse_redis_value(format!("{reply}\r\n").as_bytes()).unwrap() else {
+                panic!("{reply}")
+            };
+            let found = damage(&error.into()).map(|damage| damage.to_string());
+            assert_eq!(found.is_some(), damaged.is_some(), "{reply}");
+            assert!(found.unwrap_or_default().contains(damaged.unwrap_or_default()), "{reply}");
         }
     }
 }

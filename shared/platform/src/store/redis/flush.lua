@@ -4,10 +4,11 @@
 -- KEYS[1]  live: string, the generation that readers see
 -- KEYS[2]  meta of the expected generation; the same as KEYS[3] when none is expected
 -- KEYS[3]  meta of the generation that is written
--- KEYS[4…] the hours that are written, then the nights that are written, then the hours and nights that are dropped
+-- KEYS[4]  retired: set of generations that were replaced; only there when KEYS[2] is not KEYS[3]
+-- KEYS[…]  the hours that are written, then the nights that are written, then the hours and nights that are dropped
 --
--- ARGV[1]  expected generation, 32 hexadecimal digits; empty: none may be live
--- ARGV[2]  expected next offset; empty with the former
+-- ARGV[1]  expected generation, 32 hexadecimal digits; empty: none may be live; ?: one that is none
+-- ARGV[2]  expected next offset; empty: whatever is left of the expected generation is replaced by another one
 -- ARGV[3]  generation that is written, and live afterwards
 -- ARGV[4]  number of meta fields
 -- ARGV[5]  number of hours that are written
@@ -17,7 +18,8 @@
 --
 -- Returns {1}: applied; or {0, live generation, its next offset}: something else is stored, nothing was changed. Both are
 -- empty when nothing is live; the offset is empty when the live generation is neither of the two whose meta is in KEYS.
--- An error reply TFREFUSED: the flush or what is stored is malformed, nothing was changed.
+-- An error reply TFREFUSED: the flush is malformed; TFDAMAGED: what is stored of the generation that it goes on with is.
+-- Nothing was changed.
 --
 -- Numbers stay strings: Lua's are doubles, and 2^53 + 1 would equal 2^53.
 
@@ -25,6 +27,14 @@ local CHUNK = 2000 -- arguments per HSET, far below the limit of unpack (about 8
 
 local function refuse(what)
   return redis.error_reply('TFREFUSED ' .. what)
+end
+
+local function damaged(what)
+  return redis.error_reply('TFDAMAGED ' .. what)
+end
+
+local function is_generation(text)
+  return #text == 32 and string.find(text, '^[0-9a-f]+$') ~= nil
 end
 
 local function natural(text)
@@ -55,41 +65,69 @@ local META = {
 local META_FIELDS = 19
 
 if #KEYS < 3 or #ARGV < 7 then return refuse('keys or arguments are missing') end
-for i = 1, #KEYS do
-  local found = redis.call('TYPE', KEYS[i]).ok
-  if found ~= 'none' and found ~= (i == 1 and 'string' or 'hash') then
-    return refuse('key ' .. KEYS[i] .. ' is a ' .. found .. ': another program writes into our key space')
-  end
+
+local function type_of(key)
+  return redis.call('TYPE', key).ok
 end
+
+local function is_of_type(key, wanted)
+  local found = type_of(key)
+  return found == wanted or found == 'none'
+end
+
+local function foreign(key)
+  return 'key ' .. key .. ' is a ' .. type_of(key) .. ': another program writes into our key space'
+end
+
+local function next_offset(meta)
+  return is_of_type(meta, 'hash') and redis.call('HGET', meta, 'next_offset') or ''
+end
+
+-- What is left of a generation that is replaced may be anything.
+local replaces = KEYS[2] ~= KEYS[3]
+local head = replaces and 4 or 3 -- keys before the hours
+if not is_of_type(KEYS[1], 'string') then return refuse(foreign(KEYS[1])) end
 
 -- Compare.
 local expected, expected_offset, generation = ARGV[1], ARGV[2], ARGV[3]
 local live = redis.call('GET', KEYS[1])
+for i = 3, #KEYS do
+  if not is_of_type(KEYS[i], 'hash') and not (replaces and i == 4) then
+    if live == generation then return damaged(foreign(KEYS[i])) end
+    return refuse(foreign(KEYS[i]))
+  end
+end
 if live then
   local offset = ''
   if live == expected then
-    offset = redis.call('HGET', KEYS[2], 'next_offset') or ''
+    offset = next_offset(KEYS[2])
   elseif live == generation then
-    offset = redis.call('HGET', KEYS[3], 'next_offset') or ''
+    offset = next_offset(KEYS[3])
   end
-  if live ~= expected or offset == '' or offset ~= expected_offset then return {0, live, offset} end
+  local as_expected = live == expected and offset ~= '' and offset == expected_offset
+  if expected_offset == '' and expected ~= '' then
+    as_expected = live == expected or (expected == '?' and not is_generation(live))
+    if as_expected and live == generation then return refuse('a damaged generation is not gone on with') end
+  end
+  if not as_expected then return {0, live, offset} end
 elseif expected ~= '' then
   return {0, '', ''}
 end
 
 -- Validate.
-if string.find(generation, '^[0-9a-f]+$') == nil or #generation ~= 32 then
-  return refuse('argument 3 is no generation')
-end
+if not is_generation(generation) then return refuse('argument 3 is no generation') end
 local prefix = string.sub(KEYS[3], 1, -5)
 if string.sub(KEYS[3], -38) ~= ':' .. generation .. ':meta' then return refuse('key 3 is not of the generation') end
+local tag = string.sub(KEYS[3], 1, -39)
+if KEYS[1] ~= tag .. ':live' then return refuse('key 1 is not of the partition') end
+if replaces and (#KEYS < 4 or KEYS[4] ~= tag .. ':retired') then return refuse('key 4 is not of the partition') end
 local size = {}
 for i = 4, 7 do
   if not natural(ARGV[i]) or #ARGV[i] > 5 then return refuse('argument ' .. i .. ' is no small number') end
   size[i] = tonumber(ARGV[i])
 end
 local metas, hours, nights, dropped = size[4], size[5], size[6], size[7]
-if #KEYS ~= 3 + hours + nights + dropped then return refuse('the number of keys is not what the arguments say') end
+if #KEYS ~= head + hours + nights + dropped then return refuse('the number of keys is not what the arguments say') end
 
 local meta = {}
 if metas ~= META_FIELDS then return refuse('the meta record has not ' .. META_FIELDS .. ' fields') end
@@ -104,9 +142,9 @@ end
 local written = {}
 local blocks = {} -- first and last argument of each hash that is written
 local at = 8 + 2 * metas
-for i = 4, 3 + hours + nights do
+for i = head + 1, head + hours + nights do
   local kind, field = 'h:', '^[0-5]%d:%a:[%w_.%-]+$'
-  if i > 3 + hours then kind, field = 'l:', '^%-?%d+:%a:[%w_.%-]+$' end
+  if i > head + hours then kind, field = 'l:', '^%-?%d+:%a:[%w_.%-]+$' end
   if string.sub(KEYS[i], 1, #prefix + 2) ~= prefix .. kind then return refuse('key ' .. i .. ' is not of the generation') end
   if written[KEYS[i]] then return refuse('key ' .. i .. ' comes twice') end
   written[KEYS[i]] = true
@@ -124,7 +162,7 @@ for i = 4, 3 + hours + nights do
   at = last + 1
 end
 if at ~= #ARGV + 1 then return refuse('there are more arguments than counts') end
-for i = 4 + hours + nights, #KEYS do
+for i = head + 1 + hours + nights, #KEYS do
   local kind = string.sub(KEYS[i], 1, #prefix + 2)
   if kind ~= prefix .. 'h:' and kind ~= prefix .. 'l:' then return refuse('key ' .. i .. ' is not of the generation') end
   if written[KEYS[i]] then return refuse('key ' .. i .. ' is both written and dropped') end
@@ -134,7 +172,7 @@ if live == generation then
   -- An expiry moves no offset, so a writer that missed one is told by what never goes back.
   local stored = redis.call('HMGET', KEYS[3], 'base_day', 'base_night', 'expired', 'late_expired')
   for i = 1, 4 do
-    if not stored[i] then return refuse('the stored meta record is damaged') end
+    if not stored[i] then return damaged('the stored meta record lacks ' .. ({'base_day', 'base_night', 'expired', 'late_expired'})[i]) end
   end
   if meta.base_day < stored[1] or meta.base_night < stored[2]
     or less(meta.expired, stored[3]) or less(meta.late_expired, stored[4]) then
@@ -145,9 +183,10 @@ elseif redis.call('EXISTS', KEYS[3]) == 1 then
 end
 
 -- Write.
-for i = 4 + hours + nights, #KEYS do
+for i = head + 1 + hours + nights, #KEYS do
   redis.call('UNLINK', KEYS[i])
 end
+if replaces and live and is_generation(live) and is_of_type(KEYS[4], 'set') then redis.call('SADD', KEYS[4], live) end
 for _, block in ipairs(blocks) do
   for first = block[2], block[3], CHUNK do
     redis.call('HSET', block[1], unpack(ARGV, first, math.min(first + CHUNK - 1, block[3])))

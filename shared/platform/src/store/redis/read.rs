@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ::redis::{Cmd, FromRedisValue, Pipeline, Value, from_redis_value, pipe};
+use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
 use clicks::event::Class;
 use clicks::keyspace::{KeyspaceError, PartitionKeys, hour_field, parse_hour_field, parse_late_field, parse_meta};
 use clicks::live::{CountKey, Generation, LateKey, Meta};
@@ -10,7 +10,7 @@ use clicks::position::PartitionId;
 use clicks::time::Day;
 use clicks::window::Hour;
 
-use super::error::is_out_of_memory;
+use super::error::{damage, is_out_of_memory};
 use super::{RedisStore, content};
 use crate::store::scope::Scope;
 use crate::store::{LiveSlice, StoreError};
@@ -36,13 +36,15 @@ impl RedisStore {
         let mut seen = None;
         for _ in 0..ATTEMPTS_MAX {
             pipeline.get(keys.live());
-            let mut answers = self.ask(partition, &pipeline).await?.into_iter();
+            let mut answers = self.ask(partition, seen, &pipeline).await?.into_iter();
             let meta = seen.is_some().then(|| answers.next());
             let live = read_live(partition, answers.next())?;
             match (live, meta) {
                 (None, _) => return Ok(None),
                 // A generation never comes back, so it was live all the time, and what is missing in it is damage.
-                (Some(live), Some(meta)) if seen == Some(live) => return Ok(Some((live, read_meta(partition, meta)?))),
+                (Some(live), Some(meta)) if seen == Some(live) => {
+                    return Ok(Some((live, read_meta(partition, live, meta)?)));
+                }
                 (Some(live), _) => {
                     seen = Some(live);
                     pipeline = pipe();
@@ -71,12 +73,12 @@ impl RedisStore {
             let plan = scope_of(&meta);
             let hours = self.plan_hours(partition, generation, &plan).await?;
             let questions = || questions(partition, generation, &hours, &plan);
-            let Some(answers) = self.ask_of_one_moment(partition, questions).await? else { continue };
+            let Some(answers) = self.ask_of_one_moment(partition, generation, questions).await? else { continue };
             let mut answers = answers.into_iter();
             if read_live(partition, answers.next())? != Some(generation) {
                 continue;
             }
-            let meta = read_meta(partition, answers.next())?;
+            let meta = read_meta(partition, generation, answers.next())?;
             let scope = scope_of(&meta);
             if !plan.covers(&scope) {
                 metrics::counter!("twofold_store_reads_repeated_total").increment(1);
@@ -86,12 +88,12 @@ impl RedisStore {
             let mut slice = LiveSlice { generation, meta, counts: Vec::new(), late: Vec::new() };
             for (hour, read) in hours {
                 let answer = answers.next();
-                slice
-                    .counts
-                    .extend(read_hour(partition, hour, read, answer)?.into_iter().filter(|(k, _)| scope.holds(k)));
+                slice.counts.extend(
+                    read_hour(partition, generation, hour, read, answer)?.into_iter().filter(|(k, _)| scope.holds(k)),
+                );
             }
             for night in plan.nights() {
-                let late = read_night(partition, night, answers.next())?;
+                let late = read_night(partition, generation, night, answers.next())?;
                 slice.late.extend(late.into_iter().filter(|(key, _)| scope.holds_late(key)));
             }
             return Ok(Some(slice));
@@ -116,7 +118,11 @@ impl RedisStore {
         let keys = PartitionKeys::new(partition);
         let mut pipeline = Pipeline::new();
         plan.hours().for_each(|hour| _ = pipeline.hlen(keys.hour(generation, hour)));
-        let lengths = if plan.hours().next().is_some() { self.ask(partition, &pipeline).await? } else { Vec::new() };
+        let lengths = if plan.hours().next().is_some() {
+            self.ask(partition, Some(generation), &pipeline).await?
+        } else {
+            Vec::new()
+        };
         let mut hours = Vec::with_capacity(lengths.len());
         for (hour, length) in plan.hours().zip(lengths) {
             let length: usize = read(partition, Some(length))?;
@@ -135,21 +141,37 @@ impl RedisStore {
         Ok(hours)
     }
 
-    async fn ask(&self, partition: &PartitionId, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+    /// `of` is the generation whose keys are asked for, if any are.
+    async fn ask(
+        &self,
+        partition: &PartitionId,
+        of: Option<Generation>,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
         let answers = pipeline.query_async(&mut self.link.clone()).await;
-        answers.map_err(|error| self.error(&read_of(partition), &error))
+        answers.map_err(|error| self.read_error(partition, of, &error))
+    }
+
+    fn read_error(&self, partition: &PartitionId, of: Option<Generation>, error: &RedisError) -> StoreError {
+        match (of, damage(error)) {
+            (Some(generation), Some(source)) => content(partition, Some(generation), source),
+            _ => self.error(&read_of(partition), error),
+        }
     }
 
     /// The answers as of one moment; `None` when that did not succeed and is worth another try.
     async fn ask_of_one_moment(
         &self,
         partition: &PartitionId,
+        generation: Generation,
         questions: impl Fn() -> Pipeline,
     ) -> Result<Option<Vec<Value>>, StoreError> {
         let answers = questions().atomic().query_async(&mut self.link.clone()).await;
         match answers {
             Ok(answers) => return Ok(Some(answers)),
-            Err(error) if !is_out_of_memory(&error) => return Err(self.error(&read_of(partition), &error)),
+            Err(error) if !is_out_of_memory(&error) => {
+                return Err(self.read_error(partition, Some(generation), &error));
+            }
             Err(_) => {}
         }
         // A server whose memory is full refuses MULTI, even around reads. It refuses flushes as well, so now nothing
@@ -158,7 +180,7 @@ impl RedisStore {
         let (mut plain, again) = (questions(), questions());
         let again: Vec<Cmd> = again.cmd_iter().take(2).cloned().collect();
         again.into_iter().for_each(|command| _ = plain.add_command(command));
-        let mut answers = self.ask(partition, &plain).await?;
+        let mut answers = self.ask(partition, Some(generation), &plain).await?;
         let last = answers.split_off(answers.len().saturating_sub(2));
         Ok(answers.starts_with(&last).then_some(answers))
     }
@@ -187,42 +209,52 @@ fn read_live(partition: &PartitionId, answer: Option<Value>) -> Result<Option<Ge
     let text = String::from_utf8_lossy(&live);
     let wrong =
         || KeyspaceError::BadField { field: "live", value: text.chars().take(64).collect(), wanted: "generation" };
-    Generation::parse(&text).map(Some).ok_or_else(|| content(partition, wrong()))
+    Generation::parse(&text).map(Some).ok_or_else(|| content(partition, None, wrong()))
 }
 
-fn read_meta(partition: &PartitionId, answer: Option<Value>) -> Result<Meta, StoreError> {
-    let fields: HashMap<String, String> = read(partition, answer)?;
-    parse_meta(|name| fields.get(name).map(String::as_str)).map_err(|source| content(partition, source))
+fn read_meta(partition: &PartitionId, live: Generation, answer: Option<Value>) -> Result<Meta, StoreError> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = read(partition, answer)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let fields: HashMap<String, String> = pairs.iter().map(|(name, value)| (text(name), text(value))).collect();
+    parse_meta(|name| fields.get(name).map(String::as_str)).map_err(|source| content(partition, Some(live), source))
 }
 
 fn read_hour(
     partition: &PartitionId,
+    live: Generation,
     hour: Hour,
     how: HourRead,
     answer: Option<Value>,
 ) -> Result<Vec<(CountKey, u64)>, StoreError> {
     match how {
-        HourRead::All => read_hash(partition, answer, |field| parse_hour_field(hour, field)),
+        HourRead::All => read_hash(partition, live, answer, |field| parse_hour_field(hour, field)),
         HourRead::Fields(keys) => {
             let values: Vec<Option<Vec<u8>>> = read(partition, answer)?;
             let present = keys.into_iter().zip(values).filter_map(|(key, value)| value.map(|value| (key, value)));
-            present.map(|(key, value)| Ok((key, read_count(&value).map_err(|e| content(partition, e))?))).collect()
+            let wrong = |source| content(partition, Some(live), source);
+            present.map(|(key, value)| Ok((key, read_count(&value).map_err(wrong)?))).collect()
         }
     }
 }
 
-fn read_night(partition: &PartitionId, night: Day, answer: Option<Value>) -> Result<Vec<(LateKey, u64)>, StoreError> {
-    read_hash(partition, answer, |field| parse_late_field(night, field))
+fn read_night(
+    partition: &PartitionId,
+    live: Generation,
+    night: Day,
+    answer: Option<Value>,
+) -> Result<Vec<(LateKey, u64)>, StoreError> {
+    read_hash(partition, live, answer, |field| parse_late_field(night, field))
 }
 
 fn read_hash<K>(
     partition: &PartitionId,
+    live: Generation,
     answer: Option<Value>,
     parse: impl Fn(&str) -> Result<K, KeyspaceError>,
 ) -> Result<Vec<(K, u64)>, StoreError> {
     let pairs: Vec<(Vec<u8>, Vec<u8>)> = read(partition, answer)?;
     let pair = |(field, value): (Vec<u8>, Vec<u8>)| Ok((parse(&String::from_utf8_lossy(&field))?, read_count(&value)?));
-    pairs.into_iter().map(|found| pair(found).map_err(|source| content(partition, source))).collect()
+    pairs.into_iter().map(|found| pair(found).map_err(|source| content(partition, Some(live), source))).collect()
 }
 
 fn read_count(value: &[u8]) -> Result<u64, KeyspaceError> {
