@@ -105,6 +105,11 @@ impl Scope {
         Hour::touched_by(self.windows)
     }
 
+    pub(super) fn touches(&self, hour: Hour) -> bool {
+        let (first, count) = self.hour_span();
+        (first..first + count).contains(&hour.number())
+    }
+
     pub(super) fn nights(&self) -> impl Iterator<Item = Day> + use<> {
         self.nights.0.until(self.nights.1)
     }

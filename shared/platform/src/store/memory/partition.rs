@@ -187,7 +187,9 @@ impl Partition {
         let Some(live) = &self.live else { return Ok(None) };
         let meta = live.meta()?;
         let scope = scope_of(meta);
-        let hours = live.hours.values().flatten().filter(|(key, _)| scope.holds(key));
+        // A scrub asks for one hour after the other, of what may be millions of counts.
+        let hours = live.hours.iter().filter(|(hour, _)| scope.touches(**hour)).flat_map(|(_, counts)| counts);
+        let hours = hours.filter(|(key, _)| scope.holds(key));
         let nights = live.nights.values().flatten().filter(|(key, _)| scope.holds_late(key));
         Ok(Some(LiveSlice {
             generation: live.generation,
