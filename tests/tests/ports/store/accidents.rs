@@ -114,8 +114,10 @@ async fn an_answer_that_comes_too_late_is_unknown_and_not_a_failure() {
     assert!(matches!(unknown, Err(StoreError::Unavailable(_))), "{unknown:?}");
     assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
     tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // The connection was given up, so the server may have carried it out or thrown it away. Asked again it says which.
     let found = Some((step.generation, step.meta.next_offset));
-    assert_eq!(store.flush(&partition, &step).await.unwrap(), FlushOutcome::Mismatch { found }, "it was applied");
+    let again = store.flush(&partition, &step).await.unwrap();
+    assert!([FlushOutcome::Applied, FlushOutcome::Mismatch { found }].contains(&again), "{again:?}");
     scrub(&store.read(&partition, &query()).await.unwrap().unwrap());
 }
 
