@@ -150,3 +150,23 @@ async fn a_result_that_nobody_takes_is_no_panic() -> Result<()> {
     }
     Ok(())
 }
+
+/// A secret may consist of digits: it is no number, and is shown to nobody.
+#[tokio::test]
+async fn a_secret_of_digits_is_taken_as_it_is_and_never_shown() -> Result<()> {
+    let folder = new_folder("mistakes-secret")?;
+    let show = |key: &str, value: &str| {
+        let mut command = twofold();
+        command.current_dir(&folder).args(["config", "show"]).env(key, value).output()
+    };
+    for secret in ["0012345678", "1e3", "true"] {
+        let shown = show("TWOFOLD__STORAGE__SECRET_KEY", secret)?;
+        let text = [shown.stdout, shown.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        ensure!(shown.status.success() && text.contains("secret_key") && !text.contains(secret), "{secret}: {text}");
+    }
+    let shown = show("TWOFOLD__STORAGE__ACCESS_KEY", "0012345678")?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    ensure!(shown.status.success() && text.contains("access_key = \"0012345678\""), "{text}");
+    Ok(())
+}
