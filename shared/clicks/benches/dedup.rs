@@ -73,10 +73,11 @@ fn run(number: usize, horizon: Span, mut sight: impl FnMut(&[u128; AHEAD], Times
             }
             nanos += cpu_nanos() - began;
         }
-        nanos as f64 / (n - from) as f64
+        (nanos as f64 / (n - from) as f64, n)
     };
-    let growing = phase(0, number);
-    let steady = phase(number, number + number / 2);
+    // The second phase goes on where the first one ended: append time never moves back.
+    let (growing, reached) = phase(0, number);
+    let (steady, _) = phase(reached, reached + number / 2);
     (growing, steady, pause as f64 / 1e6, duplicates)
 }
 

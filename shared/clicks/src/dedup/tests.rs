@@ -122,3 +122,28 @@ fn what_is_remembered_is_counted_and_takes_little_memory() {
     dedup.sight(k(0), at(3_600_000));
     assert!((dedup.len(), dedup.memory()) < (2, 10_000), "{} {}", dedup.len(), dedup.memory());
 }
+
+/// Many keys over all shards, against a plain map; some are sighted again soon, some late, some never.
+#[test]
+fn agrees_with_a_map_at_many_keys() {
+    let horizon = 20_000;
+    let mut dedup = SlidingDedup::new(Span::millis(horizon), usize::MAX);
+    let mut last: std::collections::HashMap<DedupKey, i64> = std::collections::HashMap::new();
+    let keys = DedupKeys::new(9).ad("a");
+    let mut state = 1u64;
+    let mut random = move |limit: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % limit
+    };
+    for n in 0..600_000i64 {
+        let now = n / 10;
+        let id = match random(10) {
+            0 => random(n as u64 + 1),
+            1 => (n as u64).saturating_sub(random(5_000)),
+            _ => n as u64,
+        };
+        let key = keys.click(crate::id::ClickId::from_u128(id.into()));
+        let wanted = last.insert(key, now).map(|then| now - then).filter(|age| *age < horizon);
+        assert_eq!(dedup.sight(key, at(now)).map(Span::as_millis), wanted, "{n}");
+    }
+}
