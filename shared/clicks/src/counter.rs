@@ -4,13 +4,14 @@
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
 mod ads;
+mod reading;
 mod scrub;
 
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use crate::dedup::{DedupKey, DedupKeys, SlidingDedup};
+use crate::dedup::{DedupKeys, SlidingDedup};
 use crate::event::Class;
 use crate::live::{CountKey, Expected, Flush, Generation, LateKey, Loaded, Meta};
 use crate::position::Offset;
@@ -21,7 +22,8 @@ use crate::watermark::{AppendTime, watermark};
 use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
-use ads::{AdNumber, Ads, NameHash};
+use ads::{AdNumber, Ads};
+use reading::{Reading, Sighted};
 pub use scrub::Difference;
 
 /// Records that go through the steps together.
@@ -72,31 +74,6 @@ struct Count {
     clicks: u64,
     /// It is in the list of what the next flush writes.
     is_dirty: bool,
-}
-
-/// A record that was read. Records go through the steps to a verdict several at a time, each step touching what the next
-/// one needs: memory answers many questions together in the time of one.
-#[derive(Debug)]
-enum Parsed<'a> {
-    Control,
-    Rejected(Rejection),
-    Click(wire::Read<'a>, NameHash),
-}
-
-/// A record that was read and not judged yet.
-#[derive(Debug)]
-enum Reading {
-    Control,
-    Rejected(Rejection),
-    Click(Sighted),
-}
-
-/// A click as the counter judges it.
-#[derive(Debug, Clone, Copy)]
-struct Sighted {
-    window: Window,
-    key: DedupKey,
-    event_time: Timestamp,
 }
 
 /// Counts, totals and dedup of one partition.
@@ -265,56 +242,8 @@ impl LiveCounter {
         Ok(done)
     }
 
-    fn read(&mut self, record: &Observed<'_>) -> Reading {
-        let parsed = self.parse(record);
-        self.look_up(parsed)
-    }
-
     #[inline]
-    fn parse<'a>(&self, record: &Observed<'a>) -> Parsed<'a> {
-        if record.control {
-            return Parsed::Control;
-        }
-        match wire::read(record.value) {
-            Ok(click) => {
-                let hash = self.ads.hash(click.ad_id.as_bytes());
-                Parsed::Click(click, hash)
-            }
-            Err(rejection) => Parsed::Rejected(rejection),
-        }
-    }
-
-    #[inline]
-    fn touch_ad(&self, parsed: &Parsed<'_>) {
-        if let Parsed::Click(_, hash) = parsed {
-            self.ads.touch(*hash);
-        }
-    }
-
-    #[inline]
-    fn touch_count(&self, reading: &Reading) {
-        if let Reading::Click(click) = reading {
-            std::hint::black_box(self.counts.get(&click.window).is_some());
-        }
-    }
-
-    #[inline]
-    fn look_up(&mut self, parsed: Parsed<'_>) -> Reading {
-        match parsed {
-            Parsed::Control => Reading::Control,
-            Parsed::Rejected(rejection) => Reading::Rejected(rejection),
-            Parsed::Click(click, hash) => {
-                let (ad, key) = self.ads.find(click.ad_id.as_bytes(), hash);
-                let key = key.click(click.click_id);
-                self.dedup.touch(key);
-                let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad };
-                Reading::Click(Sighted { window, key, event_time: click.event_time })
-            }
-        }
-    }
-
-    #[inline]
-    fn observe_reading(&mut self, record: &Observed<'_>, reading: Reading) -> Result<Verdict, Gap> {
+    fn observe_reading(&mut self, record: &Observed<'_>, reading: Reading<Sighted>) -> Result<Verdict, Gap> {
         if record.offset != self.meta.next_offset {
             return Err(Gap { expected: self.meta.next_offset, found: record.offset });
         }
@@ -353,7 +282,7 @@ impl LiveCounter {
 
     /// The verdict on the record, and its entry in the books.
     #[inline]
-    fn judge(&mut self, reading: Reading, append_time: Timestamp) -> Verdict {
+    fn judge(&mut self, reading: Reading<Sighted>, append_time: Timestamp) -> Verdict {
         let click = match reading {
             Reading::Control => {
                 self.meta.totals.control += 1;
@@ -472,7 +401,7 @@ impl LiveCounter {
             self.counts.retain(|window, _| window.minute >= sealed);
             self.forget_ads();
         }
-        let night = self.rules.night_of(self.append.last());
+        let night = self.open_night();
         self.late.retain(|key, _| key.night >= night);
     }
 
@@ -503,9 +432,7 @@ impl LiveCounter {
     /// No window before `base_day` and no late count of a night before `base_night` can change any more.
     pub fn has_passed(&self, base_day: Day, base_night: Day) -> bool {
         // Before the first record there is no progress, and no day that its time would belong to.
-        self.append.last() > Timestamp::MIN
-            && base_day <= self.watermark().day()
-            && base_night <= self.rules.night_of(self.append.last())
+        self.append.last() > Timestamp::MIN && base_day <= self.watermark().day() && base_night <= self.open_night()
     }
 }
 

@@ -45,7 +45,7 @@ impl LiveCounter {
             return Some(Difference { count, held: Some(held), stored: None });
         }
 
-        let night = self.rules.night_of(self.append.last());
+        let night = self.open_night();
         let mut held: HashMap<&LateKey, u64> =
             self.late.iter().filter(|(key, _)| key.night >= night).map(|(key, clicks)| (key, *clicks)).collect();
         for (key, stored) in late.iter().filter(|(key, _)| key.night >= night) {
