@@ -48,14 +48,12 @@ pub(crate) async fn watch(intake: &Intake) -> Result<Infallible, CollectorError>
 /// A topic that was created again, or has got more partitions, takes clicks that neither layer reads.
 fn check_life(intake: &Intake, topic: &Topic) -> Result<(), CollectorError> {
     match &intake.options.life {
-        Some(life) if (life.topic_id, life.partitions) != (topic.id, topic.partitions) => {
-            Err(CollectorError::ForeignTopic {
-                name: topic.name.clone(),
-                found: topic.id,
-                partitions: topic.partitions,
-                recorded: format!("{} with {} partitions", life.topic_id, life.partitions),
-            })
-        }
+        Some(life) if !topic.is(life) => Err(CollectorError::ForeignTopic {
+            name: topic.name.clone(),
+            found: topic.id,
+            partitions: topic.partitions,
+            recorded: format!("{} with {} partitions", life.topic_id, life.partitions),
+        }),
         _ => Ok(()),
     }
 }

@@ -111,7 +111,7 @@ fn panicked(error: JoinError) -> CounterError {
 /// The life that the log is in must be the one that the ledger knows, or nobody would ever close its days.
 fn check_life(books: &Books, topic: &Topic) -> Result<(), CounterError> {
     let life = books.current_life(&topic.region);
-    if life.is_some_and(|life| life.topic_id == topic.id && life.partitions == topic.partitions) {
+    if life.is_some_and(|life| topic.is(life)) {
         return Ok(());
     }
     let recorded = life.map_or_else(

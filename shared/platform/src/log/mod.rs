@@ -22,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clicks::id::{Region, TopicId};
+use clicks::ledger::TopicLife;
 use clicks::position::{Offset, PartitionId};
 use clicks::time::Timestamp;
 
@@ -42,6 +43,11 @@ pub struct Topic {
 }
 
 impl Topic {
+    /// It is the life that the ledger knows, with as many partitions.
+    pub fn is(&self, life: &TopicLife) -> bool {
+        (self.id, self.partitions) == (life.topic_id, life.partitions)
+    }
+
     pub fn partition(&self, number: u32) -> PartitionId {
         PartitionId { region: self.region.clone(), topic: self.id, number }
     }
