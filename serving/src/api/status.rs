@@ -57,6 +57,8 @@ struct Live {
     base_day: Day,
     base_night: Day,
     rebuilding: bool,
+    /// Another generation is counted to take its place.
+    in_doubt: bool,
     dedup_evicted: u64,
     /// Duplicates that were appended from here on, up to the next (exclusive), may have been counted.
     #[serde(serialize_with = "rfc3339_or_null")]
@@ -129,6 +131,7 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         base_day: *base_day,
         base_night: *base_night,
         rebuilding: slice.meta.is_rebuilding(),
+        in_doubt: slice.is_in_doubt,
         dedup_evicted: *dedup_evicted,
         drift_from: drifted.map(|drift| drift.start),
         drift_to: drifted.map(|drift| drift.end),

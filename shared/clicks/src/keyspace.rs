@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tf1:{eu.0190f5c4-….p7}:live                 string  the generation that readers see, 32 hex digits
+//! tf1:{eu.0190f5c4-….p7}:building             string  the generation that is counted to take its place, while there is one
 //! tf1:{eu.0190f5c4-….p7}:retired              set     generations that were replaced and whose keys are not all deleted yet
 //! tf1:{eu.0190f5c4-….p7}:<generation>:meta    hash    the meta record, see `meta_fields`
 //! tf1:{eu.0190f5c4-….p7}:<generation>:h:<hour number since the epoch>      hash   `<minute 00-59>:<class>:<ad>` -> clicks
@@ -37,6 +38,9 @@ impl PartitionKeys {
 
     pub fn live(&self) -> String {
         format!("{}:live", self.tag)
+    }
+    pub fn building(&self) -> String {
+        format!("{}:building", self.tag)
     }
     pub fn retired(&self) -> String {
         format!("{}:retired", self.tag)
@@ -191,6 +195,7 @@ mod tests {
         let generation = Generation::from_u128(0xabc);
         let tag = "tf1:{eu.00000000-0000-0000-0000-000000000007.p3}";
         assert_eq!(keys.live(), format!("{tag}:live"));
+        assert_eq!(keys.building(), format!("{tag}:building"));
         assert_eq!(keys.retired(), format!("{tag}:retired"));
         assert_eq!(keys.meta(generation), format!("{tag}:00000000000000000000000000000abc:meta"));
         let minute = Minute::of(Timestamp::parse_rfc3339("2026-03-01T12:07:59Z").unwrap());

@@ -13,17 +13,18 @@
 
 use clicks::books::Books;
 use clicks::counter::LiveCounter;
-use clicks::live::{Expected, Generation, Meta};
+use clicks::live::{Expected, Generation, Meta, Stage};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
 use metrics::counter;
 use platform::log::{Bounds, LogError};
+use platform::store::StoreError;
 use std::time::Duration;
 
 use crate::doubt::Break;
 use crate::resume::Reason;
-use crate::worker::{Held, Worker};
+use crate::worker::{Held, Worker, position_query};
 
 /// How long the first record of the log is waited for.
 const FIRST_RECORD: Duration = Duration::from_secs(5);
@@ -51,9 +52,11 @@ impl Worker {
     pub(crate) async fn begin(&self, books: &Books, replaces: Expected, reason: Reason) -> Result<Held, Break> {
         let rules = books.rules();
         let base = self.base(books).await?;
+        let stage = self.stage().await?;
         let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
         let meta = Meta::new(base.offset, base.day, base.night, base.end);
-        let mut live = LiveCounter::begin(rules.clone(), replaces, generation, meta, self.shared.options.sightings_max);
+        let mut live =
+            LiveCounter::begin(rules.clone(), replaces, (generation, stage), meta, self.shared.options.sightings_max);
         if let Some(retries) = base.unseen {
             live.own_up(retries);
         }
@@ -62,10 +65,20 @@ impl Worker {
         let (reader, _) = self.look_back(&mut live, from).await?;
         counter!("twofold_speed_generations_total", "reason" => reason.code()).increment(1);
         tracing::info!(
-            partition = %self.partition, %generation, reason = reason.code(), base = %base.offset, base_day = %base.day,
+            partition = %self.partition, %generation, ?stage, reason = reason.code(), base = %base.offset, base_day = %base.day,
             base_night = %base.night, until = %base.end, look_back = %from, "began a generation"
         );
         Ok(Held::new(live, reader))
+    }
+
+    /// As long as readers can see the live generation, another one is counted beside it: its counts are in doubt, but a
+    /// number that begins at zero would tell less.
+    async fn stage(&self) -> Result<Stage, Break> {
+        match self.shared.store.read(&self.partition, &position_query()).await {
+            Ok(Some(_)) => Ok(Stage::Beside),
+            Ok(None) | Err(StoreError::Content { .. }) => Ok(Stage::Live),
+            Err(source) => Err(Break::store(&self.partition, source)),
+        }
     }
 
     async fn base(&self, books: &Books) -> Result<Base, Break> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clicks::live::{Expected, FlushOutcome};
+use clicks::live::{Expected, FlushOutcome, Stage};
 use clicks::rules::Rules;
 use clicks::time::{Interval, Span};
 use platform::store::{SpeedStore, StoreError};
@@ -180,6 +180,7 @@ async fn a_writer_of_an_earlier_generation_never_matches() {
     let step = clicks::live::Flush {
         expected,
         generation: old.generation,
+        stage: Stage::Live,
         meta,
         counts: Vec::new(),
         late: Vec::new(),
