@@ -280,6 +280,11 @@ impl LiveCounter {
         }
     }
 
+    /// What is stored is an earlier state than was stored before.
+    pub fn note_rollback(&mut self) {
+        self.meta.rollbacks += 1;
+    }
+
     /// The records from the next offset up to `to` fell off the log; they were appended in `appended`, and their retries
     /// will be taken for first sightings. Goes on at `to`, with an empty dedup.
     pub fn lose(&mut self, to: Offset, appended: Interval) {

@@ -141,6 +141,8 @@ pub fn meta_fields(meta: &Meta) -> Vec<(&'static str, String)> {
         ("lost", meta.lost.records.to_string()),
         ("lost_start", meta.lost.appended.start.as_millis().to_string()),
         ("lost_end", meta.lost.appended.end.as_millis().to_string()),
+        ("rollbacks", meta.rollbacks.to_string()),
+        ("rebuilds", meta.rebuilds.to_string()),
         ("rebuilding_until", meta.rebuilding_until.to_string()),
     ]
 }
@@ -179,6 +181,8 @@ pub fn parse_meta<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Meta, K
         dedup_evicted: number("dedup_evicted")?,
         drift: Interval::new(time("drift_start")?, time("drift_end")?),
         lost: Lost { records: number("lost")?, appended: Interval::new(time("lost_start")?, time("lost_end")?) },
+        rollbacks: number("rollbacks")?,
+        rebuilds: number("rebuilds")?,
         rebuilding_until: Offset::new(number("rebuilding_until")?),
     })
 }

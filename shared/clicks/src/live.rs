@@ -117,6 +117,10 @@ pub struct Meta {
     /// the log before dedup was rebuilt; empty: none.
     pub drift: Interval,
     pub lost: Lost,
+    /// How often the store was found to have gone back, and the partition was counted anew, as far as anybody remembers:
+    /// for operators alone.
+    pub rollbacks: u64,
+    pub rebuilds: u64,
     /// The generation is complete once `next_offset` has reached this; answers are incomplete until then.
     pub rebuilding_until: Offset,
 }
@@ -134,6 +138,8 @@ impl Meta {
             dedup_evicted: 0,
             drift: NEVER,
             lost: Lost::NONE,
+            rollbacks: 0,
+            rebuilds: 0,
             rebuilding_until,
         }
     }

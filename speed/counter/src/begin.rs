@@ -19,12 +19,12 @@ use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
 use metrics::counter;
 use platform::log::{Bounds, LogError};
-use platform::store::StoreError;
+use platform::store::{LiveQuery, LiveSlice, StoreError};
 use std::time::Duration;
 
 use crate::doubt::Break;
 use crate::resume::Reason;
-use crate::worker::{Held, Worker, position_query};
+use crate::worker::{Held, Worker};
 
 /// How long the first record of the log is waited for.
 const FIRST_RECORD: Duration = Duration::from_secs(5);
@@ -52,9 +52,9 @@ impl Worker {
     pub(crate) async fn begin(&self, books: &Books, replaces: Expected, reason: Reason) -> Result<Held, Break> {
         let rules = books.rules();
         let base = self.base(books).await?;
-        let stage = self.stage().await?;
+        let (stage, rollbacks, rebuilds) = self.stage().await?;
         let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
-        let meta = Meta::new(base.offset, base.day, base.night, base.end);
+        let meta = Meta { rollbacks, rebuilds, ..Meta::new(base.offset, base.day, base.night, base.end) };
         let mut live =
             LiveCounter::begin(rules.clone(), replaces, (generation, stage), meta, self.shared.options.sightings_max);
         if let Some(retries) = base.unseen {
@@ -72,11 +72,12 @@ impl Worker {
     }
 
     /// As long as readers can see the live generation, another one is counted beside it: its counts are in doubt, but a
-    /// number that begins at zero would tell less.
-    async fn stage(&self) -> Result<Stage, Break> {
-        match self.shared.store.read(&self.partition, &position_query()).await {
-            Ok(Some(_)) => Ok(Stage::Beside),
-            Ok(None) | Err(StoreError::Content { .. }) => Ok(Stage::Live),
+    /// number that begins at zero would tell less. The numbers are of rollbacks and rebuilds up to now.
+    async fn stage(&self) -> Result<(Stage, u64, u64), Break> {
+        match self.shared.store.read(&self.partition, &LiveQuery::of_meta()).await {
+            Ok(Some(LiveSlice { meta, .. })) => Ok((Stage::Beside, meta.rollbacks, meta.rebuilds + 1)),
+            Ok(None) => Ok((Stage::Live, 0, 0)),
+            Err(StoreError::Content { .. }) => Ok((Stage::Live, 0, 1)),
             Err(source) => Err(Break::store(&self.partition, source)),
         }
     }

@@ -54,6 +54,14 @@ pub struct LiveQuery {
     pub late_from: Day,
 }
 
+impl LiveQuery {
+    /// Asks for the meta record and no counts.
+    pub fn of_meta() -> Self {
+        let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+        LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
+    }
+}
+
 /// Which ads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ads {

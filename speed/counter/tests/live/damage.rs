@@ -55,6 +55,7 @@ async fn cured(world: &mut World, run: Run, damaged: Generation, what: &str) {
     assert!(run.is_running(), "{what}");
     assert!(counted("twofold_speed_swept_keys_total") > 0, "{what}");
     let cure = world.generation(0).await;
+    assert_eq!(world.stored(0).await.unwrap().meta.rebuilds, 1, "{what}");
     world.clicks(0, "a", 3).await;
     world.check(&format!("{what}, and on")).await;
     run.kill().await;

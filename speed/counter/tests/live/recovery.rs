@@ -227,6 +227,8 @@ async fn a_rolled_back_store_is_caught_up() {
     world.clicks(0, "a", 1).await;
     world.check("after the rollback").await;
     assert_eq!(world.generation(0).await, generation, "the store went back as a whole, so it is gone on with");
+    let meta = world.stored(0).await.unwrap().meta;
+    assert_eq!((meta.rollbacks, meta.rebuilds), (1, 0));
     run.stop().await;
 }
 

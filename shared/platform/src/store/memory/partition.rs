@@ -326,6 +326,8 @@ fn validate(flush: &Flush) -> Result<(), String> {
     numbers.extend([
         meta.dedup_evicted,
         meta.lost.records,
+        meta.rollbacks,
+        meta.rebuilds,
         totals.seen,
         totals.control,
         totals.rejected,
