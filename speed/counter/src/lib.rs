@@ -20,6 +20,7 @@
 
 mod begin;
 mod books;
+mod crew;
 mod doubt;
 mod error;
 mod expiry;
@@ -32,5 +33,5 @@ mod topic;
 mod worker;
 
 pub use error::CounterError;
-pub use options::{Options, Retry};
+pub use options::{Options, Partitions, Retry};
 pub use run::run;

@@ -140,7 +140,7 @@ impl Worker {
     /// A few steps of the scrub, if one is due and everything observed is stored.
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
-        if began < held.scrub.due || held.live.has_news() || self.shared.stop.is_cancelled() {
+        if began < held.scrub.due || held.live.has_news() || self.stop.is_cancelled() {
             return Ok(());
         }
         let mut walk = match held.scrub.walk.take() {
