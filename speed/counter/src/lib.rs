@@ -16,6 +16,7 @@
 //!   the last record of the flush was read; see `topic`.
 //! - **Nothing that was lost is believed.** A scrub goes through all that is stored and holds it against the totals and
 //!   against what is held. Counts that are not whole are replaced: the next generation counts them again from the log.
+//! - **Partitions come and go.** A group may share them among processes; see `crew`. It fences nobody: the store does.
 //! - **What is not understood ends the process.** [`run`] returns the first such error after all workers have ended.
 
 mod begin;

@@ -33,6 +33,8 @@ use super::{KafkaOptions, blocking};
 const POLL: Duration = Duration::from_millis(100);
 /// How long async threads may leave the polling thread without an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Records that the group's consumer read, which should be none.
+const RECORDS: &str = "twofold_log_group_records_total";
 /// How long leaving in good order is waited for.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
@@ -188,7 +190,8 @@ struct Attendant {
 impl Attendant {
     /// Polls until it is told to leave. Dropping the consumer leaves the group.
     fn attend(&self, runtime: &Handle) -> Result<(), LogError> {
-        let mut pulse = Pulse::new();
+        metrics::counter!(RECORDS).increment(0);
+        let mut pulse = Pulse::new(SILENCE_MAX);
         while !self.stop.load(Ordering::Relaxed) {
             if !pulse.is_felt(runtime) {
                 std::thread::sleep(POLL);
@@ -197,7 +200,7 @@ impl Attendant {
             match self.consumer.poll(POLL) {
                 None => {}
                 // It came before the pause, and is of no use to anybody.
-                Some(Ok(_)) => metrics::counter!("twofold_log_group_records_total").increment(1),
+                Some(Ok(_)) => metrics::counter!(RECORDS).increment(1),
                 Some(Err(error)) => self.judge(error)?,
             }
             if let Some(error) = self.consumer.context().broken.get() {
@@ -243,19 +246,38 @@ impl Attendant {
 struct Pulse {
     answered: Arc<AtomicBool>,
     asked: Instant,
+    silence_max: Duration,
 }
 
 impl Pulse {
-    fn new() -> Self {
-        Pulse { answered: Arc::new(AtomicBool::new(true)), asked: Instant::now() }
+    fn new(silence_max: Duration) -> Self {
+        Pulse { answered: Arc::new(AtomicBool::new(true)), asked: Instant::now(), silence_max }
     }
 
+    /// Asks again after each answer.
     fn is_felt(&mut self, runtime: &Handle) -> bool {
         if self.answered.swap(false, Ordering::Relaxed) {
             let answered = self.answered.clone();
             self.asked = Instant::now();
             runtime.spawn(async move { answered.store(true, Ordering::Relaxed) });
         }
-        self.asked.elapsed() < SILENCE_MAX
+        self.asked.elapsed() < self.silence_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn async_threads_that_stand_still_are_noticed_until_they_go_on() {
+        // Nothing runs on it but while it is blocked on.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut pulse = Pulse::new(Duration::from_millis(50));
+        assert!(pulse.is_felt(runtime.handle()));
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(!pulse.is_felt(runtime.handle()));
+        runtime.block_on(tokio::task::yield_now());
+        assert!(pulse.is_felt(runtime.handle()));
     }
 }

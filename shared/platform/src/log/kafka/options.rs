@@ -83,6 +83,9 @@ const OWNED: [(&str, &str); 24] = [
     ("statistics.interval.ms", "waking up readers is unreliable with it (rust-rdkafka #638)"),
 ];
 
+/// What concerns members of groups alone; other clients would warn of them, or refuse them.
+const OF_GROUPS: [&str; 3] = ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms"];
+
 /// Names the group of consumers that never join it: librdkafka assigns partitions only to a consumer that has one.
 const GROUP: &str = "twofold-no-group";
 
@@ -118,7 +121,7 @@ impl KafkaOptions {
         config.set("reconnect.backoff.max.ms", "1000");
         // New leaders and partitions are seen within half a minute, not five.
         config.set("topic.metadata.refresh.interval.ms", "30000");
-        for (name, value) in &self.client {
+        for (name, value) in self.client.iter().filter(|(name, _)| !OF_GROUPS.contains(&name.as_str())) {
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.brokers);
@@ -175,11 +178,14 @@ impl KafkaOptions {
         config.set("enable.auto.commit", "false");
         config.set("enable.auto.offset.store", "false");
         config.set("allow.auto.create.topics", "false");
-        // Who died is missed within ten seconds, not 45; 6 are the least that brokers allow.
-        self.default_to(&mut config, &["session.timeout.ms"], "10000");
+        // Who died is missed within ten seconds, not 45; brokers allow no less than six.
+        config.set("session.timeout.ms", "10000");
         // Members learn of a change by their heartbeats, and nobody reads a partition that is on its way.
-        self.default_to(&mut config, &["heartbeat.interval.ms"], "500");
-        self.default_to(&mut config, &["max.poll.interval.ms"], "60000");
+        config.set("heartbeat.interval.ms", "500");
+        config.set("max.poll.interval.ms", "60000");
+        for (name, value) in self.client.iter().filter(|(name, _)| OF_GROUPS.contains(&name.as_str())) {
+            config.set(name, value);
+        }
         create(&config, context)
     }
 
