@@ -70,9 +70,13 @@ impl Place {
     }
 
     fn start(&self) -> (JoinHandle<Result<(), CounterError>>, CancellationToken) {
+        self.start_with(Options::default())
+    }
+
+    fn start_with(&self, options: Options) -> (JoinHandle<Result<(), CounterError>>, CancellationToken) {
         let stop = CancellationToken::new();
         let (log, store, clock) = (self.log.clone(), self.store.clone(), Arc::new(SystemClock));
-        let run = counter::run(Options::default(), log, store, self.ledger.clone(), clock, stop.clone());
+        let run = counter::run(options, log, store, self.ledger.clone(), clock, stop.clone());
         (tokio::spawn(run), stop)
     }
 

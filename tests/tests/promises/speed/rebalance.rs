@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use counter::{Options, Partitions};
 use platform::ledger::Ledger;
 use platform::objects::Objects;
 use promises::services::{Process, free_port, new_folder, shared};
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
@@ -200,4 +201,58 @@ async fn committed(place: &Place) -> Vec<Offset> {
         found.elements().iter().map(|element| element.offset()).collect()
     };
     tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+fn grouped() -> Options {
+    Options { partitions: Partitions::Group("rounds".to_owned()), ..Options::default() }
+}
+
+/// Rounds of arrivals, departures and crashes within one process, where they are quick.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_stay_exact_through_many_rebalances() {
+    const ROUNDS: usize = 20;
+    let seed = std::env::var("TWOFOLD_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    println!("TWOFOLD_SEED={seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let place = Arc::new(Place::new(&shared().await.unwrap().redis).await);
+    let end = Arc::new(AtomicBool::new(false));
+    let sending = load(&place, &end);
+    let mut runs = vec![place.start_with(grouped())];
+    place.settled().await;
+    let before = generations(&place).await;
+    let (mut joined, mut left, mut crashed) = (0, 0, 0);
+    for _ in 0..ROUNDS {
+        match random.random_range(0..4) {
+            0 | 1 if runs.len() < 4 => {
+                runs.push(place.start_with(grouped()));
+                joined += 1;
+            }
+            2 if runs.len() > 1 => {
+                let (run, stop) = runs.swap_remove(random.random_range(0..runs.len()));
+                stop.cancel();
+                run.await.unwrap().unwrap();
+                left += 1;
+            }
+            3 if runs.len() > 1 => {
+                let (run, _) = runs.swap_remove(random.random_range(0..runs.len()));
+                run.abort();
+                assert!(run.await.unwrap_err().is_cancelled());
+                crashed += 1;
+            }
+            _ => {}
+        }
+        // Shorter than a rebalance at times, so that they meet.
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1_500))).await;
+        assert!(runs.iter().all(|(run, _)| !run.is_finished()), "seed {seed}: a process ended");
+    }
+    println!("{joined} joined, {left} left, {crashed} crashed");
+    assert!(joined > 2 && left + crashed > 2, "seed {seed}: the rounds show nothing");
+    end.store(true, Ordering::Relaxed);
+    let sent = sending.await.unwrap();
+    assert_eq!(place.check().await.seen, sent, "seed {seed}");
+    assert_eq!(generations(&place).await, before, "seed {seed}: what moved was handed over, not counted anew");
+    for (run, stop) in runs {
+        stop.cancel();
+        run.await.unwrap().unwrap();
+    }
 }

@@ -52,7 +52,8 @@ impl KafkaMembership {
     pub(super) async fn join(options: &KafkaOptions, group: &str) -> Result<Self, LogError> {
         let (owned, receiver) = watch::channel(None);
         let (stop, place) = (Arc::new(AtomicBool::new(false)), Place::topic(&options.topic));
-        let member = Member { client: Client::new("group", &LastError::default()), owned, broken: OnceLock::new() };
+        let client = Client::new("group", &LastError::default());
+        let member = Member { client, owned, broken: OnceLock::new(), stop: stop.clone() };
         let (options, name, about) = (options.clone(), group.to_owned(), place.clone());
         let consumer = blocking(move || {
             let consumer = options.group_consumer(&name, member)?;
@@ -127,8 +128,9 @@ impl fmt::Debug for KafkaMembership {
 pub(super) struct Member {
     client: Client,
     owned: watch::Sender<Option<Assignment>>,
-    /// Why a rebalance could not be followed. While the group is left, that does not matter.
+    /// Why a rebalance could not be followed.
     broken: OnceLock<KafkaError>,
+    stop: Arc<AtomicBool>,
 }
 
 impl ClientContext for Member {
@@ -146,6 +148,10 @@ impl ConsumerContext for Member {
         let is_gain = event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         let was_lost = consumer.assignment_lost();
         let done = if is_gain { take(consumer, moved) } else { give_up(consumer, moved) };
+        if self.stop.load(Ordering::Relaxed) {
+            // Nobody asks any more, and questions to a client that is closing may never be answered (librdkafka #4041).
+            return;
+        }
         let owned = done.and_then(|()| consumer.assignment());
         match owned {
             Ok(owned) => {
@@ -155,7 +161,7 @@ impl ConsumerContext for Member {
             }
             Err(error) => {
                 tracing::warn!(is_gain, was_lost, %error, "a rebalance did not succeed");
-                // The first one is the reason.
+                // If it is not the first one, that one is the reason.
                 let _ = self.broken.set(error);
             }
         }

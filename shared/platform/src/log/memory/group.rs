@@ -194,13 +194,16 @@ impl fmt::Debug for MemoryMembership {
 mod tests {
     use super::*;
 
-    fn members(owned: &[&[u32]]) -> BTreeMap<u64, Assignment> {
+    /// What each member owns.
+    type Owned<'a> = &'a [&'a [u32]];
+
+    fn members(owned: Owned<'_>) -> BTreeMap<u64, Assignment> {
         (0..).zip(owned).map(|(member, owned)| (member, owned.iter().copied().collect())).collect()
     }
 
     #[test]
     fn partitions_are_shared_evenly_and_stay_where_they_are() {
-        let cases: [(&str, &[&[u32]], u32, &[&[u32]]); 7] = [
+        let cases: [(&str, Owned<'_>, u32, Owned<'_>); 7] = [
             ("the first", &[&[]], 3, &[&[0, 1, 2]]),
             ("one joins", &[&[0, 1, 2], &[]], 3, &[&[0, 1], &[2]]),
             ("one more joins", &[&[0, 1], &[2], &[]], 3, &[&[0], &[2], &[1]]),
