@@ -142,7 +142,7 @@ impl Worker {
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
         let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside;
-        if began < held.scrub.due || is_to_wait || self.shared.stop.is_cancelled() {
+        if began < held.scrub.due || is_to_wait || self.stop.is_cancelled() {
             return Ok(());
         }
         let mut walk = match held.scrub.walk.take() {

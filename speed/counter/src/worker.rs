@@ -12,6 +12,7 @@ use metrics::{counter, histogram};
 use platform::log::{LogRecord, Reader};
 use platform::store::{LiveQuery, LiveSlice, StoreError};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::doubt::{Break, Doubt, Unsound};
 use crate::error::CounterError;
@@ -32,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) partition: PartitionId,
     pub(crate) shared: Arc<Shared>,
     meter: Arc<Meter>,
+    /// A child of the process's: the partition alone may go to another process.
+    pub(crate) stop: CancellationToken,
 }
 
 /// How a worker takes its place.
@@ -87,8 +90,8 @@ pub(crate) fn observed(record: &LogRecord) -> Observed<'_> {
 }
 
 impl Worker {
-    pub(crate) fn new(partition: PartitionId, shared: Arc<Shared>, meter: Arc<Meter>) -> Self {
-        Worker { partition, shared, meter }
+    pub(crate) fn new(partition: PartitionId, shared: Arc<Shared>, meter: Arc<Meter>, stop: CancellationToken) -> Self {
+        Worker { partition, shared, meter, stop }
     }
 
     /// Counts until it is asked to stop.
@@ -119,7 +122,7 @@ impl Worker {
             };
             counter!("twofold_speed_reloads_total", "reason" => reason).increment(1);
             tokio::select! {
-                () = self.shared.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
                 () = sleep(pause) => {}
             }
         }
@@ -142,7 +145,7 @@ impl Worker {
             // old, or lack rules, by the time they come.
             let books = tokio::select! {
                 biased;
-                () = self.shared.stop.cancelled() => return Err(self.leave(held).await),
+                () = self.stop.cancelled() => return Err(self.leave(held).await),
                 books = self.shared.books.current() => books,
             };
             if rules.as_ref().is_some_and(|rules| rules != books.rules()) {
@@ -155,7 +158,7 @@ impl Worker {
             let Some(held) = &mut held else {
                 rules = Some(books.rules().clone());
                 held = Some(tokio::select! {
-                    () = self.shared.stop.cancelled() => return Err(Break::Stopped),
+                    () = self.stop.cancelled() => return Err(Break::Stopped),
                     entered = self.take_place(&books, entry) => entered?,
                 });
                 continue;
@@ -195,7 +198,7 @@ impl Worker {
         let polled = tokio::select! {
             biased;
             // The caller sees the stop.
-            () = self.shared.stop.cancelled() => return Ok(Vec::new()),
+            () = self.stop.cancelled() => return Ok(Vec::new()),
             polled = held.reader.poll(self.shared.options.poll_max, wait) => polled,
         };
         polled.map_err(|source| Break::log(&self.partition, source))
@@ -205,7 +208,7 @@ impl Worker {
     async fn verify(&self, held: &mut Held) -> Result<(), Break> {
         let expected = held.live.stored_at();
         // What readers see is not what is counted beside it, and what is beside is flushed all the time.
-        if held.live.has_news() || held.live.stage() == Stage::Beside || self.shared.stop.is_cancelled() {
+        if held.live.has_news() || held.live.stage() == Stage::Beside || self.stop.is_cancelled() {
             return Ok(());
         }
         match self.shared.store.read(&self.partition, &LiveQuery::of_meta()).await {
@@ -314,7 +317,7 @@ impl Worker {
     }
 
     async fn out_of_patience(&self) {
-        self.shared.stop.cancelled().await;
+        self.stop.cancelled().await;
         sleep(STOP_PATIENCE).await;
     }
 }

@@ -8,7 +8,7 @@ use clicks::ledger::Body;
 use clicks::live::{Expected, Flush, Lost, Stage};
 use clicks::position::Offset;
 use clicks::time::{Interval, Span, Timestamp};
-use counter::{CounterError, Options};
+use counter::{CounterError, Options, Partitions};
 use platform::ledger::{Ledger, LedgerError};
 use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
 use platform::objects::Objects;
@@ -126,7 +126,7 @@ async fn a_topic_that_vanishes_or_grows_while_nothing_is_read_is_noticed() {
 #[tokio::test]
 async fn what_is_missing_at_the_start_is_named() {
     let mut world = World::new(2).await;
-    let choose = |partitions| Options { partitions: Some(partitions), ..World::options() };
+    let choose = |partitions| Options { partitions: Partitions::Fixed(partitions), ..World::options() };
     let error = world.start_on(world.log.clone(), choose(vec![1, 2])).ends().await;
     assert!(matches!(error, CounterError::NoPartition { number: 2, partitions: 2, .. }), "{error}");
     assert!(error.to_string().contains("only 0 to 1"), "{error}");
