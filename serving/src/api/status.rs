@@ -63,6 +63,12 @@ struct Live {
     drift_from: Option<Timestamp>,
     #[serde(serialize_with = "rfc3339_or_null")]
     drift_to: Option<Timestamp>,
+    /// Records that fell off the log before they were counted; they were appended from here on, up to the next (exclusive).
+    lost: u64,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    lost_from: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339_or_null")]
+    lost_to: Option<Timestamp>,
     seen: u64,
     control: u64,
     rejected: u64,
@@ -110,10 +116,11 @@ fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timest
 }
 
 fn live(slice: &LiveSlice, now: Timestamp) -> Live {
-    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, drift, .. } = &slice.meta;
+    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, drift, lost, .. } = &slice.meta;
     let Totals { seen, control, rejected, duplicate, late, counted, expired, late_expired } = *totals;
     let reached = Some(*append_time).filter(|time| *time > Timestamp::MIN);
-    let drifted = Some(drift).filter(|drift| !drift.is_empty());
+    let known = |interval: &Interval| Some(*interval).filter(|interval| !interval.is_empty());
+    let (drifted, lost_in) = (known(drift), known(&lost.appended));
     Live {
         generation: slice.generation.to_string(),
         next_offset: next_offset.value(),
@@ -125,6 +132,9 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         dedup_evicted: *dedup_evicted,
         drift_from: drifted.map(|drift| drift.start),
         drift_to: drifted.map(|drift| drift.end),
+        lost: lost.records,
+        lost_from: lost_in.map(|appended| appended.start),
+        lost_to: lost_in.map(|appended| appended.end),
         seen,
         control,
         rejected,

@@ -266,6 +266,13 @@ impl LiveCounter {
         }
     }
 
+    /// The records from the next offset up to `to` fell off the log; they were appended in `appended`, and their retries
+    /// will be taken for first sightings. Goes on at `to`, with an empty dedup.
+    pub fn lose(&mut self, to: Offset, appended: Interval) {
+        self.meta.lose(to, appended);
+        self.own_up(Interval::new(appended.start, appended.end + self.rules.live_horizon_max()));
+    }
+
     /// Sightings are missing that retries with these append times would need.
     pub fn own_up(&mut self, retries: Interval) {
         self.meta.drifted(retries);

@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use crate::event::Class;
 use crate::id::AdId;
-use crate::live::{CountKey, Generation, LateKey, Meta, Totals};
+use crate::live::{CountKey, Generation, LateKey, Lost, Meta, Totals};
 use crate::position::{Offset, PartitionId};
 use crate::time::{Day, Interval, Timestamp};
 use crate::window::{Hour, Minute};
@@ -134,6 +134,9 @@ pub fn meta_fields(meta: &Meta) -> Vec<(&'static str, String)> {
         ("dedup_evicted", meta.dedup_evicted.to_string()),
         ("drift_start", meta.drift.start.as_millis().to_string()),
         ("drift_end", meta.drift.end.as_millis().to_string()),
+        ("lost", meta.lost.records.to_string()),
+        ("lost_start", meta.lost.appended.start.as_millis().to_string()),
+        ("lost_end", meta.lost.appended.end.as_millis().to_string()),
         ("rebuilding_until", meta.rebuilding_until.to_string()),
     ]
 }
@@ -171,6 +174,7 @@ pub fn parse_meta<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Meta, K
         },
         dedup_evicted: number("dedup_evicted")?,
         drift: Interval::new(time("drift_start")?, time("drift_end")?),
+        lost: Lost { records: number("lost")?, appended: Interval::new(time("lost_start")?, time("lost_end")?) },
         rebuilding_until: Offset::new(number("rebuilding_until")?),
     })
 }

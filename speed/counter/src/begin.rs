@@ -103,7 +103,7 @@ impl Worker {
     }
 
     /// Time of the first record on the log; now, when there is none.
-    async fn first_append_time(&self, log: Bounds) -> Result<Timestamp, Break> {
+    pub(crate) async fn first_append_time(&self, log: Bounds) -> Result<Timestamp, Break> {
         if log.first >= log.end {
             return Ok(self.shared.clock.now());
         }

@@ -217,7 +217,7 @@ impl Merge {
 
     /// The answer by ad, the `limit` largest.
     pub fn ranking(self, limit: usize) -> Ranking {
-        let late_known = self.late_known(None, self.late_until(&self.slots));
+        let late_known = self.late_known(None, &self.slots);
         let found = self.sums.names.iter().zip(&self.sums.numbers);
         let mut ads: Vec<RankedAd> = found
             .filter_map(|(ad, numbers)| {
@@ -255,7 +255,7 @@ impl Merge {
     }
 
     fn period(&self, series: usize, slot: &Slot, numbers: Numbers) -> PeriodAnswer {
-        let late_known = self.late_known(Some(series), self.late_until(std::slice::from_ref(slot)));
+        let late_known = self.late_known(Some(series), std::slice::from_ref(slot));
         let (known, complete) = match slot.source {
             Source::None => (true, true),
             Source::Batch => {
@@ -299,7 +299,7 @@ impl Merge {
             let stored = meta.base_day <= day;
             let reached = self.has_reached(partition, meta, slot.settled_at);
             known |= stored && (reached || meta.append_time >= slot.period.start);
-            complete &= stored && reached && !meta.is_rebuilding() && !slot.may_hold_duplicates(meta.drift);
+            complete &= stored && reached && !meta.is_rebuilding() && slot.is_counted_exactly(meta);
         }
         (known, complete)
     }
@@ -325,23 +325,32 @@ impl Merge {
                 Status::Known(meta) => {
                     meta.base_day <= day
                         && !meta.is_rebuilding()
-                        && !slot.may_hold_duplicates(meta.drift)
+                        && slot.is_counted_exactly(meta)
                         && has_counted(partition, meta, slot.settled_at)
                 }
                 Status::NotYet | Status::Missing(_) => false,
             })
     }
 
-    /// No late click of the nights that are still to come is missing, of those that are appended before `until`. Without a
-    /// topic there can be none.
-    fn late_known(&self, series: Option<usize>, until: Option<Timestamp>) -> bool {
-        let Some(until) = until else { return true };
+    /// No late click of these periods is missing, of the nights that are still to come. Without a topic there can be none.
+    fn late_known(&self, series: Option<usize>, slots: &[Slot]) -> bool {
+        let Some(until) = self.late_until(slots) else { return true };
         self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
             Status::Known(meta) => {
-                meta.base_night <= self.next_night && !meta.is_rebuilding() && self.has_reached(partition, meta, until)
+                meta.base_night <= self.next_night
+                    && !meta.is_rebuilding()
+                    && !self.may_lack_late(slots, meta)
+                    && self.has_reached(partition, meta, until)
             }
             Status::NotYet | Status::Missing(_) => false,
         })
+    }
+
+    /// Late clicks of these periods that no night has taken in may have fallen off the log before they were counted.
+    pub(super) fn may_lack_late(&self, slots: &[Slot], meta: &Meta) -> bool {
+        let mut pending = meta.lost.appended;
+        pending.start = self.last_cut.map_or(pending.start, |cut| pending.start.max(cut));
+        slots.iter().any(|slot| slot.may_be_late_in(pending))
     }
 
     /// Until when late clicks of these periods may be appended; `None` when the last night has taken in all of them.

@@ -1,5 +1,6 @@
 //! Why an answer is not complete.
 
+use crate::live::Lost;
 use crate::position::{Offset, PartitionId};
 use crate::time::{Day, Interval, Timestamp};
 
@@ -45,6 +46,12 @@ pub enum Reason {
          duplicates that arrived from {} to {} may be counted", drift.start, drift.end
     )]
     DedupDrift { partition: PartitionId, drift: Interval },
+    #[error(
+        "{} records of partition {partition} that arrived from {} to {} fell off the log before the speed layer counted \
+         them, so clicks of that time are missing here until the night closes their day", lost.records,
+        lost.appended.start, lost.appended.end
+    )]
+    LostRecords { partition: PartitionId, lost: Lost },
     #[error("the published table of {day} could not be read: {detail}")]
     TableAway { day: Day, detail: String },
     #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
@@ -72,6 +79,7 @@ impl Reason {
             Reason::Behind { .. } => "behind",
             Reason::LifeEnded { .. } => "life_ended",
             Reason::DedupDrift { .. } => "dedup_drift",
+            Reason::LostRecords { .. } => "lost_records",
             Reason::TableAway { .. } => "table_away",
             Reason::LedgerStale { .. } => "ledger_stale",
         }
@@ -86,7 +94,8 @@ impl Reason {
             | Reason::Rebuilding { partition, .. }
             | Reason::Behind { partition, .. }
             | Reason::LifeEnded { partition, .. }
-            | Reason::DedupDrift { partition, .. } => Some(partition),
+            | Reason::DedupDrift { partition, .. }
+            | Reason::LostRecords { partition, .. } => Some(partition),
             Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
         }
     }

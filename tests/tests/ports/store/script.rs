@@ -54,7 +54,9 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
         for bad in ["", "x/ y", "-1", "1.5", "4611686018427387904"] {
             let valid = match field {
                 "fingerprint" => bad.is_empty() || bad == "4611686018427387904",
-                "append_time" | "drift_start" | "drift_end" => matches!(bad, "-1" | "4611686018427387904"),
+                "append_time" | "drift_start" | "drift_end" | "lost_start" | "lost_end" => {
+                    matches!(bad, "-1" | "4611686018427387904")
+                }
                 _ => false,
             };
             if !valid {

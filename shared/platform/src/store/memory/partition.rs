@@ -267,7 +267,14 @@ fn misses_an_expiry(stored: &Meta, given: &Meta) -> bool {
 fn validate(flush: &Flush) -> Result<(), String> {
     let (meta, totals) = (&flush.meta, &flush.meta.totals);
     let mut numbers = vec![meta.next_offset.value(), meta.base_offset.value(), meta.rebuilding_until.value()];
-    numbers.extend([meta.dedup_evicted, totals.seen, totals.control, totals.rejected, totals.duplicate]);
+    numbers.extend([
+        meta.dedup_evicted,
+        meta.lost.records,
+        totals.seen,
+        totals.control,
+        totals.rejected,
+        totals.duplicate,
+    ]);
     numbers.extend([totals.late, totals.counted, totals.expired, totals.late_expired]);
     let counts = flush.counts.iter().map(|(_, count)| *count);
     let late = flush.late.iter().map(|(_, count)| *count);

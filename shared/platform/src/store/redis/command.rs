@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(keys, want);
         let none = i64::MIN;
         let want = format!(
-            "{a} 105 {b} 19 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
+            "{a} 105 {b} 22 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
              base_day 2026-03-01 base_night 2026-02-28 seen 10 control 1 rejected 1 duplicate 1 late 2 counted 5 expired 0 \
-             late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
+             late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} lost 0 lost_start {none} lost_end {none} rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
         );
         assert_eq!(arguments.join(" "), want);
     }

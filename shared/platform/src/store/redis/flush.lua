@@ -59,10 +59,10 @@ local META = {
   version = natural, next_offset = natural, base_offset = natural, rebuilding_until = natural, dedup_evicted = natural,
   seen = natural, control = natural, rejected = natural, duplicate = natural, late = natural, counted = natural,
   expired = natural, late_expired = natural, base_day = is_day, base_night = is_day,
-  append_time = is_time, drift_start = is_time, drift_end = is_time,
+  append_time = is_time, drift_start = is_time, drift_end = is_time, lost = natural, lost_start = is_time, lost_end = is_time,
   fingerprint = function(text) return #text <= 64 and string.find(text, '^%x*$') ~= nil end,
 }
-local META_FIELDS = 19
+local META_FIELDS = 22
 
 if #KEYS < 3 or #ARGV < 7 then return refuse('keys or arguments are missing') end
 
