@@ -9,6 +9,7 @@
 //! - Processes are ended by their id, and only while their start time shows that they are still the same.
 //! - Nothing here is bound to one tokio runtime, so that what [`shared`] starts serves the runtimes of all tests.
 
+mod cluster;
 mod folder;
 mod kafka;
 mod process;
@@ -19,6 +20,7 @@ mod tools;
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
+pub use cluster::RedisCluster;
 pub use folder::{free_port, new_folder, test_folder};
 pub use kafka::{Kafka, KafkaOptions};
 pub use process::Process;

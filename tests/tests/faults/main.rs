@@ -9,6 +9,7 @@ mod load;
 mod place;
 mod speed;
 
+mod cluster;
 mod damage;
 mod memory;
 mod redis_killed;
