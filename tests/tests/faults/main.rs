@@ -5,15 +5,19 @@
 //! `TWOFOLD_FAULT_ROUNDS` multiplies the rounds of the loops; `tests/soak` sets it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod admin;
 mod load;
 mod place;
 mod speed;
 
+mod brokers;
 mod cluster;
 mod damage;
 mod memory;
 mod redis_killed;
+mod retention;
 mod speed_killed;
+mod topic_life;
 
 /// How many rounds a loop of kills takes.
 fn rounds(usual: u32) -> u32 {

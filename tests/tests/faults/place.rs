@@ -11,7 +11,7 @@ use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Interval, Span, Timestamp};
 use platform::clock::{Clock, SystemClock};
-use platform::log::{KafkaLog, KafkaOptions, Log, LogRecord, Topic};
+use platform::log::{KafkaLog, KafkaOptions, Log, LogRecord, Topic, TopicSpec};
 use platform::store::{Ads, LiveQuery, LiveSlice, RedisOptions, RedisStore, SpeedStore};
 use promises::binary::twofold;
 use promises::oracle;
@@ -61,6 +61,7 @@ pub(crate) struct Place {
     /// Reached directly, also where the speed layer has a proxy before it.
     pub(crate) store: RedisStore,
     config: PathBuf,
+    replicas: u32,
 }
 
 impl Place {
@@ -90,12 +91,31 @@ impl Place {
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         let log = Arc::new(KafkaLog::connect(options.clone()).await.unwrap());
         let topic = log.topic().await.unwrap();
-        Place { options, log, topic, store: RedisStore::connect(&setup.store).unwrap(), config }
+        Place {
+            options,
+            log,
+            topic,
+            store: RedisStore::connect(&setup.store).unwrap(),
+            config,
+            replicas: setup.replicas,
+        }
+    }
+
+    pub(crate) fn spec(&self) -> TopicSpec {
+        let (partitions, replication_factor) = (self.topic.partitions, self.replicas);
+        TopicSpec { partitions, replication_factor, ..TopicSpec::default() }
     }
 
     /// Runs a subcommand to its end.
     pub(crate) fn twofold(&self, arguments: &[&str]) -> Output {
         command(&self.config).args(arguments).output().unwrap()
+    }
+
+    /// A subcommand that is still to be run.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = command(&self.config);
+        command.arg(name);
+        command
     }
 
     /// Starts the speed layer and returns when it runs, before it counts.
@@ -108,8 +128,8 @@ impl Place {
     /// Starts a speed layer that is about to end by itself.
     pub(crate) fn start_to_fail(&self) -> Speed {
         let admin = free_port().unwrap();
-        let mut command = command(&self.config);
-        command.arg("speed").env("TWOFOLD__SPEED__ADMIN", format!("127.0.0.1:{admin}"));
+        let mut command = self.command("speed");
+        command.env("TWOFOLD__SPEED__ADMIN", format!("127.0.0.1:{admin}"));
         Speed { process: Process::spawn("speed", command).unwrap(), admin }
     }
 
@@ -123,7 +143,12 @@ impl Place {
 
     /// Everything that is stored of a partition; nothing while that cannot be read.
     pub(crate) async fn stored(&self, number: u32) -> Option<LiveSlice> {
-        self.store.read(&self.partition(number), &everything()).await.unwrap_or(None)
+        self.stored_of(self.partition(number)).await
+    }
+
+    /// Of this or an earlier life of the topic.
+    pub(crate) async fn stored_of(&self, partition: PartitionId) -> Option<LiveSlice> {
+        self.store.read(&partition, &everything()).await.unwrap_or(None)
     }
 
     /// Where the store stands, zero where it holds nothing.
@@ -166,10 +191,15 @@ impl Place {
 
     /// A whole partition, from its very first record on.
     pub(crate) async fn read_all(&self, number: u32) -> Vec<LogRecord> {
+        self.read_from(number, 0).await
+    }
+
+    /// A partition from an offset on.
+    pub(crate) async fn read_from(&self, number: u32, first: u64) -> Vec<LogRecord> {
         let end = self.log.bounds(number).await.unwrap().end;
-        let mut reader = self.log.open(number, Offset::ZERO).await.unwrap();
+        let mut reader = self.log.open(number, Offset::new(first)).await.unwrap();
         let mut records = Vec::new();
-        while (records.len() as u64) < end.value() {
+        while first + (records.len() as u64) < end.value() {
             records.extend(reader.poll(10_000, PATIENCE).await.unwrap());
         }
         records
