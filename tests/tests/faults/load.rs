@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, UserId};
-use clicks::time::Span;
+use clicks::time::{Span, Timestamp};
 use clicks::wire;
 use futures::future::join_all;
 use platform::clock::{Clock, SystemClock};
@@ -30,12 +30,22 @@ pub(crate) struct Sender {
     pub(crate) unknown: u64,
     /// How far the clock of the broker is moved.
     pub(crate) ahead: Span,
+    /// Bytes that make each click longer than it must be.
+    pub(crate) padding: usize,
 }
 
 impl Sender {
     pub(crate) fn new(seed: u64, partitions: u32) -> Self {
         let random = SmallRng::seed_from_u64(seed);
-        Sender { random, partitions, sent: Vec::new(), acknowledged: Vec::new(), unknown: 0, ahead: Span::ZERO }
+        Sender {
+            random,
+            partitions,
+            sent: Vec::new(),
+            acknowledged: Vec::new(),
+            unknown: 0,
+            ahead: Span::ZERO,
+            padding: 0,
+        }
     }
 
     pub(crate) async fn send(&mut self, log: &KafkaLog, number: usize) {
@@ -76,21 +86,23 @@ impl Sender {
         let value = match self.random.random_range(0..100) {
             0 => Some("no click".into()),
             1 => None,
-            _ => Some(click(ad_id, click_id, SystemClock.now() + self.ahead - age)),
+            _ => Some(click(ad_id, click_id, SystemClock.now() + self.ahead - age, self.padding)),
         };
         (Target::Key, NewRecord { key, value, headers: Vec::new() })
     }
 }
 
-fn click(ad_id: AdId, click_id: ClickId, event_time: clicks::time::Timestamp) -> Bytes {
+pub(crate) fn click(ad_id: AdId, click_id: ClickId, event_time: Timestamp, padding: usize) -> Bytes {
     let user_id = UserId::parse("u").unwrap();
-    wire::encode(&Click { click_id, ad_id, user_id, event_time }).into()
+    let value = wire::encode(&Click { click_id, ad_id, user_id, event_time });
+    let Some(open) = value.strip_suffix('}').filter(|_| padding > 0) else { return value.into() };
+    format!("{open},\"padding\":\"{}\"}}", "x".repeat(padding)).into()
 }
 
 /// A click of this ad, a few minutes old, so that its window changes no more unless another like it comes.
-pub(crate) async fn send_old_click(log: &KafkaLog, ad: &str, age: Span) -> (Appended, clicks::time::Timestamp) {
+pub(crate) async fn send_old_click(log: &KafkaLog, ad: &str, age: Span) -> (Appended, Timestamp) {
     let (ad_id, event_time) = (AdId::parse(ad).unwrap(), SystemClock.now() - age);
-    let value = Some(click(ad_id, ClickId::from_u128(rand::random()), event_time));
+    let value = Some(click(ad_id, ClickId::from_u128(rand::random()), event_time, 0));
     let record = NewRecord { key: Some(ad.to_owned().into()), value, headers: Vec::new() };
     (log.append(Target::Key, record).await.unwrap(), event_time)
 }

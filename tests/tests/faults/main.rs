@@ -14,6 +14,8 @@ mod brokers;
 mod cluster;
 mod damage;
 mod memory;
+mod network;
+mod rates;
 mod redis_killed;
 mod retention;
 mod speed_killed;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clicks::id::Region;
-use clicks::live::{Generation, Totals};
+use clicks::live::{Generation, Meta, Totals};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Interval, Span, Timestamp};
+use clicks::time::{Day, Interval, Span, Timestamp};
 use platform::clock::{Clock, SystemClock};
 use platform::log::{KafkaLog, KafkaOptions, Log, LogRecord, Topic, TopicSpec};
 use platform::store::{Ads, LiveQuery, LiveSlice, RedisOptions, RedisStore, SpeedStore};
@@ -151,9 +151,15 @@ impl Place {
         self.store.read(&partition, &everything()).await.unwrap_or(None)
     }
 
+    /// Generation and meta record of a partition; nothing while they cannot be read.
+    pub(crate) async fn glance(&self, number: u32) -> Option<(Generation, Meta)> {
+        let slice = self.store.read(&self.partition(number), &nothing()).await.unwrap_or(None);
+        slice.map(|slice| (slice.generation, slice.meta))
+    }
+
     /// Where the store stands, zero where it holds nothing.
     pub(crate) async fn position(&self, number: u32) -> Offset {
-        self.stored(number).await.map_or(Offset::ZERO, |slice| slice.meta.next_offset)
+        self.glance(number).await.map_or(Offset::ZERO, |(_, meta)| meta.next_offset)
     }
 
     /// Of all partitions.
@@ -163,18 +169,17 @@ impl Place {
 
     /// Of all partitions.
     pub(crate) async fn generations(&self) -> Vec<Option<Generation>> {
-        let stored = futures::future::join_all(self.numbers().map(|number| self.stored(number))).await;
-        stored.into_iter().map(|slice| slice.map(|slice| slice.generation)).collect()
+        let glances = futures::future::join_all(self.numbers().map(|number| self.glance(number))).await;
+        glances.into_iter().map(|glance| glance.map(|(generation, _)| generation)).collect()
     }
 
     /// Waits until all that is on the topic is counted.
     pub(crate) async fn settled(&self, speed: &mut Speed) {
         for number in self.numbers() {
             let end = self.log.bounds(number).await.unwrap().end;
-            let counted = |slice: &LiveSlice| slice.meta.next_offset >= end && !slice.meta.is_rebuilding();
             speed
                 .until(&format!("partition {number} reaches {end}"), async || {
-                    self.stored(number).await.as_ref().is_some_and(counted)
+                    self.glance(number).await.is_some_and(|(_, meta)| meta.next_offset >= end && !meta.is_rebuilding())
                 })
                 .await;
         }
@@ -184,7 +189,7 @@ impl Place {
     pub(crate) async fn whole(&self, speed: &mut Speed, number: u32) {
         speed
             .until(&format!("partition {number} is whole"), async || {
-                self.stored(number).await.is_some_and(|slice| !slice.meta.is_rebuilding())
+                self.glance(number).await.is_some_and(|(_, meta)| !meta.is_rebuilding())
             })
             .await;
     }
@@ -236,6 +241,11 @@ fn everything() -> LiveQuery {
     let now = SystemClock.now();
     let range = Interval::new(now - Span::days(40), now + Span::days(9));
     LiveQuery { ads: Ads::All, range, late_from: (now - Span::days(3)).day() }
+}
+
+fn nothing() -> LiveQuery {
+    let range = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+    LiveQuery { ads: Ads::Some(Vec::new()), range, late_from: Day::from_number(i32::MAX) }
 }
 
 pub(crate) fn rules() -> RulesBook {
