@@ -1,5 +1,7 @@
 //! Three brokers, as in production, and the one that leads is killed.
 
+use std::time::Instant;
+
 use promises::services::{Kafka, KafkaOptions, Redis};
 
 use crate::admin::leader_of;
@@ -22,10 +24,12 @@ async fn acknowledged_clicks_are_counted_although_leaders_were_killed() {
         speed.until("it counts", async || place.position(number).await > before).await;
         let (leader, in_sync) = leader_of(&place, number);
         assert_eq!(in_sync, 3);
+        let began = Instant::now();
         kafka.kill(leader as usize).unwrap();
         until("another broker leads", async || ![leader, -1].contains(&leader_of(&place, number).0)).await;
         let before = place.position(number).await;
         speed.until("it counts what the new leader has", async || place.position(number).await > before).await;
+        println!("counted again {:?} after broker {leader} was killed", began.elapsed());
         kafka.restart(leader as usize).await.unwrap();
         until("all replicas are in sync", async || place.numbers().all(|number| leader_of(&place, number).1 == 3))
             .await;
