@@ -126,3 +126,32 @@ async fn a_group_of_another_program_is_named() {
     drop(end);
     other.await.unwrap();
 }
+
+/// A process whose async threads stand still sends heartbeats all the same; it leaves, and takes part again later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stands_still_loses_its_partitions_until_it_goes_on() {
+    let limits = [("session.timeout.ms", "6000"), ("max.poll.interval.ms", "6000")];
+    let log = std::sync::Arc::new(log(&services::shared().await.unwrap().kafka.brokers(), 2, &limits).await);
+    let (frozen, is_frozen) = tokio::sync::oneshot::channel();
+    let (thaw, thawed) = std::sync::mpsc::channel::<()>();
+    let its_log = log.clone();
+    let stands_still = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut member = its_log.join(GROUP).await.unwrap();
+            own(&mut *member, 2).await;
+            frozen.send(()).unwrap();
+            thawed.recv_timeout(LONG).unwrap();
+            own(&mut *member, 0).await;
+            own(&mut *member, 1).await;
+            member.leave().await;
+        });
+    });
+    is_frozen.await.unwrap();
+    let mut other = log.join(GROUP).await.unwrap();
+    own(&mut *other, 2).await;
+    thaw.send(()).unwrap();
+    own(&mut *other, 1).await;
+    own(&mut *other, 2).await;
+    stands_still.join().unwrap();
+}

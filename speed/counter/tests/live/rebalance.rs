@@ -1,5 +1,5 @@
 //! Processes that share the partitions: they join, leave, die and come back as zombies while clicks come in. Every
-//! partition is counted by somebody, exactly, and one that moves goes on with the generation that it had.
+//! partition is counted by somebody, exactly (S1, S2), and one that moves goes on with the generation that it had (S4).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
