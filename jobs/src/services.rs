@@ -121,6 +121,7 @@ async fn counter(settings: Settings, stop: CancellationToken) -> Result<()> {
         flush_interval: settings.speed.flush_interval.0,
         sightings_max: settings.speed.sightings_max,
         keep_closed: Span::millis(settings.speed.keep_closed.0.as_millis() as i64),
+        scrub_interval: settings.speed.scrub_interval.0,
         ..counter::Options::default()
     };
     // What the settings alone can spoil comes first: a mistake is told before anything is waited for.

@@ -101,6 +101,8 @@ pub struct Speed {
     pub sightings_max: usize,
     /// Live minutes are kept this long after their day ended.
     pub keep_closed: Time,
+    /// How long after one scrub of what is stored, and of the store's settings, the next one begins.
+    pub scrub_interval: Time,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -210,6 +212,7 @@ impl Default for Speed {
             flush_interval: Time(Duration::from_millis(50)),
             sightings_max: 5_000_000,
             keep_closed: Time(Duration::from_secs(24 * 3600)),
+            scrub_interval: Time(Duration::from_secs(300)),
         }
     }
 }

@@ -198,6 +198,7 @@ pub(crate) fn begin_at_zero() {
     }
     for name in [
         "twofold_speed_gaps_total",
+        "twofold_speed_lost_records_total",
         "twofold_speed_short_logs_total",
         "twofold_speed_short_look_backs_total",
         "twofold_speed_dedup_evicted_total",
