@@ -72,6 +72,10 @@ impl Redis {
         self.process.as_mut().context("this Redis is down")?.resume()
     }
 
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("this Redis is down")?.id())
+    }
+
     pub fn is_up(&self) -> bool {
         self.process.is_some()
     }
