@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clicks::id::Region;
-use platform::log::{Assignment, KafkaLog, KafkaOptions, Log, LogError, Membership, TopicSpec};
+use platform::log::{Assignment, KafkaLog, KafkaOptions, Log, LogError, Membership, NewRecord, Target, TopicSpec};
 use promises::services;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -154,4 +154,34 @@ async fn a_process_that_stands_still_loses_its_partitions_until_it_goes_on() {
     own(&mut *other, 1).await;
     own(&mut *other, 2).await;
     stands_still.join().unwrap();
+}
+
+#[tokio::test]
+async fn members_fetch_no_records() {
+    // Of all members of this process; none may.
+    platform::telemetry::metrics();
+    let log = log(&services::shared().await.unwrap().kafka.brokers(), 2, &[]).await;
+    let mut member = log.join(GROUP).await.unwrap();
+    own(&mut *member, 2).await;
+    let append =
+        |n: u32| log.append(Target::Partition(n % 2), NewRecord { value: Some("v".into()), ..Default::default() });
+    let mut other = None;
+    for round in 0..4 {
+        for appended in futures::future::join_all((0..250).map(append)).await {
+            appended.unwrap();
+        }
+        match round {
+            1 => {
+                let mut joins = log.join(GROUP).await.unwrap();
+                own(&mut *joins, 1).await;
+                other = Some(joins);
+            }
+            2 => drop(other.take()),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    own(&mut *member, 2).await;
+    let text = platform::telemetry::render();
+    assert!(text.contains("twofold_log_group_records_total 0\n"), "{text}");
 }
