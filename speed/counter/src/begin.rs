@@ -13,7 +13,7 @@
 
 use clicks::books::Books;
 use clicks::counter::LiveCounter;
-use clicks::live::{Expected, Generation, Meta};
+use clicks::live::{Expected, Meta};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
@@ -51,7 +51,7 @@ impl Worker {
     pub(crate) async fn begin(&self, books: &Books, replaces: Expected, reason: Reason) -> Result<Held, Break> {
         let rules = books.rules();
         let base = self.base(books).await?;
-        let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
+        let generation = self.shared.options.generations.next();
         let meta = Meta::new(base.offset, base.day, base.night, base.end);
         let mut live = LiveCounter::begin(rules.clone(), replaces, generation, meta, self.shared.options.sightings_max);
         if let Some(retries) = base.unseen {

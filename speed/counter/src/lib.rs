@@ -32,5 +32,5 @@ mod topic;
 mod worker;
 
 pub use error::CounterError;
-pub use options::{Options, Retry};
+pub use options::{Generations, Options, Retry};
 pub use run::run;

@@ -61,8 +61,11 @@ pub async fn run(
         Ok::<_, CounterError>(topic)
     };
     let topic = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(()),
         topic = started => topic?,
+        // The clock may jump meanwhile, as at a machine's start, and make the copy too old to begin with.
+        error = books.keep_fresh() => return Err(error),
     };
     let numbers = chosen(&options, &topic)?;
     tracing::info!(topic = topic.name, id = %topic.id, partitions = ?numbers, "counting");
@@ -76,6 +79,7 @@ pub async fn run(
         workers.spawn(worker.run());
     }
     let outcome = tokio::select! {
+        biased;
         outcome = all_ended(&mut workers) => outcome,
         error = shared.topic.ask() => Err(error),
         error = shared.books.keep_fresh() => Err(error),
