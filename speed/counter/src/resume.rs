@@ -87,7 +87,7 @@ impl Worker {
         }
         let fingerprint = meta.fingerprint.clone();
         let mut live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
-        let from = self.look_back_start(rules, &mut live, bounds).await?;
+        let from = self.look_back_start(rules, &mut live).await?;
         let (reader, last) = self.look_back(&mut live, from).await?;
         match last {
             _ if fingerprint.is_empty() => {}
@@ -107,12 +107,7 @@ impl Worker {
     }
 
     /// Where dedup must be read from, and at least the last counted record, for its fingerprint.
-    async fn look_back_start(
-        &self,
-        rules: &RulesBook,
-        live: &mut LiveCounter,
-        bounds: Bounds,
-    ) -> Result<Offset, Break> {
+    async fn look_back_start(&self, rules: &RulesBook, live: &mut LiveCounter) -> Result<Offset, Break> {
         let next = live.meta().next_offset;
         let time = match live.meta().append_time {
             // Nothing was before the base when it began, and nothing was observed since.
@@ -120,6 +115,8 @@ impl Worker {
             _ => live.look_back_from(),
         };
         let found = self.offset_at(time).await?.unwrap_or(next);
+        // The beginning is asked last: what falls off meanwhile makes the answer more careful, never less.
+        let bounds = self.bounds().await?;
         if bounds.first > Offset::ZERO && found <= bounds.first {
             // Nothing proves that the look-back is whole: sightings may have fallen off the log.
             let from = live.meta().append_time.max(time);
