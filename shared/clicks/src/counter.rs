@@ -262,7 +262,8 @@ impl LiveCounter {
     #[inline]
     fn own_up_to_evictions(&mut self, now: Timestamp) {
         if self.dedup.evicted() > self.evicted_known {
-            self.own_up(Interval::new(now, now + self.rules.live_horizon_max()));
+            let last = now.max(self.dedup.forgotten_before());
+            self.own_up(Interval::new(now, last + self.rules.live_horizon_max()));
         }
     }
 

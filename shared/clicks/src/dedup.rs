@@ -114,6 +114,12 @@ impl SlidingDedup {
         self.evicted
     }
 
+    /// Sightings before it are forgotten for want of memory. It may lie a little ahead, as a slice is forgotten as a whole:
+    /// then those until it are forgotten, too.
+    pub fn forgotten_before(&self) -> Timestamp {
+        Timestamp::from_millis(self.floor)
+    }
+
     /// Keys that are remembered; a few that are just too old are counted in.
     pub fn len(&self) -> usize {
         self.keys
