@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use clicks::bugs::{self, Bug};
 use clicks::counter::LiveCounter;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::window::Hour;
@@ -140,7 +141,11 @@ impl Worker {
     /// A few steps of the scrub, if one is due and everything observed is stored.
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
-        if began < held.scrub.due || held.live.has_news() || self.shared.stop.is_cancelled() {
+        if began < held.scrub.due
+            || held.live.has_news()
+            || self.shared.stop.is_cancelled()
+            || bugs::is_on(Bug::NoScrub)
+        {
             return Ok(());
         }
         let mut walk = match held.scrub.walk.take() {

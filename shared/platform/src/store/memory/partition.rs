@@ -80,8 +80,8 @@ impl Partition {
     ///
     /// # Errors
     /// What is wrong with the flush, or with what is stored; nothing has changed then.
-    pub(super) fn flush(&mut self, flush: &Flush) -> Result<FlushOutcome, Refusal> {
-        if !self.is_as_expected(flush) {
+    pub(super) fn flush(&mut self, flush: &Flush, overlooks_expiries: bool) -> Result<FlushOutcome, Refusal> {
+        if !self.is_as_expected(flush, overlooks_expiries) {
             let found = self.live.as_ref().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
@@ -120,12 +120,12 @@ impl Partition {
         }
     }
 
-    fn is_as_expected(&self, flush: &Flush) -> bool {
+    fn is_as_expected(&self, flush: &Flush, overlooks_expiries: bool) -> bool {
         match (&self.live, flush.expected) {
             (None, Expected::Nothing) => true,
             (Some(live), Expected::At { generation, next_offset }) => live.meta.as_ref().is_some_and(|meta| {
                 (live.generation, meta.next_offset) == (generation, next_offset)
-                    && (live.generation != flush.generation || !misses_an_expiry(meta, &flush.meta))
+                    && (live.generation != flush.generation || overlooks_expiries || !misses_an_expiry(meta, &flush.meta))
             }),
             (Some(live), Expected::Damaged { generation }) => generation == Some(live.generation),
             _ => false,
