@@ -9,9 +9,11 @@
 //! - Processes are ended by their id, and only while their start time shows that they are still the same.
 //! - Nothing here is bound to one tokio runtime, so that what [`shared`] starts serves the runtimes of all tests.
 
+mod cluster;
 mod folder;
 mod kafka;
 mod process;
+mod proxy;
 mod redis;
 mod s3;
 mod tools;
@@ -19,9 +21,11 @@ mod tools;
 use anyhow::Result;
 use tokio::sync::OnceCell;
 
+pub use cluster::RedisCluster;
 pub use folder::{free_port, new_folder, test_folder};
 pub use kafka::{Kafka, KafkaOptions};
 pub use process::Process;
+pub use proxy::{Network, Proxy};
 pub use redis::Redis;
 pub use s3::S3;
 pub use tools::{Page, PageView, duckdb, open_page, tools};

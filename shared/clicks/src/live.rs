@@ -73,6 +73,28 @@ impl Totals {
     }
 }
 
+/// Records that fell off the log before they were counted: `next_offset - base_offset = seen + lost.records`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    pub records: u64,
+    /// All of them were appended in it, and others too if they were lost in several places.
+    pub appended: Interval,
+}
+
+impl Lost {
+    pub const NONE: Lost = Lost { records: 0, appended: NEVER };
+}
+
+const NEVER: Interval = Interval { start: Timestamp::MIN, end: Timestamp::MIN };
+
+/// The smallest interval that holds both.
+fn hull(one: Interval, other: Interval) -> Interval {
+    match one.is_empty() {
+        true => other,
+        false => Interval::new(one.start.min(other.start), one.end.max(other.end)),
+    }
+}
+
 /// Everything about a partition that is no count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
@@ -80,7 +102,7 @@ pub struct Meta {
     pub next_offset: Offset,
     /// Append time that has been reached; [`Timestamp::MIN`] before the first record.
     pub append_time: Timestamp,
-    /// Of the record at `next_offset - 1`; empty before the first record.
+    /// Of the record at `next_offset - 1`; empty before the first record, and where that one was lost.
     pub fingerprint: String,
     /// Where this generation began to count.
     pub base_offset: Offset,
@@ -94,6 +116,11 @@ pub struct Meta {
     /// Append times at which a duplicate may have been counted, because its first sighting was evicted, or had fallen off
     /// the log before dedup was rebuilt; empty: none.
     pub drift: Interval,
+    pub lost: Lost,
+    /// How often the store was found to have gone back, and the partition was counted anew, as far as anybody remembers:
+    /// for operators alone.
+    pub rollbacks: u64,
+    pub rebuilds: u64,
     /// The generation is complete once `next_offset` has reached this; answers are incomplete until then.
     pub rebuilding_until: Offset,
 }
@@ -109,17 +136,35 @@ impl Meta {
             base_night,
             totals: Totals::default(),
             dedup_evicted: 0,
-            drift: Interval::new(Timestamp::MIN, Timestamp::MIN),
+            drift: NEVER,
+            lost: Lost::NONE,
+            rollbacks: 0,
+            rebuilds: 0,
             rebuilding_until,
         }
     }
 
     /// Duplicates that were appended in `more` may have been counted.
     pub fn drifted(&mut self, more: Interval) {
-        self.drift = match self.drift.is_empty() {
-            true => more,
-            false => Interval::new(self.drift.start.min(more.start), self.drift.end.max(more.end)),
-        };
+        self.drift = hull(self.drift, more);
+    }
+
+    /// The records from the next offset up to `to` are gone; they were appended in `appended`.
+    pub fn lose(&mut self, to: Offset, appended: Interval) {
+        self.lost.records += to.distance_from(self.next_offset);
+        self.lost.appended = hull(self.lost.appended, appended);
+        self.next_offset = to;
+        self.fingerprint.clear();
+    }
+
+    /// Double entry: the totals agree with each other, and with the position.
+    pub fn is_balanced(&self) -> bool {
+        let (totals, lost) = (&self.totals, self.lost.records);
+        totals.balance()
+            && self.base_offset <= self.next_offset
+            && totals.seen.checked_add(lost) == Some(self.next_offset.distance_from(self.base_offset))
+            && totals.expired <= totals.counted
+            && totals.late_expired <= totals.late
     }
 
     pub fn is_rebuilding(&self) -> bool {
@@ -127,17 +172,27 @@ impl Meta {
     }
 }
 
-/// What a writer believes to be stored; a flush changes nothing unless it is so.
+/// Where a generation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is what readers see.
+    Live,
+    /// It is counted beside the live one, to take its place. Readers see the live one, and that it is in doubt.
+    Beside,
+}
+
+/// What a writer believes to be current: the generation that is counted beside the live one, or else the live one. A flush changes
+/// nothing unless it is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// No generation is live.
+    /// There is no generation.
     Nothing,
     At {
         generation: Generation,
         next_offset: Offset,
     },
-    /// This generation is live, and cannot be read as a whole: only another one may be written, whatever the meta record
-    /// says or lacks. `None`: what names the live generation is no generation.
+    /// This generation is current, and cannot be read as a whole: only another one may be written, whatever the meta record
+    /// says or lacks. `None`: what names the current generation is no generation.
     Damaged {
         generation: Option<Generation>,
     },
@@ -147,8 +202,10 @@ pub enum Expected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flush {
     pub expected: Expected,
-    /// The generation that is written, and live afterwards.
+    /// The generation that is written, and current afterwards.
     pub generation: Generation,
+    /// Where it stands afterwards.
+    pub stage: Stage,
     pub meta: Meta,
     /// Absolute values of every count that changed.
     pub counts: Vec<(CountKey, u64)>,
@@ -168,10 +225,12 @@ pub enum FlushOutcome {
     },
 }
 
-/// One atomic read of a partition for its worker: the meta record and every count that may still change.
+/// One atomic read of a partition's current generation for its worker: the meta record and every count that may still
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     pub generation: Generation,
+    pub stage: Stage,
     pub meta: Meta,
     pub counts: Vec<(CountKey, u64)>,
     pub late: Vec<(LateKey, u64)>,

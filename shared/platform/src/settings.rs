@@ -92,11 +92,17 @@ pub struct Collector {
 pub struct Speed {
     /// Address of `/metrics`, `/livez`, `/readyz`.
     pub admin: SocketAddr,
+    /// The processes that share the partitions of the topic; Kafka knows the group as `<group>.<topic>`.
+    pub group: String,
+    /// Numbers of the partitions that this process counts instead of a share of the group's; it takes no part in it then.
+    pub partitions: Option<Vec<u32>>,
     pub flush_interval: Time,
     /// Sightings that dedup remembers per partition at the most.
     pub sightings_max: usize,
     /// Live minutes are kept this long after their day ended.
     pub keep_closed: Time,
+    /// How long after one scrub of what is stored, and of the store's settings, the next one begins.
+    pub scrub_interval: Time,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -201,9 +207,12 @@ impl Default for Speed {
     fn default() -> Self {
         Speed {
             admin: loopback(9101),
+            group: "twofold-speed".to_owned(),
+            partitions: None,
             flush_interval: Time(Duration::from_millis(50)),
             sightings_max: 5_000_000,
             keep_closed: Time(Duration::from_secs(24 * 3600)),
+            scrub_interval: Time(Duration::from_secs(300)),
         }
     }
 }

@@ -10,8 +10,7 @@ use clicks::time::Span;
 /// How the streaming loop runs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Numbers of the partitions that this process counts; `None` counts all of them.
-    pub partitions: Option<Vec<u32>>,
+    pub partitions: Partitions,
     /// A record is stored at most about this long after it was read, plus the round trips to broker and store.
     pub flush_interval: Duration,
     /// Most records that one poll takes, per partition.
@@ -34,7 +33,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            partitions: None,
+            partitions: Partitions::All,
             flush_interval: Duration::from_millis(50),
             poll_max: 1_000,
             sightings_max: 2_000_000,
@@ -45,6 +44,15 @@ impl Default for Options {
             generations: Generations::Random,
         }
     }
+}
+
+/// Which partitions this process counts. Any of them may be another's as well: flushes are compare-and-set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    All,
+    Fixed(Vec<u32>),
+    /// Its share in the group of this name, which changes as processes come and go.
+    Group(String),
 }
 
 /// Where the ids of new generations come from.

@@ -3,10 +3,10 @@
 use clicks::books::Books;
 use clicks::bugs::{self, Bug};
 use clicks::counter::LiveCounter;
-use clicks::live::{Expected, Loaded, Meta};
+use clicks::live::{Expected, Loaded};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
-use clicks::time::{Interval, Timestamp};
+use clicks::time::{Interval, Span, Timestamp};
 use clicks::watermark::AppendTime;
 use clicks::wire;
 use metrics::counter;
@@ -32,8 +32,6 @@ pub(crate) enum Reason {
     Fingerprint,
     /// The log ends before the position.
     BeyondEnd,
-    /// Retention overtook the position: records were lost before they were counted.
-    Overtaken,
     /// What is stored cannot be read.
     Damaged,
     /// The stored counts are not the ones that were written.
@@ -48,7 +46,6 @@ impl Reason {
             Reason::Unbalanced => "unbalanced",
             Reason::Fingerprint => "fingerprint",
             Reason::BeyondEnd => "beyond_end",
-            Reason::Overtaken => "overtaken",
             Reason::Damaged => "damaged",
             Reason::Scrub => "scrub",
         }
@@ -71,7 +68,7 @@ impl Worker {
 
     async fn resume(&self, rules: &RulesBook, loaded: Loaded) -> Result<Result<Held, Reason>, Break> {
         let meta = &loaded.meta;
-        if !is_balanced(meta) || exceeds(&loaded) {
+        if !meta.is_balanced() || exceeds(&loaded) {
             tracing::error!(partition = %self.partition, ?meta, "the stored totals contradict each other");
             return Ok(Err(Reason::Unbalanced));
         }
@@ -82,9 +79,8 @@ impl Worker {
             return Ok(Err(Reason::BeyondEnd));
         }
         if next < bounds.first && !bugs::is_on(Bug::JumpsOverGap) {
-            counter!("twofold_speed_gaps_total").increment(1);
-            tracing::error!(partition = %self.partition, from = %next, to = %bounds.first, "records fell off the log before they were counted");
-            return Ok(Err(Reason::Overtaken));
+            let live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
+            return self.resume_after_gap(rules, live, bounds).await.map(Ok);
         }
         let fingerprint = meta.fingerprint.clone();
         let mut live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
@@ -105,6 +101,21 @@ impl Worker {
         let (generation, append_time) = (live.generation(), live.meta().append_time);
         tracing::info!(partition = %self.partition, %generation, position = %next, look_back = %from, %append_time, "resumed");
         Ok(Ok(Held::new(live, reader)))
+    }
+
+    /// Retention overtook the position. What is stored stays true of the records that were counted; the gap is stored with
+    /// the next flush, and shown in every answer that may lack one of the lost clicks.
+    async fn resume_after_gap(&self, rules: &RulesBook, mut live: LiveCounter, bounds: Bounds) -> Result<Held, Break> {
+        let meta = live.meta();
+        let (from, to) = (meta.next_offset, bounds.first);
+        let since = meta.append_time.max(base_time(rules, meta.base_day));
+        let until = self.first_append_time(bounds).await?.max(since);
+        live.lose(to, Interval::new(since, until + Span::millis(1)));
+        let reader = self.open(to).await?;
+        counter!("twofold_speed_gaps_total").increment(1);
+        counter!("twofold_speed_lost_records_total").increment(to.distance_from(from));
+        tracing::error!(partition = %self.partition, %from, %to, %since, %until, "records fell off the log before they were counted; going on behind them");
+        Ok(Held::new(live, reader))
     }
 
     /// Where dedup must be read from, and at least the last counted record, for its fingerprint.
@@ -173,16 +184,6 @@ impl Worker {
         let reader = self.shared.log.open(self.partition.number, from).await;
         reader.map_err(|source| Break::log(&self.partition, source))
     }
-}
-
-/// Double entry: the totals agree with each other, and with the position.
-fn is_balanced(meta: &Meta) -> bool {
-    let totals = &meta.totals;
-    totals.balance()
-        && meta.base_offset <= meta.next_offset
-        && totals.seen == meta.next_offset.distance_from(meta.base_offset)
-        && totals.expired <= totals.counted
-        && totals.late_expired <= totals.late
 }
 
 /// More is stored than was ever counted.

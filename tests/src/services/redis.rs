@@ -15,6 +15,8 @@ const START_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
+    /// Further arguments, the same at every start.
+    arguments: Vec<String>,
     password: Option<String>,
     folder: PathBuf,
     /// None after it was killed.
@@ -23,17 +25,22 @@ pub struct Redis {
 
 impl Redis {
     pub async fn start() -> Result<Self> {
-        Self::start_new(None).await
+        Self::start_new(None, Vec::new()).await
     }
 
     pub async fn start_with_password(password: &str) -> Result<Self> {
-        Self::start_new(Some(password.to_owned())).await
+        Self::start_new(Some(password.to_owned()), Vec::new()).await
     }
 
-    async fn start_new(password: Option<String>) -> Result<Self> {
-        let mut redis = Self { port: free_port()?, password, folder: new_folder("redis")?, process: None };
+    pub(super) async fn start_new(password: Option<String>, arguments: Vec<String>) -> Result<Self> {
+        let (port, folder) = (free_port()?, new_folder("redis")?);
+        let mut redis = Self { port, arguments, password, folder, process: None };
         redis.restart().await?;
         Ok(redis)
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub fn url(&self) -> String {
@@ -56,6 +63,19 @@ impl Redis {
         }
     }
 
+    /// Stops it in its tracks until [`Redis::resume`]: its connections stay, and nobody answers on them.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.as_mut().context("this Redis is down")?.pause()
+    }
+
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.as_mut().context("this Redis is down")?.resume()
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Brings it back on its old port with its old data, and returns when these are loaded. One that runs is stopped first.
     pub async fn restart(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
@@ -65,6 +85,7 @@ impl Redis {
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""]);
         command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
         command.arg("--dir").arg(&self.folder);
+        command.args(&self.arguments);
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use promises::services::{duckdb, new_folder};
 
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 async fn demo(arguments: &[&str]) -> Result<Output> {
     let free = ["demo", "--once", "--page", "127.0.0.1:0", "--collector", "127.0.0.1:0"];

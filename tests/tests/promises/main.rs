@@ -3,8 +3,6 @@
 //! One binary with a module per promise: linking DataFusion once is slow enough.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod binary;
-
 mod archive;
 mod collector;
 mod embedded;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use promises::services::{Redis, Shared, free_port, new_folder, shared};
 
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 struct Ended {
     code: i32,

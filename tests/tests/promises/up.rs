@@ -10,7 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::config::ClientConfig;
 use serde_json::Value;
 
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 const NAME: &str = "up-test";
 

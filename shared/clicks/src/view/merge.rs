@@ -26,6 +26,8 @@ pub struct Cell<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Live<'a> {
     pub meta: &'a Meta,
+    /// Another generation is counted to take its place.
+    pub is_in_doubt: bool,
     pub counts: &'a [(CountKey, u64)],
     pub late: &'a [(LateKey, u64)],
 }
@@ -64,6 +66,15 @@ pub(super) struct Partition {
     /// Which series it can hold clicks of; all when empty.
     pub ads: Vec<usize>,
     pub status: Status,
+    /// See [`Live::is_in_doubt`].
+    pub is_in_doubt: bool,
+}
+
+impl Partition {
+    /// Its counts are about to be others.
+    fn is_recounted(&self, meta: &Meta) -> bool {
+        self.is_in_doubt || meta.is_rebuilding()
+    }
 }
 
 /// Where a partition ends.
@@ -166,6 +177,7 @@ impl Merge {
     pub fn give_live(&mut self, partition: &PartitionId, live: Live<'_>) {
         let Some(at) = self.partitions.iter().position(|p| p.id == *partition) else { return };
         self.partitions[at].status = Status::Known(Box::new(live.meta.clone()));
+        self.partitions[at].is_in_doubt = live.is_in_doubt;
         for (key, clicks) in live.counts {
             let start = key.minute.start();
             let Some(slot) = self.slot(start) else { continue };
@@ -217,7 +229,7 @@ impl Merge {
 
     /// The answer by ad, the `limit` largest.
     pub fn ranking(self, limit: usize) -> Ranking {
-        let late_known = self.late_known(None, self.late_until(&self.slots));
+        let late_known = self.late_known(None, &self.slots);
         let found = self.sums.names.iter().zip(&self.sums.numbers);
         let mut ads: Vec<RankedAd> = found
             .filter_map(|(ad, numbers)| {
@@ -255,7 +267,7 @@ impl Merge {
     }
 
     fn period(&self, series: usize, slot: &Slot, numbers: Numbers) -> PeriodAnswer {
-        let late_known = self.late_known(Some(series), self.late_until(std::slice::from_ref(slot)));
+        let late_known = self.late_known(Some(series), std::slice::from_ref(slot));
         let (known, complete) = match slot.source {
             Source::None => (true, true),
             Source::Batch => {
@@ -299,7 +311,7 @@ impl Merge {
             let stored = meta.base_day <= day;
             let reached = self.has_reached(partition, meta, slot.settled_at);
             known |= stored && (reached || meta.append_time >= slot.period.start);
-            complete &= stored && reached && !meta.is_rebuilding() && !slot.may_hold_duplicates(meta.drift);
+            complete &= stored && reached && !partition.is_recounted(meta) && slot.is_counted_exactly(meta);
         }
         (known, complete)
     }
@@ -324,24 +336,33 @@ impl Merge {
             && self.holders(Some(series)).all(|partition| match &partition.status {
                 Status::Known(meta) => {
                     meta.base_day <= day
-                        && !meta.is_rebuilding()
-                        && !slot.may_hold_duplicates(meta.drift)
+                        && !partition.is_recounted(meta)
+                        && slot.is_counted_exactly(meta)
                         && has_counted(partition, meta, slot.settled_at)
                 }
                 Status::NotYet | Status::Missing(_) => false,
             })
     }
 
-    /// No late click of the nights that are still to come is missing, of those that are appended before `until`. Without a
-    /// topic there can be none.
-    fn late_known(&self, series: Option<usize>, until: Option<Timestamp>) -> bool {
-        let Some(until) = until else { return true };
+    /// No late click of these periods is missing, of the nights that are still to come. Without a topic there can be none.
+    fn late_known(&self, series: Option<usize>, slots: &[Slot]) -> bool {
+        let Some(until) = self.late_until(slots) else { return true };
         self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
             Status::Known(meta) => {
-                meta.base_night <= self.next_night && !meta.is_rebuilding() && self.has_reached(partition, meta, until)
+                meta.base_night <= self.next_night
+                    && !partition.is_recounted(meta)
+                    && !self.may_lack_late(slots, meta)
+                    && self.has_reached(partition, meta, until)
             }
             Status::NotYet | Status::Missing(_) => false,
         })
+    }
+
+    /// Late clicks of these periods that no night has taken in may have fallen off the log before they were counted.
+    pub(super) fn may_lack_late(&self, slots: &[Slot], meta: &Meta) -> bool {
+        let mut pending = meta.lost.appended;
+        pending.start = self.last_cut.map_or(pending.start, |cut| pending.start.max(cut));
+        slots.iter().any(|slot| slot.may_be_late_in(pending))
     }
 
     /// Until when late clicks of these periods may be appended; `None` when the last night has taken in all of them.
@@ -400,7 +421,7 @@ fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
                 None if books.has_ended(life) => End::Unknown,
                 None => End::Open,
             };
-            found.push(Partition { id, end, ads, status: Status::NotYet });
+            found.push(Partition { id, end, ads, status: Status::NotYet, is_in_doubt: false });
         }
     }
     found

@@ -2,6 +2,7 @@
 
 use super::{Question, QuestionError, Segment, Source};
 use crate::books::{Books, PeriodState};
+use crate::live::Meta;
 use crate::time::{Interval, Timestamp};
 
 /// A period and its owner.
@@ -13,6 +14,8 @@ pub(super) struct Slot {
     pub revision: Option<u32>,
     /// None of its clicks is appended earlier.
     pub begins_at: Timestamp,
+    /// None of its late clicks is appended earlier.
+    pub late_from: Timestamp,
     /// Every on-time click of it is appended earlier.
     pub settled_at: Timestamp,
     /// Every click of it that is not rejected for its age is appended earlier.
@@ -20,9 +23,29 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// One of its on-time clicks may be a duplicate that was counted, where dedup lacks sightings for these append times.
-    pub fn may_hold_duplicates(&self, drift: Interval) -> bool {
-        !drift.is_empty() && drift.start < self.settled_at && self.begins_at < drift.end
+    /// Some of its on-time clicks may have been appended in the interval.
+    fn may_lie_in(&self, appended: Interval) -> bool {
+        !appended.is_empty() && appended.start < self.settled_at && self.begins_at < appended.end
+    }
+
+    /// Some of its late clicks may have been appended in the interval.
+    pub fn may_be_late_in(&self, appended: Interval) -> bool {
+        !appended.is_empty() && appended.start < self.too_old_at && self.late_from < appended.end
+    }
+
+    /// One of its on-time clicks may be a duplicate that was counted, as dedup lacked sightings.
+    pub fn may_hold_duplicates(&self, meta: &Meta) -> bool {
+        self.may_lie_in(meta.drift)
+    }
+
+    /// Neither of the two: what is counted of it is what there is.
+    pub fn is_counted_exactly(&self, meta: &Meta) -> bool {
+        !self.may_hold_duplicates(meta) && !self.may_lack_clicks(meta)
+    }
+
+    /// One of its on-time clicks may have fallen off the log before it was counted.
+    pub fn may_lack_clicks(&self, meta: &Meta) -> bool {
+        self.may_lie_in(meta.lost.appended)
     }
 }
 
@@ -71,6 +94,7 @@ fn owned(books: &Books, period: Interval) -> Slot {
         state: books.state(day),
         revision,
         begins_at: period.start - rules.ahead_max,
+        late_from: period.start + rules.lateness,
         settled_at: period.end + rules.lateness,
         too_old_at: period.end + rules.age_max,
     }

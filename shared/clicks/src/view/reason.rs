@@ -1,5 +1,6 @@
 //! Why an answer is not complete.
 
+use crate::live::Lost;
 use crate::position::{Offset, PartitionId};
 use crate::time::{Day, Interval, Timestamp};
 
@@ -33,6 +34,11 @@ pub enum Reason {
     BaseNight { partition: PartitionId, base_night: Day, night: Day },
     #[error("partition {partition} is being rebuilt: it has reached offset {next_offset} of {until}")]
     Rebuilding { partition: PartitionId, next_offset: Offset, until: Offset },
+    #[error(
+        "what is stored of partition {partition} was found to be damaged and is being counted anew; until that is done \
+         the old counts are shown"
+    )]
+    InDoubt { partition: PartitionId },
     #[error("partition {partition} has fallen behind: {}", reached(*append_time))]
     Behind { partition: PartitionId, append_time: Timestamp },
     #[error(
@@ -45,6 +51,12 @@ pub enum Reason {
          duplicates that arrived from {} to {} may be counted", drift.start, drift.end
     )]
     DedupDrift { partition: PartitionId, drift: Interval },
+    #[error(
+        "{} records of partition {partition} that arrived from {} to {} fell off the log before the speed layer counted \
+         them, so clicks of that time are missing here until the night closes their day", lost.records,
+        lost.appended.start, lost.appended.end
+    )]
+    LostRecords { partition: PartitionId, lost: Lost },
     #[error("the published table of {day} could not be read: {detail}")]
     TableAway { day: Day, detail: String },
     #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
@@ -69,9 +81,11 @@ impl Reason {
             Reason::BaseDay { .. } => "base_day",
             Reason::BaseNight { .. } => "base_night",
             Reason::Rebuilding { .. } => "rebuilding",
+            Reason::InDoubt { .. } => "in_doubt",
             Reason::Behind { .. } => "behind",
             Reason::LifeEnded { .. } => "life_ended",
             Reason::DedupDrift { .. } => "dedup_drift",
+            Reason::LostRecords { .. } => "lost_records",
             Reason::TableAway { .. } => "table_away",
             Reason::LedgerStale { .. } => "ledger_stale",
         }
@@ -84,9 +98,11 @@ impl Reason {
             | Reason::BaseDay { partition, .. }
             | Reason::BaseNight { partition, .. }
             | Reason::Rebuilding { partition, .. }
+            | Reason::InDoubt { partition }
             | Reason::Behind { partition, .. }
             | Reason::LifeEnded { partition, .. }
-            | Reason::DedupDrift { partition, .. } => Some(partition),
+            | Reason::DedupDrift { partition, .. }
+            | Reason::LostRecords { partition, .. } => Some(partition),
             Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
         }
     }

@@ -95,6 +95,9 @@ impl Merge {
             }
             Status::Missing(Missing::NoGeneration) => return reasons.push(Reason::NoGeneration { partition: id() }),
         };
+        if partition.is_in_doubt {
+            reasons.push(Reason::InDoubt { partition: id() });
+        }
         if meta.is_rebuilding() {
             let (next_offset, until) = (meta.next_offset, meta.rebuilding_until);
             reasons.push(Reason::Rebuilding { partition: id(), next_offset, until });
@@ -110,11 +113,15 @@ impl Merge {
                 false => Reason::Behind { partition: id(), append_time },
             });
         }
+        let lacks_live = self.live_slots(partition).any(|slot| slot.may_lack_clicks(meta));
+        if lacks_live || (needs.late && self.may_lack_late(&self.slots, meta)) {
+            reasons.push(Reason::LostRecords { partition: id(), lost: meta.lost });
+        }
         let Some(day) = needs.first_live else { return };
         if meta.base_day > day {
             reasons.push(Reason::BaseDay { partition: id(), base_day: meta.base_day, day });
         }
-        if self.live_slots(partition).any(|slot| slot.may_hold_duplicates(meta.drift)) {
+        if self.live_slots(partition).any(|slot| slot.may_hold_duplicates(meta)) {
             reasons.push(Reason::DedupDrift { partition: id(), drift: meta.drift });
         }
     }

@@ -13,7 +13,7 @@ mod sweep;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ::redis::{Script, Value, cmd};
+use ::redis::{Cmd, FromRedisValue, RedisResult, Script, Value, cmd, from_redis_value};
 use async_trait::async_trait;
 use clicks::keyspace::KeyspaceError;
 use clicks::live::{Flush, FlushOutcome, Generation, Loaded};
@@ -23,7 +23,7 @@ use clicks::rules::RulesBook;
 use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -127,35 +127,45 @@ impl RedisStore {
             (live, _) if live.is_empty() => None,
             (live, offset) => match parse_found(live, offset) {
                 Some(found) => Some(found),
-                // Another generation is live, whose meta the script must not touch, or what is there is damaged.
-                None => self.look(partition).await?.map(|(generation, meta)| (generation, meta.next_offset)),
+                // Another generation is current, whose meta the script must not touch, or what is there is damaged.
+                None => {
+                    self.look(partition, Whose::Current).await?.map(|seen| (seen.generation, seen.meta.next_offset))
+                }
             },
         };
         Ok(FlushOutcome::Mismatch { found })
     }
 
-    async fn eviction_policy(&self) -> Result<String, StoreError> {
-        let mut link = self.link.clone();
+    /// Of every node that holds counts, with the name of the node where there are several.
+    async fn eviction_policies(&self) -> Result<Vec<(Option<String>, String)>, StoreError> {
         let mut config = cmd("CONFIG");
         config.arg("GET").arg("maxmemory-policy");
-        if let Ok(settings) = config.query_async::<HashMap<String, String>>(&mut link).await
-            && let Some(policy) = settings.get("maxmemory-policy")
-        {
-            return Ok(policy.clone());
-        }
         // Managed servers forbid or rename CONFIG.
-        let info: String = cmd("INFO")
-            .arg("memory")
-            .query_async(&mut link)
-            .await
-            .map_err(|error| self.error("asking for `maxmemory-policy`", &error))?;
-        let policy = info.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
-        policy.map(str::to_owned).ok_or_else(|| {
+        let mut info = cmd("INFO");
+        info.arg("memory");
+        if let Ok(answers) = self.ask_masters::<HashMap<String, String>>(&config).await {
+            let policy = |(node, mut settings): (_, HashMap<_, _>)| Some((node, settings.remove("maxmemory-policy")?));
+            if let Some(policies) = answers.into_iter().map(policy).collect() {
+                return Ok(policies);
+            }
+        }
+        let answers = self.ask_masters::<String>(&info).await;
+        let answers = answers.map_err(|error| self.error("asking for `maxmemory-policy`", &error))?;
+        let policy = |(node, info): (_, String)| {
+            let policy = info.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:"))?;
+            Some((node, policy.to_owned()))
+        };
+        answers.into_iter().map(policy).collect::<Option<_>>().ok_or_else(|| {
             StoreError::Failed(format!(
                 "{} tells `maxmemory-policy` neither by CONFIG GET nor by INFO memory; allow the user one of the two",
                 self.shown
             ))
         })
+    }
+
+    async fn ask_masters<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<Vec<(Option<String>, T)>> {
+        let answers = self.link.ask_masters(command).await?.into_iter();
+        answers.map(|(node, answer)| Ok((node, from_redis_value(answer.extract_error()?)?))).collect()
     }
 }
 
@@ -176,7 +186,7 @@ impl SpeedStore for RedisStore {
     }
 
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
-        let slice = self.select(partition, |meta| Scope::to_load(meta, rules)).await?;
+        let slice = self.select(partition, Whose::Current, |meta| Scope::to_load(meta, rules)).await?;
         Ok(slice.map(LiveSlice::into_loaded))
     }
 
@@ -194,11 +204,11 @@ impl SpeedStore for RedisStore {
     }
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
-        self.select(partition, |meta| Scope::to_read(meta, query)).await
+        self.select(partition, Whose::Live, |meta| Scope::to_read(meta, query)).await
     }
 
     async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
-        self.select(partition, |meta| Scope::to_part(meta, part)).await
+        self.select(partition, Whose::Live, |meta| Scope::to_part(meta, part)).await
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {
@@ -206,21 +216,21 @@ impl SpeedStore for RedisStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let mut link = self.link.clone();
-        let _: Value =
-            cmd("PING").query_async(&mut link).await.map_err(|error| self.error("the connection", &error))?;
-        let policy = self.eviction_policy().await?;
-        if policy != "noeviction" {
+        let answers = self.ask_masters::<Value>(&cmd("PING")).await;
+        answers.map_err(|error| self.error("the connection", &error))?;
+        let policies = self.eviction_policies().await?;
+        if let Some((node, policy)) = policies.into_iter().find(|(_, policy)| policy != "noeviction") {
             return Err(StoreError::Setting {
                 setting: "maxmemory-policy",
-                found: policy,
+                found: node.map_or_else(|| policy.clone(), |node| format!("{policy} on {node}")),
                 wanted: "noeviction",
                 mend: "run `CONFIG SET maxmemory-policy noeviction` and write it to redis.conf; with any other policy \
                        Redis drops counts without an error when its memory is full",
             });
         }
         // A user who may not run scripts is told now and not at the first flush.
-        self.script.load_async(&mut link).await.map_err(|error| self.error("loading the flush script", &error))?;
+        let loaded = self.script.load_async(&mut self.link.clone()).await;
+        loaded.map_err(|error| self.error("loading the flush script", &error))?;
         Ok(())
     }
 }

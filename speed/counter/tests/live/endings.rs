@@ -5,28 +5,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clicks::ledger::Body;
-use clicks::live::{Expected, Flush};
+use clicks::live::{Expected, Flush, Lost, Stage};
 use clicks::position::Offset;
 use clicks::time::{Interval, Span, Timestamp};
-use counter::{CounterError, Options};
+use counter::{CounterError, Options, Partitions};
 use platform::ledger::{Ledger, LedgerError};
 use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
 use platform::objects::Objects;
 use platform::store::SpeedStore;
 
+use crate::metrics::counted;
 use crate::world::{World, first_day, life, noon};
 
-/// A log whose answers are out of date when they arrive, or whose reader skips a record.
+/// A log whose answers are out of date when they arrive, or whose reader is slow or skips a record.
 #[derive(Debug)]
-struct Odd {
-    inner: MemoryLog,
-    answer_takes: Duration,
-    skips: Option<Offset>,
+pub(crate) struct Odd {
+    pub(crate) inner: MemoryLog,
+    pub(crate) answer_takes: Duration,
+    pub(crate) poll_takes: Duration,
+    pub(crate) skips: Option<Offset>,
 }
 
 #[derive(Debug)]
 struct OddReader {
     inner: Box<dyn Reader>,
+    poll_takes: Duration,
     skips: Option<Offset>,
 }
 
@@ -47,13 +50,15 @@ impl Log for Odd {
         self.inner.offset_at(partition, time).await
     }
     async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError> {
-        Ok(Box::new(OddReader { inner: self.inner.open(partition, from).await?, skips: self.skips }))
+        let inner = self.inner.open(partition, from).await?;
+        Ok(Box::new(OddReader { inner, poll_takes: self.poll_takes, skips: self.skips }))
     }
 }
 
 #[async_trait]
 impl Reader for OddReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        tokio::time::sleep(self.poll_takes).await;
         let mut records = self.inner.poll(max, wait).await?;
         records.retain(|record| Some(record.offset) != self.skips);
         Ok(records)
@@ -65,7 +70,12 @@ impl Reader for OddReader {
 async fn nothing_of_a_recreated_topic_enters_the_old_counts() {
     let mut world = World::new(1).await;
     // An answer that was true when the broker gave it arrives after records of the new life were read.
-    let odd = Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::from_millis(40), skips: None };
+    let odd = Odd {
+        inner: MemoryLog::clone(&world.log),
+        answer_takes: Duration::from_millis(40),
+        poll_takes: Duration::ZERO,
+        skips: None,
+    };
     let options = Options { poll_max: 1_000, ..World::options() };
     let run = world.start_on(Arc::new(odd), options);
     world.clicks(0, "a", 10_000).await;
@@ -116,7 +126,7 @@ async fn a_topic_that_vanishes_or_grows_while_nothing_is_read_is_noticed() {
 #[tokio::test]
 async fn what_is_missing_at_the_start_is_named() {
     let mut world = World::new(2).await;
-    let choose = |partitions| Options { partitions: Some(partitions), ..World::options() };
+    let choose = |partitions| Options { partitions: Partitions::Fixed(partitions), ..World::options() };
     let error = world.start_on(world.log.clone(), choose(vec![1, 2])).ends().await;
     assert!(matches!(error, CounterError::NoPartition { number: 2, partitions: 2, .. }), "{error}");
     assert!(error.to_string().contains("only 0 to 1"), "{error}");
@@ -141,7 +151,8 @@ async fn a_reader_that_skips_a_record_ends_the_process() {
     let mut world = World::new(1).await;
     world.clicks(0, "a", 9).await;
     let skips = Some(Offset::new(5));
-    let odd = Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::ZERO, skips };
+    let odd =
+        Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::ZERO, poll_takes: Duration::ZERO, skips };
     let options = Options { poll_max: 1, ..World::options() };
     let error = world.start_on(Arc::new(odd), options).ends().await;
     assert!(matches!(&error, CounterError::Gap { source, .. } if source.expected == Offset::new(5)), "{error}");
@@ -193,6 +204,7 @@ async fn totals_that_contradict_each_other_are_counted_anew() {
     let step = Flush {
         expected: Expected::At { generation: slice.generation, next_offset: meta.next_offset },
         generation: slice.generation,
+        stage: Stage::Live,
         meta,
         counts: Vec::new(),
         late: Vec::new(),
@@ -225,27 +237,47 @@ async fn records_that_fell_off_the_log_are_never_shown_as_counted() {
     assert_eq!(drift, Interval::new(noon(), noon() + Span::minutes(15)));
     run.kill().await;
 
-    // Now clicks of 23:38 fell off that were not counted, and one is left.
+    // Now clicks of 23:38 fell off that were not counted, and one is left: what was counted stays, what is lost is told.
     let midnight = first_day().end();
-    world.clock.advance_to(midnight - Span::minutes(22));
+    let gap = midnight - Span::minutes(22);
+    world.clock.advance_to(gap);
     world.clicks(0, "a", 3).await;
     world.log.delete_records(0, Offset::new(14)).unwrap();
+    let gaps = counted("twofold_speed_gaps_total");
     let run = world.start();
-    world.until("a new generation", async || world.generation(0).await != generation).await;
     world.settled().await;
+    assert!(counted("twofold_speed_gaps_total") > gaps);
+    assert_eq!(world.generation(0).await, generation);
     let meta = world.stored(0).await.unwrap().meta;
-    assert_eq!(
-        (meta.base_offset, meta.base_day, meta.base_night),
-        (Offset::new(14), first_day().next(), first_day().next())
-    );
-    assert_eq!(world.stored(0).await.unwrap().counts, [], "the first day is not live");
-    world.clock.advance_to(midnight + Span::minutes(1));
-    world.clicks(0, "a", 4).await;
-    world.settled().await;
-    assert_eq!(world.count(0, "a", world.now()).await, Some(4));
+    let appended = Interval::new(noon(), gap + Span::millis(1));
+    assert_eq!(meta.lost, Lost { records: 2, appended });
+    assert_eq!(meta.drift, Interval::new(noon(), gap + Span::millis(1) + Span::minutes(15)));
+    assert!(meta.is_balanced(), "{meta:?}");
+    assert_eq!((world.count(0, "a", noon()).await, world.count(0, "a", gap).await), (Some(12), Some(1)));
     run.kill().await;
 
-    // A minute later in the day, and a retry of what fell off could count on the next day: that one is not live either.
+    // Nothing at all is left, twice, and once more while it runs.
+    world.clock.advance_to(midnight);
+    world.clicks(0, "a", 2).await;
+    world.log.delete_records(0, Offset::new(17)).unwrap();
+    let run = world.start();
+    world.settled().await;
+    world.store.go_away(true);
+    world.pass(Span::minutes(1));
+    world.clicks(0, "a", 2).await;
+    world.log.delete_records(0, Offset::new(19)).unwrap();
+    world.store.go_away(false);
+    world.pass(Span::minutes(1));
+    world.clicks(0, "a", 4).await;
+    world.settled().await;
+    let meta = world.stored(0).await.unwrap().meta;
+    assert_eq!((meta.lost.records, meta.lost.appended.start), (6, noon()));
+    assert!(meta.lost.appended.end > midnight + Span::minutes(1), "{meta:?}");
+    assert_eq!((world.generation(0).await, world.count(0, "a", world.now()).await), (generation, Some(4)));
+    run.kill().await;
+
+    // Without what was stored there is nothing to go on with: a retry of what fell off could count on the next day as
+    // well, so neither day is live.
     let mut world = World::new(1).await;
     world.clock.advance_to(midnight - Span::minutes(20));
     world.clicks(0, "a", 2).await;

@@ -12,6 +12,7 @@ mod metrics;
 #[path = "../common/oracle.rs"]
 #[allow(dead_code)]
 mod oracle;
+mod rebalance;
 mod recovery;
 mod rules;
 mod world;

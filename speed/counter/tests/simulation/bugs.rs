@@ -44,18 +44,28 @@ bugs! {
     open_days_expire: ExpiresOpenDays,
 }
 
-/// It takes four accidents in a row, which is too rare to be drawn: a writer that stands still at a position, a store that
-/// goes back behind it, another writer that comes to the very same position with an expiry, and the first one going on.
-#[test]
-fn a_writer_that_missed_an_expiry_writes() {
-    let clicks = |number| Step::Clicks { partition: 0, number };
-    let plan = Plan {
+fn clicks(number: u8) -> Step {
+    Step::Clicks { partition: 0, number }
+}
+
+fn simple() -> Plan {
+    Plan {
         seed: 0,
         partitions: 1,
         poll_max: 100,
         flush_millis: 0,
         keep_closed_hours: 0,
         sightings_max: usize::MAX,
+        lets_lost_be_counted: false,
+        steps: Vec::new(),
+    }
+}
+
+/// It takes four accidents in a row, which is too rare to be drawn: a writer that stands still at a position, a store that
+/// goes back behind it, another writer that comes to the very same position with an expiry, and the first one going on.
+#[test]
+fn a_writer_that_missed_an_expiry_writes() {
+    let plan = Plan {
         steps: vec![
             clicks(3),
             Step::Pass { span: 24 * 60 * 60_000 },
@@ -73,9 +83,38 @@ fn a_writer_that_missed_an_expiry_writes() {
             Step::Continue { process: 0 },
             Step::Turns { number: 60 },
         ],
+        ..simple()
     };
     let red = run(&plan, Some(Bug::OverlooksExpiry), true).expect_err("it is found");
     assert!(red.why.contains("step 14, Turns"), "{}\n{}", red.why, red.text);
     let green = run(&plan, None, true).map_err(|red| red.why).unwrap();
     assert!(green.text.contains("Mismatch"), "{}", green.text);
+}
+
+/// The same, where the other writer comes to that position over a gap: it never saw a record that the first one counted.
+#[test]
+#[ignore = "the compare of a flush does not cover what was lost; a scrub finds it, at the cost of a new generation"]
+fn a_writer_that_counted_a_lost_record_writes() {
+    let plan = Plan {
+        lets_lost_be_counted: true,
+        steps: vec![
+            clicks(5),
+            Step::Settle,
+            Step::Backup,
+            clicks(1),
+            Step::Settle,
+            Step::Pause { process: 0 },
+            Step::Retention { partition: 0, beyond: 0 },
+            Step::Restore,
+            Step::Start { process: 1, partitions: 1 },
+            Step::Settle,
+            Step::Pause { process: 1 },
+            Step::Pass { span: 120_000 },
+            clicks(1),
+            Step::Continue { process: 0 },
+            Step::Turns { number: 60 },
+        ],
+        ..simple()
+    };
+    run(&plan, None, true).map_err(|red| format!("{}\n{}", red.why, red.text)).unwrap();
 }

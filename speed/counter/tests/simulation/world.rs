@@ -15,7 +15,7 @@ use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::time::{Span, Timestamp};
 use clicks::wire;
-use counter::{CounterError, Generations, Options, Retry};
+use counter::{CounterError, Generations, Options, Partitions, Retry};
 use platform::clock::{Clock, SimulatedClock};
 use platform::ledger::Ledger;
 use platform::log::{Header, Log, LogRecord, MemoryLog, NewRecord, Target, Topic};
@@ -190,7 +190,7 @@ impl World {
         let all = (1 << self.plan.partitions) - 1;
         let chosen = self.numbers().filter(|number| partitions & 1 << number != 0).collect();
         Options {
-            partitions: (partitions & all != all).then_some(chosen),
+            partitions: if partitions & all == all { Partitions::All } else { Partitions::Fixed(chosen) },
             flush_interval: ms(self.plan.flush_millis),
             poll_max: self.plan.poll_max,
             sightings_max: self.plan.sightings_max,

@@ -14,7 +14,7 @@ use platform::log::{KafkaLog, KafkaOptions, Log};
 use promises::services::{self, Kafka, Process, Redis, S3, free_port, new_folder};
 use serde_json::Value;
 
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 /// One of the binary's long-running subcommands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -45,12 +45,27 @@ impl<T> Drop for Owned<T> {
     }
 }
 
+/// How long the cluster is asked which of its brokers answer such questions now.
+const REFRESH: Duration = Duration::from_secs(1);
+
 /// Waits for the answer, so it belongs on a blocking thread. A topic that does not exist is an error of its code.
+///
+/// librdkafka asks the broker that the last metadata named as the controller, and when that one is down, waits for it
+/// until the metadata are read again, half a minute later. So after a failure they are read at once, for the next try.
 pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Result<Description, KafkaError> {
+    let described = ask(client, topic, timeout);
+    if described.is_err() {
+        // Whether that succeeds is seen at the next try.
+        let _ = client.fetch_metadata(Some(topic), REFRESH);
+    }
+    described
+}
+
+fn ask<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Description, KafkaError> {
     let name = CString::new(topic)?;
     let timeout_millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let handle = client.native_ptr();

@@ -53,6 +53,8 @@ fn meaning(code: &str) -> Meaning {
         "MISCONF" => Meaning::Away("; Redis cannot write to its disk: free space on it or mend it"),
         "NOREPLICAS" => Meaning::Away("; fewer replicas are connected than `min-replicas-to-write` asks for"),
         "READONLY" => Meaning::Away("; `redis.url` must name the master, not a replica"),
+        // The client follows a moved slot; where it gave up, the new owner was not there yet.
+        "MOVED" | "ASK" => Meaning::Away(""),
         "LOADING" | "BUSY" | "UNBLOCKED" | "CLUSTERDOWN" | "MASTERDOWN" | "TRYAGAIN" => Meaning::Away(""),
         "TFREFUSED" | "TFDAMAGED" => Meaning::Refused,
         _ => Meaning::NotUnderstood,
@@ -94,6 +96,8 @@ mod tests {
             ("-READONLY You can't write against a read only replica.", "Unavailable", "master"),
             ("-LOADING Redis is loading the dataset in memory", "Unavailable", "loading"),
             ("-NOREPLICAS Not enough good replicas to write.", "Unavailable", "min-replicas-to-write"),
+            ("-MOVED 15371 127.0.0.1:24798", "Unavailable", "15371"),
+            ("-ASK 15371 127.0.0.1:24798", "Unavailable", "15371"),
             ("-NOAUTH Authentication required.", "Denied", "redis.url"),
             ("-NOPERM this user has no permissions to run the 'evalsha' command", "Denied", "evalsha"),
             ("-TFREFUSED argument 9 is no value for version", "Failed", "argument 9"),

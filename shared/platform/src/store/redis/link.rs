@@ -6,9 +6,11 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    Arg, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult,
+    Value,
 };
 use futures::FutureExt;
 use tokio::sync::Mutex;
@@ -88,6 +90,24 @@ impl Link {
         Ok(Link { target: Arc::new(target), slot: Arc::default() })
     }
 
+    /// What every master of a cluster answers, with its address; a server that is alone has none.
+    pub(super) async fn ask_masters(&self, command: &Cmd) -> RedisResult<Vec<(Option<String>, Value)>> {
+        let (number, connection) = self.connection().await?;
+        let Connection::Cluster(mut cluster) = connection else {
+            return Ok(vec![(None, self.clone().req_packed_command(command).await?)]);
+        };
+        match cluster.route_command(command.clone(), masters(None)).await {
+            Ok(Value::Map(answers)) => {
+                Ok(answers.into_iter().map(|(node, answer)| (Some(name(&node)), answer)).collect())
+            }
+            Ok(_) => Err((ErrorKind::UnexpectedReturnType, "no answers by node").into()),
+            Err(error) => {
+                self.forget(number, &error).await;
+                Err(error)
+            }
+        }
+    }
+
     async fn connection(&self) -> RedisResult<(u64, Connection)> {
         let mut slot = self.slot.lock().await;
         if let Some(connection) = &slot.connection {
@@ -133,10 +153,10 @@ impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
             let (number, mut connection) = self.connection().await?;
-            match connection.inner().req_packed_command(command).await {
+            match connection.ask(command).await {
                 Err(error) if self.forget(number, &error).await => {
                     let (_, mut connection) = self.connection().await?;
-                    connection.inner().req_packed_command(command).await
+                    connection.ask(command).await
                 }
                 answer => answer,
             }
@@ -172,11 +192,39 @@ impl ConnectionLike for Link {
 }
 
 impl Connection {
+    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            // The client would load a script into the replicas as well, and fail as long as one of them is down.
+            Connection::Cluster(cluster) if loads_a_script(command) => {
+                cluster.route_command(command.clone(), masters(Some(ResponsePolicy::AllSucceeded))).await
+            }
+            _ => self.inner().req_packed_command(command).await,
+        }
+    }
+
     fn inner(&mut self) -> &mut (dyn ConnectionLike + Send) {
         match self {
             Connection::Single(connection) => connection,
             Connection::Cluster(connection) => connection,
         }
+    }
+}
+
+fn masters(policy: Option<ResponsePolicy>) -> RoutingInfo {
+    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, policy))
+}
+
+fn loads_a_script(command: &Cmd) -> bool {
+    let mut words = command.args_iter();
+    [b"SCRIPT".as_slice(), b"LOAD"]
+        .into_iter()
+        .all(|word| matches!(words.next(), Some(Arg::Simple(found)) if found == word))
+}
+
+fn name(node: &Value) -> String {
+    match node {
+        Value::BulkString(address) => String::from_utf8_lossy(address).into_owned(),
+        other => format!("{other:?}"),
     }
 }
 
