@@ -20,26 +20,32 @@ pub(crate) struct Control {
     random: Mutex<SmallRng>,
     paused: AtomicBool,
     continued: Notify,
-    crash: Mutex<Option<Crash>>,
+    planned: Mutex<Option<Planned>>,
+    is_met: AtomicBool,
+    /// Calls take no time.
+    is_prompt: bool,
     has_crashed: AtomicBool,
     clock: Arc<SimulatedClock>,
     ahead: AtomicI64,
 }
 
-/// The process dies at a call of the store.
-#[derive(Debug, Clone, Copy)]
-struct Crash {
-    /// Calls before that one.
-    after: u8,
-    is_applied: bool,
+/// What happens at a call of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Die,
+    /// It stands still until it is continued.
+    Pause,
+    /// It learns nothing of what became of the call.
+    NoReply,
 }
 
-/// How a call of the store goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fork {
-    Live,
-    /// The process dies once the call was carried out.
-    DieAfter,
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    fault: Fault,
+    /// Calls before that one.
+    after: u8,
+    /// The call is carried out, and then it happens; or before.
+    is_applied: bool,
 }
 
 impl Control {
@@ -50,11 +56,22 @@ impl Control {
             random: Mutex::new(SmallRng::seed_from_u64(seed)),
             paused: AtomicBool::new(false),
             continued: Notify::new(),
-            crash: Mutex::default(),
+            planned: Mutex::default(),
+            is_met: AtomicBool::new(false),
+            is_prompt: false,
             has_crashed: AtomicBool::new(false),
             clock,
             ahead: AtomicI64::new(0),
         })
+    }
+
+    pub(crate) fn prompt(clock: Arc<SimulatedClock>, trace: Trace) -> Arc<Self> {
+        let control = Self::new(0, 0, clock, trace);
+        Arc::new(Control { is_prompt: true, ..Arc::into_inner(control).expect("nobody else has it") })
+    }
+
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.is_prompt
     }
 
     pub(crate) fn pause(&self, paused: bool) {
@@ -64,8 +81,13 @@ impl Control {
         }
     }
 
-    pub(crate) fn crash_at(&self, after: u8, is_applied: bool) {
-        *self.crash.lock().unwrap() = Some(Crash { after, is_applied });
+    pub(crate) fn plan(&self, fault: Fault, after: u8, is_applied: bool) {
+        *self.planned.lock().unwrap() = Some(Planned { fault, after, is_applied });
+    }
+
+    /// What was planned has happened.
+    pub(crate) fn has_met_it(&self) -> bool {
+        self.is_met.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_crashed(&self) -> bool {
@@ -83,6 +105,7 @@ impl Control {
     /// The way to the server or back: it may take time, and ends only while the process runs.
     pub(crate) async fn way(&self) {
         match self.draw(16) {
+            _ if self.is_prompt => {}
             0 => tokio::time::sleep(Duration::from_millis(u64::from(1 + self.draw(3)))).await,
             1..5 => tokio::task::yield_now().await,
             _ => {}
@@ -96,23 +119,21 @@ impl Control {
         }
     }
 
-    /// A call of the store begins.
-    pub(crate) async fn fork(&self) -> Fork {
-        let crash = {
-            let mut crash = self.crash.lock().unwrap();
-            match &mut *crash {
-                Some(Crash { after: 0, .. }) => crash.take(),
-                Some(later) => {
-                    later.after -= 1;
-                    None
-                }
-                None => None,
+    /// A call of the store begins; what happens at this one, and whether the call is carried out before it.
+    pub(crate) fn next_call(&self) -> Option<(Fault, bool)> {
+        let mut planned = self.planned.lock().unwrap();
+        match &mut *planned {
+            Some(Planned { after: 0, fault, is_applied }) => {
+                let now = Some((*fault, *is_applied));
+                *planned = None;
+                self.is_met.store(true, Ordering::Relaxed);
+                now
             }
-        };
-        match crash {
-            None => Fork::Live,
-            Some(Crash { is_applied: true, .. }) => Fork::DieAfter,
-            Some(_) => self.die().await,
+            Some(later) => {
+                later.after -= 1;
+                None
+            }
+            None => None,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod bugs;
 mod control;
+mod exhaustive;
 #[path = "../common/making.rs"]
 #[allow(dead_code)]
 mod making;

@@ -9,6 +9,7 @@ use clicks::rules::Rules;
 use clicks::time::Span;
 use platform::log::Log;
 
+use crate::control::Fault;
 use crate::making;
 use crate::plan::{PROCESSES, Plan, Step};
 use crate::tally::Tally;
@@ -129,7 +130,7 @@ impl World {
             }
             Step::CrashAt { process, call, applied } => {
                 if let Some(process) = &self.processes[process] {
-                    process.control.crash_at(call, applied);
+                    process.control.plan(Fault::Die, call, applied);
                 }
             }
             Step::Start { process, partitions } if self.processes[process].is_none() => self.start(process, partitions),

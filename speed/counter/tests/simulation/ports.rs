@@ -15,7 +15,7 @@ use clicks::window::Hour;
 use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
 use platform::store::{LiveQuery, LiveSlice, MemoryStore, Part, SpeedStore, StoreError};
 
-use crate::control::{Control, Fork};
+use crate::control::{Control, Fault};
 use crate::making;
 
 /// How long an hour is stored by a store whose keys have a time to live.
@@ -102,10 +102,26 @@ pub(crate) struct ProcessStore {
 impl ProcessStore {
     async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.control.way().await;
-        let fork = self.control.fork().await;
+        let lost = || Err(StoreError::Unavailable("the reply was lost".to_owned()));
+        let fault = self.control.next_call();
+        match fault {
+            Some((Fault::Die, false)) => return self.control.die().await,
+            Some((Fault::Pause, false)) => {
+                self.control.pause(true);
+                self.control.running().await;
+            }
+            Some((Fault::NoReply, false)) => return lost(),
+            _ => {}
+        }
         let answer = call.await;
-        if fork == Fork::DieAfter {
-            return self.control.die().await;
+        match fault {
+            Some((Fault::Die, true)) => return self.control.die().await,
+            Some((Fault::Pause, true)) => {
+                self.control.pause(true);
+                self.control.running().await;
+            }
+            Some((Fault::NoReply, true)) => return lost(),
+            _ => {}
         }
         self.control.way().await;
         answer
@@ -216,7 +232,7 @@ impl SpeedStore for ProcessStore {
         // A scrub makes many calls of this kind; that one of them takes time now and then is enough.
         self.control.running().await;
         match self.control.draw(16) {
-            0 => self.call(self.inner.read_part(partition, part)).await,
+            0 if !self.control.is_prompt() => self.call(self.inner.read_part(partition, part)).await,
             _ => self.inner.read_part(partition, part).await,
         }
     }

@@ -84,8 +84,11 @@ fn within_doubt(slice: &LiveSlice, judged: &[Judged], partition: &Partition) -> 
     let (mut doubtful, mut lost) = (Doubtful::default(), 0);
     for record in judged.iter().filter(|record| record.offset >= meta.base_offset) {
         let is_gone = |offset: Offset| offset < partition.deleted_to;
-        let drifts = record.fate == Fate::Duplicate && meta.drift.contains(record.append_time);
         let is_timeless = is_gone(record.time_from);
+        let sighting_is_timeless =
+            record.sighted.is_some_and(|sighting| is_gone(judged[sighting.value() as usize].time_from));
+        let drifts =
+            record.fate == Fate::Duplicate && (sighting_is_timeless || meta.drift.contains(record.append_time));
         let shows = record.night >= meta.base_night
             || record.count.as_ref().is_some_and(|count| count.minute.start() >= meta.base_day.start());
         // The interval says nothing about times at which nothing is shown.
