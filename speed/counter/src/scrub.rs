@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use clicks::bugs::{self, Bug};
 use clicks::counter::LiveCounter;
 use clicks::live::Stage;
 use clicks::time::{Day, Interval, Timestamp};
@@ -141,7 +142,7 @@ impl Worker {
     /// A few steps of the scrub, if one is due and everything observed is stored.
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
-        let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside;
+        let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside || bugs::is_on(Bug::NoScrub);
         if began < held.scrub.due || is_to_wait || self.stop.is_cancelled() {
             return Ok(());
         }
