@@ -43,6 +43,10 @@ async fn kafka(settings: &Settings) -> Result<String> {
         bail!("{refused}");
     }
     let topic = &report.topic;
+    let missing = settings.speed.partitions.iter().flatten().find(|number| **number >= topic.partitions);
+    if let Some(number) = missing {
+        bail!("`speed.partitions` names {number}, but topic {} has only {} of them", topic.name, topic.partitions);
+    }
     let warned = listed(Severity::Warn);
     let warned = if warned.is_empty() { warned } else { format!("; {warned}") };
     Ok(format!("topic {} has id {} and {} partitions{warned}", topic.name, topic.id, topic.partitions))

@@ -30,8 +30,11 @@ pub enum Command {
     Demo(Box<DemoArgs>),
     /// The click collector: HTTP in, Kafka out.
     Collect,
-    /// The speed layer: Kafka to live counts in Redis.
-    Speed,
+    /// The speed layer: Kafka to live counts in Redis. Without a subcommand it counts until it is stopped.
+    Speed {
+        #[command(subcommand)]
+        command: Option<SpeedCommand>,
+    },
     /// The archiver: Kafka to raw Parquet.
     Archive,
     /// The merged answer: API and page.
@@ -62,6 +65,12 @@ pub enum BatchCommand {
     /// Closes every day that can be closed, in order.
     CatchUp,
     /// What is closed, what comes next, and what it waits for.
+    Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum SpeedCommand {
+    /// How far each partition is, how far behind, and what stands against its numbers.
     Status,
 }
 

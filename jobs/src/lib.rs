@@ -8,4 +8,5 @@ pub mod demo;
 pub mod exit;
 pub mod input;
 pub mod services;
+pub mod speed;
 pub mod topic;

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use twofold::cli::{Cli, Command, ConfigCommand};
+use twofold::cli::{Cli, Command, ConfigCommand, SpeedCommand};
 use twofold::exit::{Exit, OutputError};
 use twofold::input::InputError;
-use twofold::{batch, check, demo, exit, services, topic};
+use twofold::{batch, check, demo, exit, services, speed, topic};
 
 use platform::settings::Settings;
 use platform::telemetry;
@@ -60,7 +60,8 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Demo(args) => demo::run(*args, cli.json).await,
         Command::Collect => services::collect(&settings).await,
-        Command::Speed => services::speed(&settings).await,
+        Command::Speed { command: None } => services::speed(&settings).await,
+        Command::Speed { command: Some(SpeedCommand::Status) } => speed::status(&settings, cli.json).await,
         Command::Archive => services::archive(&settings).await,
         Command::Serve => services::serve(&settings).await,
         Command::Up => services::up(&settings).await,

@@ -117,6 +117,7 @@ async fn collector(settings: Settings, stop: CancellationToken) -> Result<()> {
 
 async fn counter(settings: Settings, stop: CancellationToken) -> Result<()> {
     let options = counter::Options {
+        partitions: partitions(&settings)?,
         flush_interval: settings.speed.flush_interval.0,
         sightings_max: settings.speed.sightings_max,
         keep_closed: Span::millis(settings.speed.keep_closed.0.as_millis() as i64),
@@ -128,6 +129,19 @@ async fn counter(settings: Settings, stop: CancellationToken) -> Result<()> {
     let log = connect::fit_log(&settings).await?;
     let run = counter::run(options, log, store, ledger, connect::clock(&settings), stop.clone());
     with_admin(settings.speed.admin, stop, async { run.await.context("the speed layer failed") }).await
+}
+
+/// Those that the settings name, or a share of the group's.
+fn partitions(settings: &Settings) -> Result<counter::Partitions> {
+    match &settings.speed.partitions {
+        Some(list) => Ok(counter::Partitions::Fixed(list.clone())),
+        None if settings.speed.group.trim().is_empty() => {
+            let empty =
+                anyhow!("setting `speed.group` is empty; name a group, or the partitions in `speed.partitions`");
+            Err(exit::Misconfigured::new(empty).into())
+        }
+        None => Ok(counter::Partitions::Group(settings.speed.group.clone())),
+    }
 }
 
 async fn archiver(settings: Settings, stop: CancellationToken) -> Result<()> {
@@ -248,6 +262,17 @@ mod tests {
         let error = together(Err(anyhow!("no log")), false).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "archiver: no log");
         together(Ok(()), true).await.unwrap();
+    }
+
+    #[test]
+    fn partitions_come_from_the_list_or_else_from_the_group() {
+        let of = |speed: &str| partitions(&Settings::from_toml(&format!("[speed]\n{speed}")).unwrap());
+        let (group, list) = (counter::Partitions::Group, counter::Partitions::Fixed);
+        assert_eq!(of("").unwrap(), group("twofold-speed".to_owned()));
+        assert_eq!(of("group = \"mine\"").unwrap(), group("mine".to_owned()));
+        assert_eq!(of("group = \"\"\npartitions = [2]").unwrap(), list(vec![2]));
+        let empty = of("group = \" \"").unwrap_err();
+        assert!(Exit::of_error(&empty) == Exit::Usage && empty.to_string().contains("speed.group"), "{empty}");
     }
 
     #[test]

@@ -172,7 +172,12 @@ fn give_live(merge: &mut Merge, read: &LiveRead) {
     for (partition, slice) in read {
         match slice {
             Ok(slice) => {
-                let live = Live { meta: &slice.meta, counts: &slice.counts, late: &slice.late };
+                let live = Live {
+                    meta: &slice.meta,
+                    is_in_doubt: slice.is_in_doubt,
+                    counts: &slice.counts,
+                    late: &slice.late,
+                };
                 merge.give_live(partition, live);
             }
             Err(missing) => merge.miss_live(partition, missing.clone()),

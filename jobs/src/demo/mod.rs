@@ -4,7 +4,7 @@ mod chaos;
 mod client;
 mod feed;
 mod generator;
-mod proof;
+pub(crate) mod proof;
 mod rejections;
 mod replay;
 mod run;

@@ -12,7 +12,7 @@ use clicks::position::Offset;
 use clicks::time::Timestamp;
 use clicks::wire;
 use platform::clock::Clock;
-use platform::log::{Appended, Bounds, Log, LogError, MemoryLog, NewRecord, Reader, Target, Topic};
+use platform::log::{Appended, Bounds, Log, LogError, Membership, MemoryLog, NewRecord, Reader, Target, Topic};
 
 /// The clock of the demo's broker.
 #[derive(Debug)]
@@ -95,6 +95,9 @@ impl Log for ReplayLog {
     }
     async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError> {
         self.inner.open(partition, from).await
+    }
+    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        self.inner.join(group).await
     }
 }
 

@@ -9,7 +9,7 @@ use clicks::live::{Meta, Totals};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::view::Missing;
-use platform::store::{Ads, LiveQuery, LiveSlice};
+use platform::store::{LiveQuery, LiveSlice};
 use serde::Serialize;
 
 use super::App;
@@ -57,6 +57,11 @@ struct Live {
     base_day: Day,
     base_night: Day,
     rebuilding: bool,
+    /// Another generation is counted to take its place.
+    in_doubt: bool,
+    /// How often the store was found to have gone back, and the partition was counted anew, as far as is remembered.
+    rollbacks: u64,
+    rebuilds: u64,
     dedup_evicted: u64,
     /// Duplicates that were appended from here on, up to the next (exclusive), may have been counted.
     #[serde(serialize_with = "rfc3339_or_null")]
@@ -84,13 +89,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     let position = app.sources.positions.current().map_err(AskError::NotReady)?;
     let now = app.sources.clock.now();
     let books = &position.books;
-    // Meta records alone: no window begins in an empty range.
-    let nothing = LiveQuery {
-        ads: Ads::Some(Vec::new()),
-        range: Interval::new(now, now),
-        late_from: now.day().plus(LATE_NEVER_DAYS),
-    };
-    let read = app.sources.live.read(books.partitions(), nothing).await;
+    let read = app.sources.live.read(books.partitions(), LiveQuery::of_meta()).await;
     let partitions = read.iter().map(|(partition, slice)| told(partition, slice, now)).collect();
     let ledger = Ledger {
         position: books.head(),
@@ -103,9 +102,6 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now, ledger, partitions }))
 }
 
-/// No record belongs to a night so far ahead.
-const LATE_NEVER_DAYS: i32 = 1_000;
-
 fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timestamp) -> Partition {
     let (trouble, live) = match slice {
         Ok(slice) => (None, Some(live(slice, now))),
@@ -116,7 +112,19 @@ fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timest
 }
 
 fn live(slice: &LiveSlice, now: Timestamp) -> Live {
-    let Meta { next_offset, append_time, base_day, base_night, totals, dedup_evicted, drift, lost, .. } = &slice.meta;
+    let Meta {
+        next_offset,
+        append_time,
+        base_day,
+        base_night,
+        totals,
+        dedup_evicted,
+        drift,
+        lost,
+        rollbacks,
+        rebuilds,
+        ..
+    } = &slice.meta;
     let Totals { seen, control, rejected, duplicate, late, counted, expired, late_expired } = *totals;
     let reached = Some(*append_time).filter(|time| *time > Timestamp::MIN);
     let known = |interval: &Interval| Some(*interval).filter(|interval| !interval.is_empty());
@@ -129,6 +137,9 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         base_day: *base_day,
         base_night: *base_night,
         rebuilding: slice.meta.is_rebuilding(),
+        in_doubt: slice.is_in_doubt,
+        rollbacks: *rollbacks,
+        rebuilds: *rebuilds,
         dedup_evicted: *dedup_evicted,
         drift_from: drifted.map(|drift| drift.start),
         drift_to: drifted.map(|drift| drift.end),

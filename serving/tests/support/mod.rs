@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clicks::event::Class;
 use clicks::id::{AdId, Region, TopicId};
 use clicks::ledger::{Adjustments, Balance, Body, DayRevision, DayTotals, FileRef, Genesis, Night, TopicLife, sha256};
-use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta};
+use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta, Stage};
 use clicks::partitioner::partition_of;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
@@ -161,8 +161,16 @@ impl System {
             Expected::Damaged { .. } => unreachable!("nothing is damaged here"),
         };
         let meta = Meta { next_offset, fingerprint: "f".to_owned(), ..meta };
-        let flush =
-            Flush { expected: before, generation, meta, counts, late, drop_hours: Vec::new(), drop_nights: Vec::new() };
+        let flush = Flush {
+            expected: before,
+            generation,
+            stage: Stage::Live,
+            meta,
+            counts,
+            late,
+            drop_hours: Vec::new(),
+            drop_nights: Vec::new(),
+        };
         let outcome = self.store.flush(&partition(number), &flush).await.unwrap();
         assert_eq!(outcome, FlushOutcome::Applied);
         self.stored.insert(number, Expected::At { generation, next_offset });

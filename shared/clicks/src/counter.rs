@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::dedup::{DedupKeys, SlidingDedup};
 use crate::event::Class;
-use crate::live::{CountKey, Expected, Flush, Generation, LateKey, Loaded, Meta};
+use crate::live::{CountKey, Expected, Flush, Generation, LateKey, Loaded, Meta, Stage};
 use crate::position::Offset;
 use crate::rules::RulesBook;
 use crate::time::{Day, Interval, Timestamp};
@@ -81,6 +81,7 @@ struct Count {
 pub struct LiveCounter {
     rules: RulesBook,
     generation: Generation,
+    stage: Stage,
     stored: Expected,
     meta: Meta,
     append: AppendTime,
@@ -105,21 +106,22 @@ struct LastRecord {
 }
 
 impl LiveCounter {
-    /// A new generation that replaces what is stored (`replaces`), beginning at `meta.base_offset`.
+    /// A new generation that replaces what is stored (`replaces`), beginning at `meta.base_offset`. One that is counted
+    /// beside the live one takes its place with the flush that ends the rebuild.
     pub fn begin(
         rules: RulesBook,
         replaces: Expected,
-        generation: Generation,
+        (generation, stage): (Generation, Stage),
         meta: Meta,
         sightings_max: usize,
     ) -> Self {
-        Self::with(rules, replaces, generation, meta, sightings_max)
+        Self::with(rules, replaces, (generation, stage), meta, sightings_max)
     }
 
     /// Continues from what is stored. Dedup is empty: read the look-back with [`LiveCounter::remember`] first.
     pub fn resume(rules: RulesBook, loaded: Loaded, sightings_max: usize) -> Self {
         let stored = Expected::At { generation: loaded.generation, next_offset: loaded.meta.next_offset };
-        let mut counter = Self::with(rules, stored, loaded.generation, loaded.meta, sightings_max);
+        let mut counter = Self::with(rules, stored, (loaded.generation, loaded.stage), loaded.meta, sightings_max);
         for (key, clicks) in loaded.counts {
             let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
             counter.counts.insert(window, Count { clicks, is_dirty: false });
@@ -128,7 +130,13 @@ impl LiveCounter {
         counter
     }
 
-    fn with(rules: RulesBook, stored: Expected, generation: Generation, meta: Meta, sightings_max: usize) -> Self {
+    fn with(
+        rules: RulesBook,
+        stored: Expected,
+        (generation, stage): (Generation, Stage),
+        meta: Meta,
+        sightings_max: usize,
+    ) -> Self {
         let horizon = rules.live_horizon_max();
         LiveCounter {
             append: AppendTime::resume(meta.append_time),
@@ -137,6 +145,7 @@ impl LiveCounter {
             dedup: SlidingDedup::new(horizon, sightings_max),
             rules,
             generation,
+            stage,
             stored,
             meta,
             counts: HashMap::default(),
@@ -155,6 +164,11 @@ impl LiveCounter {
 
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// Where the generation stands by the last flush that was stored.
+    pub fn stage(&self) -> Stage {
+        self.stage
     }
 
     pub fn watermark(&self) -> Timestamp {
@@ -266,10 +280,16 @@ impl LiveCounter {
         }
     }
 
+    /// What is stored is an earlier state than was stored before.
+    pub fn note_rollback(&mut self) {
+        self.meta.rollbacks += 1;
+    }
+
     /// The records from the next offset up to `to` fell off the log; they were appended in `appended`, and their retries
     /// will be taken for first sightings. Goes on at `to`, with an empty dedup.
     pub fn lose(&mut self, to: Offset, appended: Interval) {
         self.meta.lose(to, appended);
+        self.last = None;
         self.own_up(Interval::new(appended.start, appended.end + self.rules.live_horizon_max()));
     }
 
@@ -385,6 +405,7 @@ impl LiveCounter {
         Flush {
             expected: self.stored,
             generation: self.generation,
+            stage: if self.meta.is_rebuilding() { self.stage } else { Stage::Live },
             meta: self.meta.clone(),
             counts: self.dirty.iter().map(|window| (self.key_of(*window), self.counts[window].clicks)).collect(),
             late: self.dirty_late.iter().map(|key| (key.clone(), self.late[key])).collect(),
@@ -396,6 +417,9 @@ impl LiveCounter {
     /// The flush was applied: what was dirty is stored, and counts that can no longer change are dropped from memory.
     pub fn stored(&mut self) {
         self.stored = Expected::At { generation: self.generation, next_offset: self.meta.next_offset };
+        if !self.meta.is_rebuilding() {
+            self.stage = Stage::Live;
+        }
         for window in self.dirty.drain(..) {
             if let Some(count) = self.counts.get_mut(&window) {
                 count.is_dirty = false;

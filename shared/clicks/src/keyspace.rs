@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tf1:{eu.0190f5c4-….p7}:live                 string  the generation that readers see, 32 hex digits
+//! tf1:{eu.0190f5c4-….p7}:building             string  the generation that is counted to take its place, while there is one
 //! tf1:{eu.0190f5c4-….p7}:retired              set     generations that were replaced and whose keys are not all deleted yet
 //! tf1:{eu.0190f5c4-….p7}:<generation>:meta    hash    the meta record, see `meta_fields`
 //! tf1:{eu.0190f5c4-….p7}:<generation>:h:<hour number since the epoch>      hash   `<minute 00-59>:<class>:<ad>` -> clicks
@@ -37,6 +38,9 @@ impl PartitionKeys {
 
     pub fn live(&self) -> String {
         format!("{}:live", self.tag)
+    }
+    pub fn building(&self) -> String {
+        format!("{}:building", self.tag)
     }
     pub fn retired(&self) -> String {
         format!("{}:retired", self.tag)
@@ -137,6 +141,8 @@ pub fn meta_fields(meta: &Meta) -> Vec<(&'static str, String)> {
         ("lost", meta.lost.records.to_string()),
         ("lost_start", meta.lost.appended.start.as_millis().to_string()),
         ("lost_end", meta.lost.appended.end.as_millis().to_string()),
+        ("rollbacks", meta.rollbacks.to_string()),
+        ("rebuilds", meta.rebuilds.to_string()),
         ("rebuilding_until", meta.rebuilding_until.to_string()),
     ]
 }
@@ -175,6 +181,8 @@ pub fn parse_meta<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Meta, K
         dedup_evicted: number("dedup_evicted")?,
         drift: Interval::new(time("drift_start")?, time("drift_end")?),
         lost: Lost { records: number("lost")?, appended: Interval::new(time("lost_start")?, time("lost_end")?) },
+        rollbacks: number("rollbacks")?,
+        rebuilds: number("rebuilds")?,
         rebuilding_until: Offset::new(number("rebuilding_until")?),
     })
 }
@@ -191,6 +199,7 @@ mod tests {
         let generation = Generation::from_u128(0xabc);
         let tag = "tf1:{eu.00000000-0000-0000-0000-000000000007.p3}";
         assert_eq!(keys.live(), format!("{tag}:live"));
+        assert_eq!(keys.building(), format!("{tag}:building"));
         assert_eq!(keys.retired(), format!("{tag}:retired"));
         assert_eq!(keys.meta(generation), format!("{tag}:00000000000000000000000000000abc:meta"));
         let minute = Minute::of(Timestamp::parse_rfc3339("2026-03-01T12:07:59Z").unwrap());

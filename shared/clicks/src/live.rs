@@ -117,6 +117,10 @@ pub struct Meta {
     /// the log before dedup was rebuilt; empty: none.
     pub drift: Interval,
     pub lost: Lost,
+    /// How often the store was found to have gone back, and the partition was counted anew, as far as anybody remembers:
+    /// for operators alone.
+    pub rollbacks: u64,
+    pub rebuilds: u64,
     /// The generation is complete once `next_offset` has reached this; answers are incomplete until then.
     pub rebuilding_until: Offset,
 }
@@ -134,6 +138,8 @@ impl Meta {
             dedup_evicted: 0,
             drift: NEVER,
             lost: Lost::NONE,
+            rollbacks: 0,
+            rebuilds: 0,
             rebuilding_until,
         }
     }
@@ -166,17 +172,27 @@ impl Meta {
     }
 }
 
-/// What a writer believes to be stored; a flush changes nothing unless it is so.
+/// Where a generation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is what readers see.
+    Live,
+    /// It is counted beside the live one, to take its place. Readers see the live one, and that it is in doubt.
+    Beside,
+}
+
+/// What a writer believes to be current: the generation that is counted beside the live one, or else the live one. A flush changes
+/// nothing unless it is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// No generation is live.
+    /// There is no generation.
     Nothing,
     At {
         generation: Generation,
         next_offset: Offset,
     },
-    /// This generation is live, and cannot be read as a whole: only another one may be written, whatever the meta record
-    /// says or lacks. `None`: what names the live generation is no generation.
+    /// This generation is current, and cannot be read as a whole: only another one may be written, whatever the meta record
+    /// says or lacks. `None`: what names the current generation is no generation.
     Damaged {
         generation: Option<Generation>,
     },
@@ -186,8 +202,10 @@ pub enum Expected {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flush {
     pub expected: Expected,
-    /// The generation that is written, and live afterwards.
+    /// The generation that is written, and current afterwards.
     pub generation: Generation,
+    /// Where it stands afterwards.
+    pub stage: Stage,
     pub meta: Meta,
     /// Absolute values of every count that changed.
     pub counts: Vec<(CountKey, u64)>,
@@ -207,10 +225,12 @@ pub enum FlushOutcome {
     },
 }
 
-/// One atomic read of a partition for its worker: the meta record and every count that may still change.
+/// One atomic read of a partition's current generation for its worker: the meta record and every count that may still
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     pub generation: Generation,
+    pub stage: Stage,
     pub meta: Meta,
     pub counts: Vec<(CountKey, u64)>,
     pub late: Vec<(LateKey, u64)>,

@@ -92,6 +92,10 @@ pub struct Collector {
 pub struct Speed {
     /// Address of `/metrics`, `/livez`, `/readyz`.
     pub admin: SocketAddr,
+    /// The processes that share the partitions of the topic; Kafka knows the group as `<group>.<topic>`.
+    pub group: String,
+    /// Numbers of the partitions that this process counts instead of a share of the group's; it takes no part in it then.
+    pub partitions: Option<Vec<u32>>,
     pub flush_interval: Time,
     /// Sightings that dedup remembers per partition at the most.
     pub sightings_max: usize,
@@ -203,6 +207,8 @@ impl Default for Speed {
     fn default() -> Self {
         Speed {
             admin: loopback(9101),
+            group: "twofold-speed".to_owned(),
+            partitions: None,
             flush_interval: Time(Duration::from_millis(50)),
             sightings_max: 5_000_000,
             keep_closed: Time(Duration::from_secs(24 * 3600)),

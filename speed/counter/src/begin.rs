@@ -13,12 +13,13 @@
 
 use clicks::books::Books;
 use clicks::counter::LiveCounter;
-use clicks::live::{Expected, Generation, Meta};
+use clicks::live::{Expected, Generation, Meta, Stage};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
 use metrics::counter;
 use platform::log::{Bounds, LogError};
+use platform::store::{LiveQuery, LiveSlice, StoreError};
 use std::time::Duration;
 
 use crate::doubt::Break;
@@ -51,9 +52,11 @@ impl Worker {
     pub(crate) async fn begin(&self, books: &Books, replaces: Expected, reason: Reason) -> Result<Held, Break> {
         let rules = books.rules();
         let base = self.base(books).await?;
+        let (stage, rollbacks, rebuilds) = self.stage().await?;
         let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
-        let meta = Meta::new(base.offset, base.day, base.night, base.end);
-        let mut live = LiveCounter::begin(rules.clone(), replaces, generation, meta, self.shared.options.sightings_max);
+        let meta = Meta { rollbacks, rebuilds, ..Meta::new(base.offset, base.day, base.night, base.end) };
+        let mut live =
+            LiveCounter::begin(rules.clone(), replaces, (generation, stage), meta, self.shared.options.sightings_max);
         if let Some(retries) = base.unseen {
             live.own_up(retries);
         }
@@ -62,10 +65,21 @@ impl Worker {
         let (reader, _) = self.look_back(&mut live, from).await?;
         counter!("twofold_speed_generations_total", "reason" => reason.code()).increment(1);
         tracing::info!(
-            partition = %self.partition, %generation, reason = reason.code(), base = %base.offset, base_day = %base.day,
+            partition = %self.partition, %generation, ?stage, reason = reason.code(), base = %base.offset, base_day = %base.day,
             base_night = %base.night, until = %base.end, look_back = %from, "began a generation"
         );
         Ok(Held::new(live, reader))
+    }
+
+    /// As long as readers can see the live generation, another one is counted beside it: its counts are in doubt, but a
+    /// number that begins at zero would tell less. The numbers are of rollbacks and rebuilds up to now.
+    async fn stage(&self) -> Result<(Stage, u64, u64), Break> {
+        match self.shared.store.read(&self.partition, &LiveQuery::of_meta()).await {
+            Ok(Some(LiveSlice { meta, .. })) => Ok((Stage::Beside, meta.rollbacks, meta.rebuilds + 1)),
+            Ok(None) => Ok((Stage::Live, 0, 0)),
+            Err(StoreError::Content { .. }) => Ok((Stage::Live, 0, 1)),
+            Err(source) => Err(Break::store(&self.partition, source)),
+        }
     }
 
     async fn base(&self, books: &Books) -> Result<Base, Break> {

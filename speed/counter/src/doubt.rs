@@ -11,7 +11,9 @@ use crate::resume::Reason;
 /// Why a worker enters again. Understood, harmless, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Another position is stored than expected: the store went back, or another process counts this partition too.
+    /// The generation is stored at an earlier position than it was: the store went back.
+    Rollback,
+    /// Another generation or a later position is stored than expected: another process counts this partition too.
     Mismatch,
     /// Nothing is stored any more.
     Vanished,
@@ -25,12 +27,20 @@ pub(crate) enum Doubt {
 }
 
 impl Doubt {
-    pub(crate) const ALL: [Doubt; 6] =
-        [Doubt::Mismatch, Doubt::Vanished, Doubt::StoreAway, Doubt::LogAway, Doubt::OutOfRange, Doubt::NewRules];
+    pub(crate) const ALL: [Doubt; 7] = [
+        Doubt::Rollback,
+        Doubt::Mismatch,
+        Doubt::Vanished,
+        Doubt::StoreAway,
+        Doubt::LogAway,
+        Doubt::OutOfRange,
+        Doubt::NewRules,
+    ];
 
     /// Label of `twofold_speed_reloads_total`.
     pub(crate) const fn code(self) -> &'static str {
         match self {
+            Doubt::Rollback => "rollback",
             Doubt::Mismatch => "mismatch",
             Doubt::Vanished => "vanished",
             Doubt::StoreAway => "store_away",
@@ -62,7 +72,15 @@ pub(crate) enum Break {
 
 impl Break {
     pub(crate) fn mismatch(found: Expected, expected: Expected) -> Self {
-        Break::Doubt(Doubt::Mismatch, format!("{found:?} is stored, expected {expected:?}"))
+        let doubt = match (found, expected) {
+            (Expected::At { generation: found, next_offset: at }, Expected::At { generation, next_offset })
+                if found == generation && at < next_offset =>
+            {
+                Doubt::Rollback
+            }
+            _ => Doubt::Mismatch,
+        };
+        Break::Doubt(doubt, format!("{found:?} is stored, expected {expected:?}"))
     }
 
     pub(crate) fn log(partition: &PartitionId, source: LogError) -> Self {

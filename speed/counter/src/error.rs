@@ -23,8 +23,12 @@ pub enum CounterError {
     TopicRecreated { name: String, before: TopicId, now: TopicId },
     #[error("topic `{name}` has no partition {number}, only 0 to {}; correct the list of partitions", partitions - 1)]
     NoPartition { name: String, number: u32, partitions: u32 },
-    #[error("no partition is chosen; name at least one, or leave the list out to count all of them")]
+    #[error(
+        "no partition is chosen; name at least one, or leave the list out to share all of them with the other processes of the group"
+    )]
     NothingToCount,
+    #[error("partitions cannot be shared with the other processes of the group `{name}`: {source}")]
+    Group { name: String, source: LogError },
     #[error(
         "the copy of the ledger is {age} old and cannot be refreshed, so nothing is judged any more: {source}; make the object store reachable and start again"
     )]

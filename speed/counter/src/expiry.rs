@@ -9,7 +9,7 @@
 
 use clicks::books::Books;
 use clicks::counter::LiveCounter;
-use clicks::live::Flush;
+use clicks::live::{Flush, Stage};
 use clicks::time::{Day, Interval, Span};
 use metrics::counter;
 use platform::store::{Ads, LiveQuery, LiveSlice};
@@ -44,7 +44,7 @@ impl Expiry {
 impl Worker {
     /// Prepares the next expiry when everything observed is stored and a day is due.
     pub(crate) async fn plan_expiry(&self, held: &mut Held, books: &Books) -> Result<(), Break> {
-        if held.expiry.is_some() || held.live.has_news() {
+        if held.expiry.is_some() || held.live.has_news() || held.live.stage() == Stage::Beside {
             return Ok(());
         }
         let Some((base_day, base_night)) = self.expirable(&held.live, books) else { return Ok(()) };

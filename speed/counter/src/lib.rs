@@ -16,10 +16,12 @@
 //!   the last record of the flush was read; see `topic`.
 //! - **Nothing that was lost is believed.** A scrub goes through all that is stored and holds it against the totals and
 //!   against what is held. Counts that are not whole are replaced: the next generation counts them again from the log.
+//! - **Partitions come and go.** A group may share them among processes; see `crew`. It fences nobody: the store does.
 //! - **What is not understood ends the process.** [`run`] returns the first such error after all workers have ended.
 
 mod begin;
 mod books;
+mod crew;
 mod doubt;
 mod error;
 mod expiry;
@@ -32,5 +34,5 @@ mod topic;
 mod worker;
 
 pub use error::CounterError;
-pub use options::{Options, Retry};
+pub use options::{Options, Partitions, Retry};
 pub use run::run;

@@ -7,8 +7,7 @@ use clicks::time::Span;
 /// How the streaming loop runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Numbers of the partitions that this process counts; `None` counts all of them.
-    pub partitions: Option<Vec<u32>>,
+    pub partitions: Partitions,
     /// A record is stored at most about this long after it was read, plus the round trips to broker and store.
     pub flush_interval: Duration,
     /// Most records that one poll takes, per partition.
@@ -30,7 +29,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            partitions: None,
+            partitions: Partitions::All,
             flush_interval: Duration::from_millis(50),
             poll_max: 1_000,
             sightings_max: 2_000_000,
@@ -40,6 +39,15 @@ impl Default for Options {
             store_retry: Retry { first: Duration::from_millis(50), max: Duration::from_secs(5) },
         }
     }
+}
+
+/// Which partitions this process counts. Any of them may be another's as well: flushes are compare-and-set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitions {
+    All,
+    Fixed(Vec<u32>),
+    /// Its share in the group of this name, which changes as processes come and go.
+    Group(String),
 }
 
 /// Pauses that double from the first to the longest.

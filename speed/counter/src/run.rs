@@ -1,4 +1,4 @@
-//! Start-up checks, and one task per partition until the first of them fails.
+//! Start-up checks, then the workers of this process's partitions until the first of them fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,16 +9,15 @@ use platform::clock::Clock;
 use platform::ledger::Ledger;
 use platform::log::{Log, LogError, Topic};
 use platform::store::{SpeedStore, StoreError};
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::books::BooksCopy;
+use crate::crew::{Crew, Share};
 use crate::error::CounterError;
-use crate::meter::{Meter, begin_at_zero, measure};
-use crate::options::{Options, Pauses, Retry};
+use crate::meter::{Meters, begin_at_zero, measure};
+use crate::options::{Options, Partitions, Pauses, Retry};
 use crate::topic::TopicGuard;
-use crate::worker::Worker;
 
 /// How long log and store may be away at the start. Later there is no limit.
 const START_PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +31,6 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) books: BooksCopy,
     pub(crate) topic: TopicGuard,
-    pub(crate) stop: CancellationToken,
 }
 
 /// Counts until `stop`; what was observed is stored before it returns.
@@ -61,28 +59,27 @@ pub async fn run(
         Ok::<_, CounterError>(topic)
     };
     let topic = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(()),
         topic = started => topic?,
     };
-    let numbers = chosen(&options, &topic)?;
-    tracing::info!(topic = topic.name, id = %topic.id, partitions = ?numbers, "counting");
+    let mut share = share(&options.partitions, log.as_ref(), &topic).await?;
+    tracing::info!(topic = topic.name, id = %topic.id, partitions = ?options.partitions, "counting");
 
     let guard = TopicGuard::new(log.clone(), topic.clone(), options.flush_interval / 2, options.store_retry);
-    let shared = Arc::new(Shared { options, log, store, clock, books, topic: guard, stop });
-    let meters: Vec<_> = numbers.iter().map(|number| Arc::new(Meter::new(*number))).collect();
-    let mut workers = JoinSet::new();
-    for meter in &meters {
-        let worker = Worker::new(topic.partition(meter.number), shared.clone(), meter.clone());
-        workers.spawn(worker.run());
-    }
+    let shared = Arc::new(Shared { options, log, store, clock, books, topic: guard });
+    let meters = Arc::new(Meters::default());
+    let mut crew = Crew::new(topic, shared.clone(), meters.clone(), stop);
     let outcome = tokio::select! {
-        outcome = all_ended(&mut workers) => outcome,
+        biased;
+        outcome = crew.work(&mut share) => outcome,
         error = shared.topic.ask() => Err(error),
         error = shared.books.keep_fresh() => Err(error),
         never = measure(shared.log.as_ref(), shared.clock.as_ref(), &meters) => match never {},
     };
     // The others end as in a crash: that is the road that every restart takes.
-    workers.shutdown().await;
+    crew.abandon().await;
+    share.leave().await;
     match &outcome {
         Ok(()) => tracing::info!("stopped; everything observed is stored"),
         Err(error) => tracing::error!(%error, "stopped counting"),
@@ -90,22 +87,15 @@ pub async fn run(
     outcome
 }
 
-async fn all_ended(workers: &mut JoinSet<Result<(), CounterError>>) -> Result<(), CounterError> {
-    while let Some(ended) = workers.join_next().await {
-        ended.unwrap_or_else(|error| Err(panicked(error)))?;
-    }
-    Ok(())
-}
-
-fn panicked(error: JoinError) -> CounterError {
-    let reason = match error.try_into_panic() {
-        Ok(panic) => match panic.downcast::<String>() {
-            Ok(text) => *text,
-            Err(panic) => panic.downcast_ref::<&str>().map_or("unknown", |text| *text).to_owned(),
+async fn share(partitions: &Partitions, log: &dyn Log, topic: &Topic) -> Result<Share, CounterError> {
+    match partitions {
+        Partitions::All => Ok(Share::Fixed((0..topic.partitions).collect())),
+        Partitions::Fixed(list) => chosen(list, topic).map(Share::Fixed),
+        Partitions::Group(name) => match log.join(name).await {
+            Ok(membership) => Ok(Share::Group { name: name.clone(), membership }),
+            Err(source) => Err(CounterError::Group { name: name.clone(), source }),
         },
-        Err(error) => error.to_string(),
-    };
-    CounterError::Panicked { reason }
+    }
 }
 
 /// The life that the log is in must be the one that the ledger knows, or nobody would ever close its days.
@@ -127,8 +117,7 @@ fn check_life(books: &Books, topic: &Topic) -> Result<(), CounterError> {
     })
 }
 
-fn chosen(options: &Options, topic: &Topic) -> Result<BTreeSet<u32>, CounterError> {
-    let Some(list) = &options.partitions else { return Ok((0..topic.partitions).collect()) };
+fn chosen(list: &[u32], topic: &Topic) -> Result<BTreeSet<u32>, CounterError> {
     if let Some(number) = list.iter().find(|number| **number >= topic.partitions) {
         return Err(CounterError::NoPartition {
             name: topic.name.clone(),

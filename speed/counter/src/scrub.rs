@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use clicks::counter::LiveCounter;
+use clicks::live::Stage;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::window::Hour;
 use metrics::counter;
@@ -140,7 +141,8 @@ impl Worker {
     /// A few steps of the scrub, if one is due and everything observed is stored.
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
-        if began < held.scrub.due || held.live.has_news() || self.shared.stop.is_cancelled() {
+        let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside;
+        if began < held.scrub.due || is_to_wait || self.stop.is_cancelled() {
             return Ok(());
         }
         let mut walk = match held.scrub.walk.take() {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use clicks::books::Books;
 use clicks::counter::{LiveCounter, Observed};
-use clicks::live::{Expected, Flush, FlushOutcome};
+use clicks::live::{Expected, Flush, FlushOutcome, Stage};
 use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
-use clicks::time::{Day, Interval, Timestamp};
 use metrics::{counter, histogram};
 use platform::log::{LogRecord, Reader};
-use platform::store::{Ads, LiveQuery, LiveSlice, StoreError};
+use platform::store::{LiveQuery, LiveSlice, StoreError};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::doubt::{Break, Doubt, Unsound};
 use crate::error::CounterError;
@@ -33,6 +33,17 @@ pub(crate) struct Worker {
     pub(crate) partition: PartitionId,
     pub(crate) shared: Arc<Shared>,
     meter: Arc<Meter>,
+    /// A child of the process's: the partition alone may go to another process.
+    pub(crate) stop: CancellationToken,
+}
+
+/// How a worker takes its place.
+#[derive(Debug, Clone, Copy, Default)]
+enum Entry {
+    #[default]
+    Plain,
+    AfterRollback,
+    Cure(Unsound),
 }
 
 /// What a worker holds between two doubts.
@@ -67,12 +78,6 @@ pub(crate) fn position_of(slice: Option<&LiveSlice>) -> Expected {
     })
 }
 
-/// Asks for no counts at all.
-fn position_query() -> LiveQuery {
-    let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
-    LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
-}
-
 /// A record as the counter reads it.
 pub(crate) fn observed(record: &LogRecord) -> Observed<'_> {
     Observed {
@@ -85,8 +90,8 @@ pub(crate) fn observed(record: &LogRecord) -> Observed<'_> {
 }
 
 impl Worker {
-    pub(crate) fn new(partition: PartitionId, shared: Arc<Shared>, meter: Arc<Meter>) -> Self {
-        Worker { partition, shared, meter }
+    pub(crate) fn new(partition: PartitionId, shared: Arc<Shared>, meter: Arc<Meter>, stop: CancellationToken) -> Self {
+        Worker { partition, shared, meter, stop }
     }
 
     /// Counts until it is asked to stop.
@@ -95,44 +100,43 @@ impl Worker {
     /// The first error that is not understood.
     pub(crate) async fn run(self) -> Result<(), CounterError> {
         let mut pauses = Pauses::new(self.shared.options.store_retry);
-        let mut unsound = None;
+        let mut entry = Entry::Plain;
         loop {
-            let end = self.count(&mut pauses, unsound.take()).await;
+            let end = self.count(&mut pauses, std::mem::take(&mut entry)).await;
             let pause = pauses.next();
             let reason = match end {
                 Break::Stopped => return Ok(()),
                 Break::Failed(error) => return Err(error),
                 Break::Doubt(doubt, why) => {
                     tracing::warn!(partition = %self.partition, reason = doubt.code(), why, ?pause, "dropping what is held, entering again");
+                    if doubt == Doubt::Rollback {
+                        entry = Entry::AfterRollback;
+                    }
                     doubt.code()
                 }
                 Break::Unsound(found, why) => {
                     tracing::error!(partition = %self.partition, reason = found.reason.code(), why, ?pause, "what is stored is not whole, counting it anew");
-                    unsound = Some(found);
+                    entry = Entry::Cure(found);
                     found.reason.code()
                 }
             };
             counter!("twofold_speed_reloads_total", "reason" => reason).increment(1);
             tokio::select! {
-                () = self.shared.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
                 () = sleep(pause) => {}
             }
         }
     }
 
     /// Enters and counts until something ends it.
-    async fn count(&self, pauses: &mut Pauses, unsound: Option<Unsound>) -> Break {
-        match self.try_count(pauses, unsound).await {
+    async fn count(&self, pauses: &mut Pauses, entry: Entry) -> Break {
+        match self.try_count(pauses, entry).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn try_count(
-        &self,
-        pauses: &mut Pauses,
-        unsound: Option<Unsound>,
-    ) -> Result<std::convert::Infallible, Break> {
+    async fn try_count(&self, pauses: &mut Pauses, entry: Entry) -> Result<std::convert::Infallible, Break> {
         let mut rules: Option<RulesBook> = None;
         let mut held: Option<Held> = None;
         let mut records = Vec::new();
@@ -141,7 +145,7 @@ impl Worker {
             // old, or lack rules, by the time they come.
             let books = tokio::select! {
                 biased;
-                () = self.shared.stop.cancelled() => return Err(self.leave(held).await),
+                () = self.stop.cancelled() => return Err(self.leave(held).await),
                 books = self.shared.books.current() => books,
             };
             if rules.as_ref().is_some_and(|rules| rules != books.rules()) {
@@ -154,8 +158,8 @@ impl Worker {
             let Some(held) = &mut held else {
                 rules = Some(books.rules().clone());
                 held = Some(tokio::select! {
-                    () = self.shared.stop.cancelled() => return Err(Break::Stopped),
-                    entered = self.take_place(&books, unsound) => entered?,
+                    () = self.stop.cancelled() => return Err(Break::Stopped),
+                    entered = self.take_place(&books, entry) => entered?,
                 });
                 continue;
             };
@@ -170,11 +174,16 @@ impl Worker {
     }
 
     /// Enters; a new generation is stored at once, so that readers see that it is being rebuilt.
-    async fn take_place(&self, books: &Books, unsound: Option<Unsound>) -> Result<Held, Break> {
-        let mut entered = match unsound {
-            None => self.enter(books).await?,
-            Some(Unsound { generation, reason }) => self.begin(books, Expected::Damaged { generation }, reason).await?,
+    async fn take_place(&self, books: &Books, entry: Entry) -> Result<Held, Break> {
+        let mut entered = match entry {
+            Entry::Plain | Entry::AfterRollback => self.enter(books).await?,
+            Entry::Cure(Unsound { generation, reason }) => {
+                self.begin(books, Expected::Damaged { generation }, reason).await?
+            }
         };
+        if matches!(entry, Entry::AfterRollback) {
+            entered.live.note_rollback();
+        }
         if entered.live.has_news() {
             self.flush(&mut entered).await?;
         }
@@ -189,7 +198,7 @@ impl Worker {
         let polled = tokio::select! {
             biased;
             // The caller sees the stop.
-            () = self.shared.stop.cancelled() => return Ok(Vec::new()),
+            () = self.stop.cancelled() => return Ok(Vec::new()),
             polled = held.reader.poll(self.shared.options.poll_max, wait) => polled,
         };
         polled.map_err(|source| Break::log(&self.partition, source))
@@ -198,10 +207,11 @@ impl Worker {
     /// Without records there are no flushes, and nobody would notice that the store lost what it held.
     async fn verify(&self, held: &mut Held) -> Result<(), Break> {
         let expected = held.live.stored_at();
-        if held.live.has_news() || self.shared.stop.is_cancelled() {
+        // What readers see is not what is counted beside it, and what is beside is flushed all the time.
+        if held.live.has_news() || held.live.stage() == Stage::Beside || self.stop.is_cancelled() {
             return Ok(());
         }
-        match self.shared.store.read(&self.partition, &position_query()).await {
+        match self.shared.store.read(&self.partition, &LiveQuery::of_meta()).await {
             Ok(slice) if position_of(slice.as_ref()) == expected => Ok(()),
             Ok(None) => Err(Break::Doubt(Doubt::Vanished, "no generation is live".to_owned())),
             Ok(slice) => Err(Break::mismatch(position_of(slice.as_ref()), expected)),
@@ -307,7 +317,7 @@ impl Worker {
     }
 
     async fn out_of_patience(&self) {
-        self.shared.stop.cancelled().await;
+        self.stop.cancelled().await;
         sleep(STOP_PATIENCE).await;
     }
 }

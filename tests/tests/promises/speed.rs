@@ -1,6 +1,8 @@
 //! The speed layer on real Kafka and real Redis: after crashes of both sides the live counts are what a naive count of
 //! the whole log gives, key for key; and nothing of a re-created topic is counted as the old one.
 
+mod rebalance;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,13 +45,16 @@ struct Place {
 
 impl Place {
     async fn new(redis: &Redis) -> Self {
+        Self::with_ledger(redis, Ledger::new(Objects::memory())).await
+    }
+
+    async fn with_ledger(redis: &Redis, ledger: Ledger) -> Self {
         let brokers = shared().await.unwrap().kafka.brokers();
         let name = format!("speed-{}", uuid::Uuid::new_v4());
         let options = KafkaOptions::new(&brokers, &name, Region::parse("eu").unwrap());
         KafkaLog::create_topic(&options, &spec()).await.unwrap();
         let log = Arc::new(KafkaLog::connect(options.clone()).await.unwrap());
         let topic = log.topic().await.unwrap();
-        let ledger = Ledger::new(Objects::memory());
         let began = SystemClock.now();
         let genesis = Genesis { first_day: began.day(), rules: Rules::default() };
         let mut books = ledger.begin(genesis).await.unwrap();
@@ -65,9 +70,13 @@ impl Place {
     }
 
     fn start(&self) -> (JoinHandle<Result<(), CounterError>>, CancellationToken) {
+        self.start_with(Options::default())
+    }
+
+    fn start_with(&self, options: Options) -> (JoinHandle<Result<(), CounterError>>, CancellationToken) {
         let stop = CancellationToken::new();
         let (log, store, clock) = (self.log.clone(), self.store.clone(), Arc::new(SystemClock));
-        let run = counter::run(Options::default(), log, store, self.ledger.clone(), clock, stop.clone());
+        let run = counter::run(options, log, store, self.ledger.clone(), clock, stop.clone());
         (tokio::spawn(run), stop)
     }
 

@@ -26,7 +26,7 @@ fn counter() -> LiveCounter {
     LiveCounter::begin(
         RulesBook::new(Rules::default()).unwrap(),
         Expected::Nothing,
-        Generation::from_u128(1),
+        (Generation::from_u128(1), Stage::Live),
         meta,
         usize::MAX,
     )
@@ -45,7 +45,13 @@ fn a_resumed_counter_writes_the_whole_count() {
         observe(&mut first, Some(&value(id, start())), start());
     }
     let flush = first.flush();
-    let loaded = Loaded { generation: flush.generation, meta: flush.meta, counts: flush.counts, late: flush.late };
+    let loaded = Loaded {
+        generation: flush.generation,
+        stage: flush.stage,
+        meta: flush.meta,
+        counts: flush.counts,
+        late: flush.late,
+    };
     let mut second = LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX);
     observe(&mut second, Some(&value(500, start())), start());
     let flush = second.flush();
@@ -99,6 +105,7 @@ fn windows_before_the_base_day_are_expired_at_once() {
 fn resumed(flush: &Flush) -> LiveCounter {
     let loaded = Loaded {
         generation: flush.generation,
+        stage: Stage::Live,
         meta: flush.meta.clone(),
         counts: flush.counts.clone(),
         late: flush.late.clone(),
@@ -151,7 +158,7 @@ fn a_generation_takes_over_the_append_time_of_its_look_back() {
 fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
     let meta = counter().meta().clone();
     let rules = || RulesBook::new(Rules::default()).unwrap();
-    let mut first = LiveCounter::begin(rules(), Expected::Nothing, Generation::from_u128(1), meta, 3);
+    let mut first = LiveCounter::begin(rules(), Expected::Nothing, (Generation::from_u128(1), Stage::Live), meta, 3);
     let values: Vec<_> = (0..6).map(|id| value(id, start())).collect();
     // Apart, so that each is the oldest in its turn.
     let at = |n: usize| start() + Span::seconds(n as i64);
@@ -160,7 +167,13 @@ fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
     }
     let flush = first.flush();
     assert_eq!(flush.meta.dedup_evicted, 2);
-    let loaded = Loaded { generation: flush.generation, meta: flush.meta, counts: flush.counts, late: flush.late };
+    let loaded = Loaded {
+        generation: flush.generation,
+        stage: flush.stage,
+        meta: flush.meta,
+        counts: flush.counts,
+        late: flush.late,
+    };
     let mut second = LiveCounter::resume(rules(), loaded, 3);
     for (n, value) in values[..5].iter().enumerate() {
         let offset = Offset::new(n as u64);
@@ -266,4 +279,40 @@ fn a_count_that_is_stored_otherwise_than_it_is_held_is_named() {
     more.push((CountKey { ad: AdId::parse("b").unwrap(), ..counts[2].0.clone() }, 1));
     assert_eq!(counter.difference(&more, &late).unwrap().held, None);
     assert_eq!(counter.difference(&counts, &[]).unwrap().stored, None, "late counts as well");
+}
+
+/// Counted beside the live generation until it has caught up, and live from then on.
+#[test]
+fn the_flush_that_ends_a_rebuild_puts_the_generation_in_its_place() {
+    let (day, rebuilt) = (start().day(), Generation::from_u128(2));
+    let replaces = Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(9) };
+    let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::new(3));
+    let rules = RulesBook::new(Rules::default()).unwrap();
+    let mut counter = LiveCounter::begin(rules, replaces, (rebuilt, Stage::Beside), meta, usize::MAX);
+    for (id, want) in [(1, Stage::Beside), (2, Stage::Beside), (3, Stage::Live), (4, Stage::Live)] {
+        observe(&mut counter, Some(&value(id, start())), start());
+        let flush = counter.flush();
+        assert_eq!((flush.stage, flush.generation), (want, rebuilt), "flush {id}");
+        assert_eq!(flush.expected == replaces, id == 1);
+        counter.stored();
+        assert_eq!(counter.stage(), want);
+    }
+}
+
+/// A retry of a lost record, or of one before it, counts; the totals and the drift say so.
+#[test]
+fn lost_records_are_in_the_books() {
+    let mut counter = counter();
+    observe(&mut counter, Some(&value(1, start())), start());
+    let gap = Interval::new(start(), start() + Span::minutes(2));
+    counter.lose(Offset::new(5), gap);
+    assert!(counter.has_news(), "to be stored at once");
+    assert_eq!(counter.flush().meta.fingerprint, "", "of no record that is known");
+    observe(&mut counter, Some(&value(2, start())), start() + Span::minutes(3));
+    counter.lose(Offset::new(9), Interval::new(start() + Span::minutes(3), start() + Span::minutes(4)));
+    let meta = counter.flush().meta;
+    assert_eq!((meta.lost.records, meta.totals.seen, meta.next_offset), (7, 2, Offset::new(9)));
+    assert_eq!(meta.lost.appended, Interval::new(start(), start() + Span::minutes(4)));
+    assert_eq!(meta.drift, Interval::new(start(), start() + Span::minutes(4) + Rules::default().live_horizon));
+    assert!(meta.is_balanced());
 }

@@ -26,6 +26,8 @@ pub struct Cell<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Live<'a> {
     pub meta: &'a Meta,
+    /// Another generation is counted to take its place.
+    pub is_in_doubt: bool,
     pub counts: &'a [(CountKey, u64)],
     pub late: &'a [(LateKey, u64)],
 }
@@ -64,6 +66,15 @@ pub(super) struct Partition {
     /// Which series it can hold clicks of; all when empty.
     pub ads: Vec<usize>,
     pub status: Status,
+    /// See [`Live::is_in_doubt`].
+    pub is_in_doubt: bool,
+}
+
+impl Partition {
+    /// Its counts are about to be others.
+    fn is_recounted(&self, meta: &Meta) -> bool {
+        self.is_in_doubt || meta.is_rebuilding()
+    }
 }
 
 /// Where a partition ends.
@@ -166,6 +177,7 @@ impl Merge {
     pub fn give_live(&mut self, partition: &PartitionId, live: Live<'_>) {
         let Some(at) = self.partitions.iter().position(|p| p.id == *partition) else { return };
         self.partitions[at].status = Status::Known(Box::new(live.meta.clone()));
+        self.partitions[at].is_in_doubt = live.is_in_doubt;
         for (key, clicks) in live.counts {
             let start = key.minute.start();
             let Some(slot) = self.slot(start) else { continue };
@@ -299,7 +311,7 @@ impl Merge {
             let stored = meta.base_day <= day;
             let reached = self.has_reached(partition, meta, slot.settled_at);
             known |= stored && (reached || meta.append_time >= slot.period.start);
-            complete &= stored && reached && !meta.is_rebuilding() && slot.is_counted_exactly(meta);
+            complete &= stored && reached && !partition.is_recounted(meta) && slot.is_counted_exactly(meta);
         }
         (known, complete)
     }
@@ -324,7 +336,7 @@ impl Merge {
             && self.holders(Some(series)).all(|partition| match &partition.status {
                 Status::Known(meta) => {
                     meta.base_day <= day
-                        && !meta.is_rebuilding()
+                        && !partition.is_recounted(meta)
                         && slot.is_counted_exactly(meta)
                         && has_counted(partition, meta, slot.settled_at)
                 }
@@ -338,7 +350,7 @@ impl Merge {
         self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
             Status::Known(meta) => {
                 meta.base_night <= self.next_night
-                    && !meta.is_rebuilding()
+                    && !partition.is_recounted(meta)
                     && !self.may_lack_late(slots, meta)
                     && self.has_reached(partition, meta, until)
             }
@@ -409,7 +421,7 @@ fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
                 None if books.has_ended(life) => End::Unknown,
                 None => End::Open,
             };
-            found.push(Partition { id, end, ads, status: Status::NotYet });
+            found.push(Partition { id, end, ads, status: Status::NotYet, is_in_doubt: false });
         }
     }
     found

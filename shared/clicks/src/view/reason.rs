@@ -34,6 +34,11 @@ pub enum Reason {
     BaseNight { partition: PartitionId, base_night: Day, night: Day },
     #[error("partition {partition} is being rebuilt: it has reached offset {next_offset} of {until}")]
     Rebuilding { partition: PartitionId, next_offset: Offset, until: Offset },
+    #[error(
+        "what is stored of partition {partition} was found to be damaged and is being counted anew; until that is done \
+         the old counts are shown"
+    )]
+    InDoubt { partition: PartitionId },
     #[error("partition {partition} has fallen behind: {}", reached(*append_time))]
     Behind { partition: PartitionId, append_time: Timestamp },
     #[error(
@@ -76,6 +81,7 @@ impl Reason {
             Reason::BaseDay { .. } => "base_day",
             Reason::BaseNight { .. } => "base_night",
             Reason::Rebuilding { .. } => "rebuilding",
+            Reason::InDoubt { .. } => "in_doubt",
             Reason::Behind { .. } => "behind",
             Reason::LifeEnded { .. } => "life_ended",
             Reason::DedupDrift { .. } => "dedup_drift",
@@ -92,6 +98,7 @@ impl Reason {
             | Reason::BaseDay { partition, .. }
             | Reason::BaseNight { partition, .. }
             | Reason::Rebuilding { partition, .. }
+            | Reason::InDoubt { partition }
             | Reason::Behind { partition, .. }
             | Reason::LifeEnded { partition, .. }
             | Reason::DedupDrift { partition, .. }

@@ -95,6 +95,9 @@ impl Merge {
             }
             Status::Missing(Missing::NoGeneration) => return reasons.push(Reason::NoGeneration { partition: id() }),
         };
+        if partition.is_in_doubt {
+            reasons.push(Reason::InDoubt { partition: id() });
+        }
         if meta.is_rebuilding() {
             let (next_offset, until) = (meta.next_offset, meta.rebuilding_until);
             reasons.push(Reason::Rebuilding { partition: id(), next_offset, until });

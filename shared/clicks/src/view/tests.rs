@@ -130,6 +130,7 @@ struct World {
     late: Vec<(LateKey, u64)>,
     /// What became of each partition; the meta record of one that answers.
     metas: Vec<Result<Meta, Missing>>,
+    in_doubt: Option<u32>,
     missing_days: Vec<Day>,
 }
 
@@ -172,7 +173,10 @@ impl World {
                     let here = |ad: &AdId| home(ad) == id.number;
                     let counts: Vec<_> = self.counts.iter().filter(|(key, _)| here(&key.ad)).cloned().collect();
                     let late: Vec<_> = self.late.iter().filter(|(key, _)| here(&key.count.ad)).cloned().collect();
-                    merge.give_live(&id, Live { meta, counts: &counts, late: &late });
+                    merge.give_live(
+                        &id,
+                        Live { meta, is_in_doubt: self.in_doubt == Some(id.number), counts: &counts, late: &late },
+                    );
                 }
             }
         }
@@ -274,12 +278,13 @@ fn every_lack_is_named_and_none_is_called_complete() {
     });
     let full = World::new(day(2), now).live(at(2, 11, 30), first, 7).live(at(2, 11, 30), second, 5);
     type Break = fn(&mut World);
-    let lacks: [(&str, Break); 8] = [
+    let lacks: [(&str, Break); 9] = [
         ("no_generation", |w| w.metas[0] = Err(Missing::NoGeneration)),
         ("partition_away", |w| w.metas[0] = Err(Missing::Unreachable("timeout".to_owned()))),
         ("base_day", |w| w.meta(0).base_day = day(3)),
         ("base_night", |w| w.meta(0).base_night = day(3)),
         ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
+        ("in_doubt", |w| w.in_doubt = Some(0)),
         ("behind", |w| w.meta(0).append_time = at(2, 11, 58)),
         ("dedup_drift", |w| w.meta(0).drift = range(at(2, 11, 50), at(2, 12, 5))),
         ("lost_records", |w| w.meta(0).lost.appended = range(at(2, 11, 50), at(2, 12, 5))),
@@ -412,12 +417,13 @@ fn the_last_live_number_is_unknown_unless_all_of_it_was_counted_once() {
     let whole = World::new(day(1), at(2, 0, 10)).live(at(1, 3, 0), "a", 7);
     assert_eq!(last_live(&whole), Some(7));
     type Break = fn(&mut World);
-    let lacks: [(&str, Break); 6] = [
+    let lacks: [(&str, Break); 7] = [
         ("not settled", |w| w.meta(0).append_time = at(2, 0, 10) - Span::millis(1)),
         ("drift", |w| w.meta(0).drift = range(at(2, 0, 9), at(2, 0, 24))),
         ("fell off the log", |w| w.meta(0).lost.appended = range(at(2, 0, 9), at(2, 0, 24))),
         ("dropped", |w| w.meta(0).base_day = day(2)),
         ("rebuilding", |w| w.meta(0).rebuilding_until = Offset::new(9)),
+        ("in doubt", |w| w.in_doubt = Some(0)),
         ("lost", |w| w.metas[0] = Err(Missing::NoGeneration)),
     ];
     for (name, lack) in lacks {
@@ -472,9 +478,9 @@ fn an_ended_life_is_asked_until_its_days_are_closed_and_missed_only_as_long() {
             match old {
                 Err(missing) if id.topic == partition(0).topic => merge.miss_live(&id, missing.clone()),
                 Ok(meta) if id.topic == partition(0).topic => {
-                    merge.give_live(&id, Live { meta, counts: &[], late: &[] });
+                    merge.give_live(&id, Live { meta, is_in_doubt: false, counts: &[], late: &[] });
                 }
-                _ => merge.give_live(&id, Live { meta: &current, counts: &[], late: &[] }),
+                _ => merge.give_live(&id, Live { meta: &current, is_in_doubt: false, counts: &[], late: &[] }),
             }
         }
         merge.answer()

@@ -3,6 +3,8 @@
 //! Each case begins on a topic of its own. A case that fails panics and says what was promised.
 #![allow(clippy::unwrap_used)] // It is a test, in the library only so that other crates can run it.
 
+mod groups;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -50,6 +52,7 @@ pub async fn suite<L: LogUnderTest>(under_test: &L) {
     a_new_life_has_another_identity(under_test).await;
     a_reader_beyond_the_new_life_is_told(under_test).await;
     what_cannot_be_is_refused(under_test).await;
+    groups::suite(under_test).await;
 }
 
 fn record(value: impl Into<Bytes>) -> NewRecord {

@@ -5,6 +5,8 @@
 //!
 //! Nothing is held across an await, and readers sleep until something happens to their partition.
 
+mod group;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -18,9 +20,11 @@ use clicks::time::{Span, Timestamp};
 use tokio::sync::Notify;
 
 use super::{
-    Appended, Bounds, Header, Log, LogError, LogRecord, NewRecord, RECORD_LENGTH_MAX, Reader, Target, Topic, deadline,
+    Appended, Bounds, Header, Log, LogError, LogRecord, Membership, NewRecord, RECORD_LENGTH_MAX, Reader, Target,
+    Topic, deadline,
 };
 use crate::clock::Clock;
+use group::{Groups, MemoryMembership};
 
 const _: () = assert!(size_of::<LogRecord>() <= 104 && size_of::<Header>() <= 56);
 
@@ -45,6 +49,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     life: RwLock<Arc<Life>>,
     faults: Mutex<VecDeque<AppendFault>>,
+    groups: Arc<Groups>,
 }
 
 /// One life of the topic.
@@ -105,7 +110,8 @@ impl MemoryLog {
     /// A topic whose first life has this identity; each further life has the next number, so that a seeded run repeats.
     pub fn with_id(region: Region, name: &str, partitions: u32, clock: Arc<dyn Clock>, id: TopicId) -> Self {
         let life = RwLock::new(Life::new(id, partitions));
-        MemoryLog { shared: Arc::new(Shared { region, name: name.to_owned(), clock, life, faults: Mutex::default() }) }
+        let (name, faults, groups) = (name.to_owned(), Mutex::default(), Arc::new(Groups::new(partitions)));
+        MemoryLog { shared: Arc::new(Shared { region, name, clock, life, faults, groups }) }
     }
 
     /// Deletes the topic and creates it again, empty, with another identity and without skew. Readers go on at their
@@ -116,6 +122,7 @@ impl MemoryLog {
             let next = Life::new(TopicId::from_u128(life.id.as_u128().wrapping_add(1)), partitions);
             std::mem::replace(&mut *life, next)
         };
+        self.shared.groups.resize(partitions);
         for partition in &ended.partitions {
             partition.changed.notify_waiters();
         }
@@ -152,6 +159,23 @@ impl MemoryLog {
     /// Makes the next append that is not told to fail already end with [`LogError::Unavailable`].
     pub fn fail_next_append(&self, fault: AppendFault) {
         self.shared.faults().push_back(fault);
+    }
+
+    /// From now on members of groups that are dropped without leaving are missed only at [`MemoryLog::end_sessions`],
+    /// like those of a killed process. Otherwise the group knows at once.
+    pub fn let_the_dead_linger(&self) {
+        self.shared.groups.let_the_dead_linger();
+    }
+
+    /// The sessions of the members that were dropped time out: the others get their partitions.
+    pub fn end_sessions(&self) {
+        self.shared.groups.end_sessions();
+    }
+
+    /// Ends the session of the group's oldest member, as a long pause of its process would. Others get its partitions
+    /// at once; it is told that it owns nothing when it asks next, and joins anew with the question after that.
+    pub fn end_oldest_session(&self, group: &str) {
+        self.shared.groups.end_oldest_session(group);
     }
 }
 
@@ -250,6 +274,10 @@ impl Log for MemoryLog {
             return Err(LogError::OutOfRange { partition, requested: from, available });
         }
         Ok(Box::new(MemoryReader { shared: self.shared.clone(), partition, next: from }))
+    }
+
+    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(MemoryMembership::join(self.shared.groups.clone(), group)))
     }
 }
 

@@ -10,12 +10,15 @@
 //!   offset without any error (unless the new life is shorter, which is [`LogError::OutOfRange`]), so whoever stores
 //!   what it read asks [`Log::topic`] again between the read and the store.
 //! * [`Log::append`] with [`Target::Key`] puts equal keys into one partition, that of [`clicks::partitioner`].
+//! * Membership of a group, see [`Log::join`], spreads the partitions over processes; it fences nobody. While partitions
+//!   move, one may have two owners for a moment, or none; the members that stay keep as many of theirs as they can.
 
 pub mod conformance;
 mod kafka;
 mod memory;
 mod topic;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -153,6 +156,28 @@ pub trait Log: Send + Sync + fmt::Debug {
 
     /// A reader of one partition that begins at `from`.
     async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError>;
+
+    /// Takes part in the group of this name, which belongs to this topic. A log that one process alone reads needs no
+    /// groups, and says so.
+    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Err(LogError::Failed(format!("there is no group `{group}`: this log has none; name the partitions instead")))
+    }
+}
+
+/// Numbers of the partitions that a member of a group owns.
+pub type Assignment = BTreeSet<u32>;
+
+/// A member's part in a group that shares the partitions of a topic. It reads nothing, and stores no position.
+#[async_trait]
+pub trait Membership: Send + fmt::Debug {
+    /// All partitions that this member owns now, as soon as the group gave it its first ones (or none), then each time
+    /// that they changed; of several changes since the call before, the last. After an error the membership is of no
+    /// further use. Dropping the future of a call loses nothing.
+    async fn next(&mut self) -> Result<Assignment, LogError>;
+
+    /// Leaves the group, and waits a little until it knows, so that the process may end. Dropping a membership leaves
+    /// as well, but a process that ends at once keeps the others waiting until its session times out.
+    async fn leave(self: Box<Self>);
 }
 
 /// Reads one partition in order.

@@ -2,6 +2,7 @@
 //!
 //! Every part takes a partition of its own with a random topic id, so it may run against a server that others use.
 
+mod beside;
 mod flushes;
 mod reads;
 mod steps;
@@ -31,6 +32,9 @@ pub async fn suite(store: &dyn SpeedStore) {
     flushes::a_writer_that_missed_an_expiry_is_refused(store).await;
     flushes::malformed_flushes_change_nothing(store).await;
     flushes::a_damaged_generation_is_replaced_whatever_is_left_of_it(store).await;
+    beside::a_generation_is_built_beside_the_live_one(store).await;
+    beside::another_one_takes_the_place_of_what_is_built(store).await;
+    beside::a_rebuild_that_is_not_needed_is_given_up(store).await;
     sweeps::what_was_replaced_is_deleted_and_nothing_else(store).await;
     sweeps::a_damaged_generation_is_swept_as_well(store).await;
     flushes::of_two_racing_writers_one_wins(store).await;

@@ -16,7 +16,7 @@ use clicks::window::Hour;
 
 use self::partition::{Partition, Refusal};
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
 
 /// Live counts of all partitions, in this process.
 #[derive(Debug, Default)]
@@ -136,9 +136,8 @@ impl SpeedStore for MemoryStore {
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
-        let slice =
-            stored.select(|meta| Scope::to_load(meta, rules)).map_err(|damage| damage.in_partition(partition))?;
-        Ok(slice.map(LiveSlice::into_loaded))
+        let slice = stored.select(Whose::Current, |meta| Scope::to_load(meta, rules));
+        Ok(slice.map_err(|damage| damage.in_partition(partition))?.map(LiveSlice::into_loaded))
     }
 
     async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
@@ -170,13 +169,13 @@ impl SpeedStore for MemoryStore {
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
-        stored.select(|meta| Scope::to_read(meta, query)).map_err(|damage| damage.in_partition(partition))
+        stored.select(Whose::Live, |meta| Scope::to_read(meta, query)).map_err(|damage| damage.in_partition(partition))
     }
 
     async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
-        stored.select(|meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
+        stored.select(Whose::Live, |meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {

@@ -1,18 +1,21 @@
 //! The speed store port: the live counts of every partition.
 //!
 //! # Contract
-//! * [`SpeedStore::flush`] is one atomic step: it compares what is live with [`Flush::expected`], validates everything,
+//! * [`SpeedStore::flush`] is one atomic step: it compares what is current with [`Flush::expected`], validates everything,
 //!   then writes all of it; on a mismatch it changes nothing. Values are absolute, so applying a flush again right after
 //!   it was applied (a lost reply) is a [`FlushOutcome::Mismatch`] whose `found` is the flush's own generation and next
 //!   offset, which the caller may read as success.
 //! * The compare covers expiries too, which move no offset: within a generation `base_day`, `base_night`, `expired` and
 //!   `late_expired` never go back. A flush that would set one back comes from a writer that missed an expiry; it is a
 //!   mismatch although `found` is the very pair that the writer expected.
-//! * Numbers are below 2^62, an hour or night is not both written and dropped, and a generation that becomes live is
-//!   new: anything else is [`StoreError::Failed`], and nothing was changed.
+//! * Numbers are below 2^62, an hour or night is not both written and dropped, and a generation that becomes current
+//!   is new: anything else is [`StoreError::Failed`], and nothing was changed.
 //! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.
 //! * The store may lose a suffix of its history (a rollback), of a partition as a whole: counts and position go together.
-//! * [`Expected::Damaged`](clicks::live::Expected) compares the live generation alone, so that a generation which cannot
+//! * The *current* generation is the one that is counted beside the live one (`Stage::Beside`), if there is one, or else
+//!   the live one. Writers load, expect and write the current one, readers see the live one: whole, as it was when the
+//!   other one began, until one flush puts that in its place.
+//! * [`Expected::Damaged`](clicks::live::Expected) compares the current generation alone, so that a generation which cannot
 //!   be read, whatever of it is lost, can be replaced; it never goes on with that generation.
 //! * Content that cannot be read is [`StoreError::Content`], never a smaller number; the error names its generation.
 //! * A generation that is replaced is retired in the same step; [`SpeedStore::sweep`] deletes what is left of it.
@@ -29,7 +32,7 @@ use std::fmt;
 use async_trait::async_trait;
 use clicks::id::AdId;
 use clicks::keyspace::KeyspaceError;
-use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, Meta};
+use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, Meta, Stage};
 use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
@@ -49,6 +52,14 @@ pub struct LiveQuery {
     pub range: Interval,
     /// Late counts of these nights and later ones.
     pub late_from: Day,
+}
+
+impl LiveQuery {
+    /// Asks for the meta record and no counts.
+    pub fn of_meta() -> Self {
+        let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
+        LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
+    }
 }
 
 /// Which ads.
@@ -72,6 +83,8 @@ pub struct Part {
 pub struct LiveSlice {
     pub generation: Generation,
     pub meta: Meta,
+    /// Another generation is counted beside the live one, to take its place.
+    pub is_in_doubt: bool,
     /// Counts of the query's ads and windows; not sorted.
     pub counts: Vec<(CountKey, u64)>,
     /// Late counts of the query's ads whose minute lies in the range; not sorted.
@@ -87,7 +100,7 @@ pub enum StoreError {
     Denied(String),
     #[error("the speed store's setting `{setting}` is `{found}` but must be `{wanted}`: {mend}")]
     Setting { setting: &'static str, found: String, wanted: &'static str, mend: &'static str },
-    /// `generation` is the live one; `None` when what names it cannot be read.
+    /// `generation` is the one that was read; `None` when what names it cannot be read.
     #[error("partition {partition} in the speed store cannot be read: {source}")]
     Content { partition: PartitionId, generation: Option<Generation>, source: Box<KeyspaceError> },
     #[error("the speed store failed: {0}")]
@@ -100,8 +113,8 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
     /// Most changed counts that one flush should carry, so that a step stays short.
     fn max_changes(&self) -> usize;
 
-    /// For the partition's worker: the live generation with every count that may still change, by the watermark that
-    /// follows from the stored append time; `None` when none is live.
+    /// For the partition's worker: the current generation with every count that may still change, by the watermark that
+    /// follows from the stored append time; `None` when there is none.
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError>;
 
     async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError>;
@@ -122,7 +135,7 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
     }
 
     /// Deletes what is left of retired generations, in steps that are short, and returns how many keys that were. Never
-    /// touches the live one. What an error leaves behind is found by the next call. A store that keeps nothing of what
+    /// touches the live one, or the one that is counted beside it. What an error leaves behind is found by the next call. A store that keeps nothing of what
     /// was replaced has nothing to do.
     async fn sweep(&self, _partition: &PartitionId) -> Result<u64, StoreError> {
         Ok(0)
@@ -132,8 +145,17 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
     async fn check(&self) -> Result<(), StoreError>;
 }
 
+/// Which generation of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Live,
+    Current,
+}
+
 impl LiveSlice {
+    /// Of a slice of the current generation.
     fn into_loaded(self) -> Loaded {
-        Loaded { generation: self.generation, meta: self.meta, counts: self.counts, late: self.late }
+        let stage = if self.is_in_doubt { Stage::Beside } else { Stage::Live };
+        Loaded { generation: self.generation, stage, meta: self.meta, counts: self.counts, late: self.late }
     }
 }

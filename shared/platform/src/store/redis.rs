@@ -23,7 +23,7 @@ use clicks::rules::RulesBook;
 use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -127,8 +127,10 @@ impl RedisStore {
             (live, _) if live.is_empty() => None,
             (live, offset) => match parse_found(live, offset) {
                 Some(found) => Some(found),
-                // Another generation is live, whose meta the script must not touch, or what is there is damaged.
-                None => self.look(partition).await?.map(|(generation, meta)| (generation, meta.next_offset)),
+                // Another generation is current, whose meta the script must not touch, or what is there is damaged.
+                None => {
+                    self.look(partition, Whose::Current).await?.map(|seen| (seen.generation, seen.meta.next_offset))
+                }
             },
         };
         Ok(FlushOutcome::Mismatch { found })
@@ -184,7 +186,7 @@ impl SpeedStore for RedisStore {
     }
 
     async fn load(&self, partition: &PartitionId, rules: &RulesBook) -> Result<Option<Loaded>, StoreError> {
-        let slice = self.select(partition, |meta| Scope::to_load(meta, rules)).await?;
+        let slice = self.select(partition, Whose::Current, |meta| Scope::to_load(meta, rules)).await?;
         Ok(slice.map(LiveSlice::into_loaded))
     }
 
@@ -202,11 +204,11 @@ impl SpeedStore for RedisStore {
     }
 
     async fn read(&self, partition: &PartitionId, query: &LiveQuery) -> Result<Option<LiveSlice>, StoreError> {
-        self.select(partition, |meta| Scope::to_read(meta, query)).await
+        self.select(partition, Whose::Live, |meta| Scope::to_read(meta, query)).await
     }
 
     async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
-        self.select(partition, |meta| Scope::to_part(meta, part)).await
+        self.select(partition, Whose::Live, |meta| Scope::to_part(meta, part)).await
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {

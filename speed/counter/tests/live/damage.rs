@@ -1,12 +1,15 @@
 //! A store that lost a part of what it held, or that cannot be read: found, counted anew, and nothing is left behind.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use clicks::live::{CountKey, Generation};
+use clicks::live::{CountKey, Generation, Stage};
 use clicks::time::Span;
 use counter::{CounterError, Options};
+use platform::log::MemoryLog;
 use platform::store::{SpeedStore, StoreError};
 
+use crate::endings::Odd;
 use crate::metrics::counted;
 use crate::world::{Run, World, first_day};
 
@@ -52,6 +55,7 @@ async fn cured(world: &mut World, run: Run, damaged: Generation, what: &str) {
     assert!(run.is_running(), "{what}");
     assert!(counted("twofold_speed_swept_keys_total") > 0, "{what}");
     let cure = world.generation(0).await;
+    assert_eq!(world.stored(0).await.unwrap().meta.rebuilds, 1, "{what}");
     world.clicks(0, "a", 3).await;
     world.check(&format!("{what}, and on")).await;
     run.kill().await;
@@ -114,6 +118,47 @@ async fn a_lost_count_is_found_while_counting() {
         cured(&mut world, run, damaged, "a count is lost").await;
         assert!(counted("twofold_speed_scrubs_failed_total") > before);
     }
+}
+
+/// Readers see the old counts, flagged, until the new ones are whole, and never less.
+#[tokio::test]
+async fn what_is_damaged_is_counted_anew_beside_what_readers_see() {
+    let world = counted_world().await;
+    let key = count_of(&world, true).await;
+    assert!(world.store.delete_count(&world.partition(0), &key));
+    let damaged = world.stored(0).await.unwrap();
+    let slow = Odd {
+        inner: MemoryLog::clone(&world.log),
+        answer_takes: Duration::ZERO,
+        poll_takes: Duration::from_millis(3),
+        skips: None,
+    };
+    let options = || Options { poll_max: 1, flush_interval: Duration::from_millis(4), ..once() };
+    let mut run = world.start_on(Arc::new(slow), options());
+    let (mut seen_in_doubt, mut is_killed) = (0, false);
+    loop {
+        let seen = world.stored(0).await.unwrap();
+        if seen.generation != damaged.generation {
+            assert!(!seen.meta.is_rebuilding() && !seen.is_in_doubt, "{seen:?}");
+            break;
+        }
+        assert_eq!((&seen.meta, seen.counts.len()), (&damaged.meta, damaged.counts.len()), "nothing is written to it");
+        seen_in_doubt += usize::from(seen.is_in_doubt);
+        assert!(run.is_running());
+        if seen_in_doubt > 10 && !is_killed {
+            // Who comes next goes on with what was counted.
+            is_killed = true;
+            run.kill().await;
+            let rules = world.rules().await;
+            let loaded = world.store.load(&world.partition(0), &rules).await.unwrap().unwrap();
+            assert!(loaded.stage == Stage::Beside && loaded.meta.totals.seen > 0, "{loaded:?}");
+            run = world.start_on(world.log.clone(), options());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(is_killed);
+    world.check("counted anew").await;
+    run.stop().await;
 }
 
 /// Expiry takes a day out of the store by the sums that it finds there.

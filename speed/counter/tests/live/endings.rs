@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clicks::ledger::Body;
-use clicks::live::{Expected, Flush, Lost};
+use clicks::live::{Expected, Flush, Lost, Stage};
 use clicks::position::Offset;
 use clicks::time::{Interval, Span, Timestamp};
-use counter::{CounterError, Options};
+use counter::{CounterError, Options, Partitions};
 use platform::ledger::{Ledger, LedgerError};
 use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
 use platform::objects::Objects;
@@ -17,17 +17,19 @@ use platform::store::SpeedStore;
 use crate::metrics::counted;
 use crate::world::{World, first_day, life, noon};
 
-/// A log whose answers are out of date when they arrive, or whose reader skips a record.
+/// A log whose answers are out of date when they arrive, or whose reader is slow or skips a record.
 #[derive(Debug)]
-struct Odd {
-    inner: MemoryLog,
-    answer_takes: Duration,
-    skips: Option<Offset>,
+pub(crate) struct Odd {
+    pub(crate) inner: MemoryLog,
+    pub(crate) answer_takes: Duration,
+    pub(crate) poll_takes: Duration,
+    pub(crate) skips: Option<Offset>,
 }
 
 #[derive(Debug)]
 struct OddReader {
     inner: Box<dyn Reader>,
+    poll_takes: Duration,
     skips: Option<Offset>,
 }
 
@@ -48,13 +50,15 @@ impl Log for Odd {
         self.inner.offset_at(partition, time).await
     }
     async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError> {
-        Ok(Box::new(OddReader { inner: self.inner.open(partition, from).await?, skips: self.skips }))
+        let inner = self.inner.open(partition, from).await?;
+        Ok(Box::new(OddReader { inner, poll_takes: self.poll_takes, skips: self.skips }))
     }
 }
 
 #[async_trait]
 impl Reader for OddReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        tokio::time::sleep(self.poll_takes).await;
         let mut records = self.inner.poll(max, wait).await?;
         records.retain(|record| Some(record.offset) != self.skips);
         Ok(records)
@@ -66,7 +70,12 @@ impl Reader for OddReader {
 async fn nothing_of_a_recreated_topic_enters_the_old_counts() {
     let mut world = World::new(1).await;
     // An answer that was true when the broker gave it arrives after records of the new life were read.
-    let odd = Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::from_millis(40), skips: None };
+    let odd = Odd {
+        inner: MemoryLog::clone(&world.log),
+        answer_takes: Duration::from_millis(40),
+        poll_takes: Duration::ZERO,
+        skips: None,
+    };
     let options = Options { poll_max: 1_000, ..World::options() };
     let run = world.start_on(Arc::new(odd), options);
     world.clicks(0, "a", 10_000).await;
@@ -117,7 +126,7 @@ async fn a_topic_that_vanishes_or_grows_while_nothing_is_read_is_noticed() {
 #[tokio::test]
 async fn what_is_missing_at_the_start_is_named() {
     let mut world = World::new(2).await;
-    let choose = |partitions| Options { partitions: Some(partitions), ..World::options() };
+    let choose = |partitions| Options { partitions: Partitions::Fixed(partitions), ..World::options() };
     let error = world.start_on(world.log.clone(), choose(vec![1, 2])).ends().await;
     assert!(matches!(error, CounterError::NoPartition { number: 2, partitions: 2, .. }), "{error}");
     assert!(error.to_string().contains("only 0 to 1"), "{error}");
@@ -142,7 +151,8 @@ async fn a_reader_that_skips_a_record_ends_the_process() {
     let mut world = World::new(1).await;
     world.clicks(0, "a", 9).await;
     let skips = Some(Offset::new(5));
-    let odd = Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::ZERO, skips };
+    let odd =
+        Odd { inner: MemoryLog::clone(&world.log), answer_takes: Duration::ZERO, poll_takes: Duration::ZERO, skips };
     let options = Options { poll_max: 1, ..World::options() };
     let error = world.start_on(Arc::new(odd), options).ends().await;
     assert!(matches!(&error, CounterError::Gap { source, .. } if source.expected == Offset::new(5)), "{error}");
@@ -194,6 +204,7 @@ async fn totals_that_contradict_each_other_are_counted_anew() {
     let step = Flush {
         expected: Expected::At { generation: slice.generation, next_offset: meta.next_offset },
         generation: slice.generation,
+        stage: Stage::Live,
         meta,
         counts: Vec::new(),
         late: Vec::new(),

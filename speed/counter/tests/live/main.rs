@@ -8,6 +8,7 @@ mod expiry;
 mod histories;
 mod metrics;
 mod oracle;
+mod rebalance;
 mod recovery;
 mod rules;
 mod world;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clicks::live::{Expected, FlushOutcome};
+use clicks::live::{Expected, FlushOutcome, Stage};
 use clicks::rules::Rules;
 use clicks::time::{Interval, Span};
 use platform::store::{SpeedStore, StoreError};
@@ -180,6 +180,7 @@ async fn a_writer_of_an_earlier_generation_never_matches() {
     let step = clicks::live::Flush {
         expected,
         generation: old.generation,
+        stage: Stage::Live,
         meta,
         counts: Vec::new(),
         late: Vec::new(),
@@ -226,6 +227,8 @@ async fn a_rolled_back_store_is_caught_up() {
     world.clicks(0, "a", 1).await;
     world.check("after the rollback").await;
     assert_eq!(world.generation(0).await, generation, "the store went back as a whole, so it is gone on with");
+    let meta = world.stored(0).await.unwrap().meta;
+    assert_eq!((meta.rollbacks, meta.rebuilds), (1, 0));
     run.stop().await;
 }
 

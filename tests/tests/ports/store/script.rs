@@ -91,7 +91,7 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
 async fn a_key_of_another_type_is_refused_before_anything_is_written() {
     let redis = &shared().await.unwrap().redis;
     let store = connect(redis);
-    for position in 0..6 {
+    for position in 0..7 {
         let partition = new_partition();
         let mut worker = Worker::begin(1);
         worker.observe(150);
@@ -101,6 +101,11 @@ async fn a_key_of_another_type_is_refused_before_anything_is_written() {
         let Some(key) = keys.get(position) else { break };
         redis.cli(&["DEL", key]).await.unwrap();
         redis.cli(&["LPUSH", key, "x"]).await.unwrap();
+        if key.ends_with(":retired") {
+            let outcome = worker.flush(&store, &partition).await.unwrap();
+            assert_eq!(outcome, FlushOutcome::Applied, "only what a sweep could delete would be named there");
+            continue;
+        }
         let before = dump(redis, &partition).await;
         let refusal = worker.flush(&store, &partition).await.unwrap_err().to_string();
         assert!(refusal.contains(key.as_str()) && refusal.contains("list"), "{refusal}");

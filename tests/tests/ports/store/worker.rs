@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clicks::counter::{LiveCounter, Observed};
 use clicks::event::{Class, Click};
 use clicks::id::{AdId, ClickId, Region, TopicId, UserId};
-use clicks::live::{CountKey, Expected, FlushOutcome, Generation, Meta};
+use clicks::live::{CountKey, Expected, FlushOutcome, Generation, Meta, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Interval, Span, Timestamp};
@@ -59,7 +59,7 @@ impl Worker {
     pub(crate) fn begin(number: u128) -> Self {
         let meta = Meta::new(Offset::ZERO, base_day(), base_day().previous(), Offset::ZERO);
         let generation = Generation::from_u128(number);
-        Worker { counter: LiveCounter::begin(rules(), Expected::Nothing, generation, meta, usize::MAX) }
+        Worker { counter: LiveCounter::begin(rules(), Expected::Nothing, (generation, Stage::Live), meta, usize::MAX) }
     }
 
     /// Goes on from what is stored. No click comes twice in this log, so dedup needs no look-back.

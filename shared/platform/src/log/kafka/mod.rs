@@ -2,7 +2,8 @@
 //!
 //! One [`KafkaLog`] holds one idempotent producer, which also answers who the topic is, and one consumer without a group
 //! for look-ups. Every reader is a consumer of its own with a manual assignment: the position comes from whoever opens
-//! it, never from a group, and the broker is never asked to choose another one.
+//! it, never from a group, and the broker is never asked to choose another one. Who takes part in a group does it with
+//! one more consumer, which reads nothing.
 //!
 //! Every call of librdkafka that waits runs on a blocking thread, and is bounded by the request timeout.
 
@@ -12,6 +13,7 @@ mod client;
 mod describe;
 mod errors;
 mod headers;
+mod membership;
 mod options;
 mod reader;
 
@@ -27,7 +29,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 
-use super::{Appended, Bounds, Log, LogError, NewRecord, Reader, Target, Topic};
+use super::{Appended, Bounds, Log, LogError, Membership, NewRecord, Reader, Target, Topic};
 use client::{Client, LastError, OffThread};
 use errors::{Place, explain};
 
@@ -124,6 +126,10 @@ impl Log for KafkaLog {
             return Err(LogError::OutOfRange { partition, requested: from, available });
         }
         Ok(Box::new(reader::KafkaReader::open(&self.options, self.lookups.clone(), partition, from).await?))
+    }
+
+    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(membership::KafkaMembership::join(&self.options, group).await?))
     }
 }
 

@@ -5,15 +5,16 @@ use std::fmt;
 use std::time::Duration;
 
 use clicks::id::Region;
-use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::FutureProducer;
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::super::{LogError, RECORD_LENGTH_MAX};
 use super::client::Client;
+use super::membership::Member;
 
 /// How a topic of Kafka is reached.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,10 +56,13 @@ impl fmt::Debug for KafkaOptions {
 }
 
 /// Properties that are Twofold's own, each with the reason; aliases of librdkafka included.
-const OWNED: [(&str, &str); 21] = [
+const OWNED: [(&str, &str); 24] = [
     ("bootstrap.servers", "use `kafka.brokers`"),
     ("metadata.broker.list", "use `kafka.brokers`"),
-    ("group.id", "positions never come from a group"),
+    ("group.id", "use `speed.group`"),
+    ("group.instance.id", "processes with the same settings would push each other out of the group"),
+    ("group.protocol", "all members of a group must use the same"),
+    ("partition.assignment.strategy", "all members of a group must use the same"),
     ("enable.auto.commit", "positions never come from a group"),
     ("enable.auto.offset.store", "positions never come from a group"),
     ("auto.offset.reset", "a position that is gone must be an error, not a skip"),
@@ -78,6 +82,9 @@ const OWNED: [(&str, &str); 21] = [
     ("delivery.report.only.error", "every append waits for its acknowledgement"),
     ("statistics.interval.ms", "waking up readers is unreliable with it (rust-rdkafka #638)"),
 ];
+
+/// What concerns members of groups alone; other clients would warn of them, or refuse them.
+const OF_GROUPS: [&str; 3] = ["session.timeout.ms", "heartbeat.interval.ms", "max.poll.interval.ms"];
 
 /// Names the group of consumers that never join it: librdkafka assigns partitions only to a consumer that has one.
 const GROUP: &str = "twofold-no-group";
@@ -114,7 +121,7 @@ impl KafkaOptions {
         config.set("reconnect.backoff.max.ms", "1000");
         // New leaders and partitions are seen within half a minute, not five.
         config.set("topic.metadata.refresh.interval.ms", "30000");
-        for (name, value) in &self.client {
+        for (name, value) in self.client.iter().filter(|(name, _)| !OF_GROUPS.contains(&name.as_str())) {
             config.set(name, value);
         }
         config.set("bootstrap.servers", &self.brokers);
@@ -162,6 +169,26 @@ impl KafkaOptions {
         create(&config, context)
     }
 
+    /// Takes part in a group, and reads nothing.
+    pub(super) fn group_consumer(&self, group: &str, context: Member) -> Result<BaseConsumer<Member>, LogError> {
+        let mut config = self.config()?;
+        // A group of one topic alone: members that read others would be disturbed for nothing.
+        config.set("group.id", format!("{group}.{}", self.topic));
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("allow.auto.create.topics", "false");
+        // Who died is missed within ten seconds, not 45; brokers allow no less than six.
+        config.set("session.timeout.ms", "10000");
+        // Members learn of a change by their heartbeats, and nobody reads a partition that is on its way.
+        config.set("heartbeat.interval.ms", "500");
+        config.set("max.poll.interval.ms", "60000");
+        for (name, value) in self.client.iter().filter(|(name, _)| OF_GROUPS.contains(&name.as_str())) {
+            config.set(name, value);
+        }
+        create(&config, context)
+    }
+
     /// Sets the first of these names of one property, unless the operator chose a value under any of them.
     fn default_to(&self, config: &mut ClientConfig, names: &[&str], value: &str) {
         if !names.iter().any(|name| self.client.contains_key(*name)) {
@@ -175,7 +202,10 @@ fn millis(time: Duration) -> String {
     time.as_millis().clamp(1, i32::MAX as u128).to_string()
 }
 
-fn create<T: FromClientConfigAndContext<Client>>(config: &ClientConfig, context: Client) -> Result<T, LogError> {
+fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, LogError> {
     T::from_config_and_context(config, context).map_err(|error| match error {
         // The value may be a secret, so it is left out.
         KafkaError::ClientConfig(_, reason, name, _) => LogError::Setting { name, reason },

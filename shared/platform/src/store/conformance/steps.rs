@@ -2,7 +2,7 @@
 
 use clicks::event::Class;
 use clicks::id::{AdId, Region, TopicId};
-use clicks::live::{CountKey, Expected, Flush, Generation, LateKey, Meta};
+use clicks::live::{CountKey, Expected, Flush, Generation, LateKey, Meta, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Interval, Timestamp};
@@ -15,6 +15,7 @@ use crate::store::{Ads, LiveQuery};
 pub(super) struct Writer {
     pub(super) expected: Expected,
     generation: Generation,
+    pub(super) stage: Stage,
     meta: Meta,
 }
 
@@ -25,7 +26,7 @@ impl Writer {
         let mut meta = Meta::new(base, day("2026-03-09"), day("2026-03-08"), base.plus(1));
         meta.append_time = time("2026-03-10T12:00:00Z");
         meta.fingerprint = "00ff".to_owned();
-        Writer { expected: Expected::Nothing, generation: generation(number), meta }
+        Writer { expected: Expected::Nothing, generation: generation(number), stage: Stage::Live, meta }
     }
 
     /// A flush of the next `records` records, all of them counted.
@@ -38,6 +39,7 @@ impl Writer {
         Flush {
             expected,
             generation: self.generation,
+            stage: self.stage,
             meta: self.meta.clone(),
             counts,
             late: Vec::new(),

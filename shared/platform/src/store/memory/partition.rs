@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
 use clicks::keyspace::KeyspaceError;
-use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta};
+use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::time::Day;
 use clicks::window::Hour;
 
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, StoreError};
+use crate::store::{LiveSlice, StoreError, Whose};
 
 /// Flushes that can be taken back.
 const HISTORY_MAX: usize = 64;
@@ -21,6 +21,8 @@ const NUMBER_LIMIT: u64 = 1 << 62;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Partition {
     live: Option<Stored>,
+    /// What is counted to take its place.
+    building: Option<Stored>,
     /// Generations that were replaced and not swept yet, with the number of keys that Redis holds of each.
     retired: BTreeMap<Generation, u64>,
     /// What each of the last flushes replaced, newest last.
@@ -57,10 +59,12 @@ impl Damage {
 
 #[derive(Debug, Clone)]
 enum Undo {
-    /// The flush began a generation in the place of this one.
-    Generation(Box<Option<Stored>>),
-    /// The flush went on with the generation that was live.
+    /// The flush began a generation; these were the live one and the one that was counted beside it.
+    Begin(Box<(Option<Stored>, Option<Stored>)>),
+    /// The flush went on with the current generation.
     Step(Box<Step>),
+    /// It went on as well, and put the generation in the place of this one.
+    Switch(Box<(Step, Option<Stored>)>),
     /// It was no flush: these generations were swept.
     Sweep(BTreeMap<Generation, u64>),
 }
@@ -82,35 +86,64 @@ impl Partition {
     /// What is wrong with the flush, or with what is stored; nothing has changed then.
     pub(super) fn flush(&mut self, flush: &Flush) -> Result<FlushOutcome, Refusal> {
         if !self.is_as_expected(flush) {
-            let found = self.live.as_ref().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
+            let found = self.current().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
         validate(flush).map_err(Refusal::Malformed)?;
-        let undo = match self.live.take() {
-            Some(live) if live.generation == flush.generation && matches!(flush.expected, Expected::Damaged { .. }) => {
-                self.live = Some(live);
-                let what = format!("generation {} is damaged and is not gone on with", flush.generation);
-                return Err(Refusal::Malformed(what));
-            }
-            Some(mut live) if live.generation == flush.generation => {
-                let undo = Undo::Step(Box::new(live.apply(flush)));
-                self.live = Some(live);
-                undo
-            }
-            before if self.retired.contains_key(&flush.generation) => {
-                self.live = before;
-                return Err(Refusal::Malformed(format!("generation {} is not new", flush.generation)));
-            }
-            before => {
-                self.retired.extend(before.as_ref().map(|stored| (stored.generation, stored.keys())));
-                let mut begun = Stored::new(flush.generation, flush.meta.clone());
-                begun.apply(flush);
-                self.live = Some(begun);
-                Undo::Generation(Box::new(before))
-            }
+        let undo = match self.current() {
+            Some(current) if current.generation == flush.generation => self.go_on(flush)?,
+            _ => self.begin(flush)?,
         };
         self.remember(undo);
         Ok(FlushOutcome::Applied)
+    }
+
+    fn begin(&mut self, flush: &Flush) -> Result<Undo, Refusal> {
+        let is_known = |stored: &Option<Stored>| stored.as_ref().is_some_and(|s| s.generation == flush.generation);
+        if self.retired.contains_key(&flush.generation) || is_known(&self.live) {
+            return Err(Refusal::Malformed(format!("generation {} is not new", flush.generation)));
+        }
+        let before = (self.live.clone(), self.building.take());
+        let mut begun = Stored::new(flush.generation, flush.meta.clone());
+        begun.apply(flush);
+        self.retire(before.1.as_ref());
+        match flush.stage {
+            Stage::Beside => self.building = Some(begun),
+            Stage::Live => {
+                self.retire(before.0.as_ref());
+                self.live = Some(begun);
+            }
+        }
+        Ok(Undo::Begin(Box::new(before)))
+    }
+
+    fn go_on(&mut self, flush: &Flush) -> Result<Undo, Refusal> {
+        let refused = |what| Err(Refusal::Malformed(format!("generation {} is {what}", flush.generation)));
+        if matches!(flush.expected, Expected::Damaged { .. }) {
+            return refused("damaged and is not gone on with");
+        }
+        match (&mut self.building, &mut self.live) {
+            (Some(building), _) => {
+                let step = building.apply(flush);
+                if flush.stage == Stage::Beside {
+                    return Ok(Undo::Step(Box::new(step)));
+                }
+                let before = std::mem::replace(&mut self.live, self.building.take());
+                self.retire(before.as_ref());
+                Ok(Undo::Switch(Box::new((step, before))))
+            }
+            (None, _) if flush.stage == Stage::Beside => refused("live and does not go back beside another one"),
+            (None, Some(live)) => Ok(Undo::Step(Box::new(live.apply(flush)))),
+            (None, None) => unreachable!("the caller found it"),
+        }
+    }
+
+    fn retire(&mut self, replaced: Option<&Stored>) {
+        self.retired.extend(replaced.map(|stored| (stored.generation, stored.keys())));
+    }
+
+    fn current(&self) -> Option<&Stored> {
+        self.building.as_ref().or(self.live.as_ref())
     }
 
     fn remember(&mut self, undo: Undo) {
@@ -121,13 +154,13 @@ impl Partition {
     }
 
     fn is_as_expected(&self, flush: &Flush) -> bool {
-        match (&self.live, flush.expected) {
+        match (self.current(), flush.expected) {
             (None, Expected::Nothing) => true,
-            (Some(live), Expected::At { generation, next_offset }) => live.meta.as_ref().is_some_and(|meta| {
-                (live.generation, meta.next_offset) == (generation, next_offset)
-                    && (live.generation != flush.generation || !misses_an_expiry(meta, &flush.meta))
+            (Some(current), Expected::At { generation, next_offset }) => current.meta.as_ref().is_some_and(|meta| {
+                (current.generation, meta.next_offset) == (generation, next_offset)
+                    && (current.generation != flush.generation || !misses_an_expiry(meta, &flush.meta))
             }),
-            (Some(live), Expected::Damaged { generation }) => generation == Some(live.generation),
+            (Some(current), Expected::Damaged { generation }) => generation == Some(current.generation),
             _ => false,
         }
     }
@@ -137,25 +170,39 @@ impl Partition {
         while taken_back < flushes {
             match self.history.pop_back() {
                 None => break,
-                Some(Undo::Generation(before)) => {
-                    if let Some(before) = &*before {
-                        self.retired.remove(&before.generation);
-                    }
-                    self.live = *before;
+                Some(Undo::Begin(before)) => {
+                    (self.live, self.building) = *before;
+                    self.unretire();
                 }
+                Some(Undo::Switch(before)) => {
+                    let (step, live) = *before;
+                    self.building = std::mem::replace(&mut self.live, live);
+                    self.unretire();
+                    self.take_back(step);
+                }
+                Some(Undo::Step(step)) => self.take_back(*step),
                 Some(Undo::Sweep(swept)) => {
                     self.retired.extend(swept);
                     continue;
-                }
-                Some(Undo::Step(step)) => {
-                    if let Some(live) = &mut self.live {
-                        live.take_back(*step);
-                    }
                 }
             }
             taken_back += 1;
         }
         taken_back
+    }
+
+    /// Accidents may have left nothing to take back.
+    fn take_back(&mut self, step: Step) {
+        if let Some(current) = self.building.as_mut().or(self.live.as_mut()) {
+            current.take_back(step);
+        }
+    }
+
+    /// What is there again is not retired any more.
+    fn unretire(&mut self) {
+        for stored in self.live.iter().chain(&self.building) {
+            self.retired.remove(&stored.generation);
+        }
     }
 
     pub(super) fn delete_count(&mut self, key: &CountKey) -> bool {
@@ -183,17 +230,26 @@ impl Partition {
         keys
     }
 
-    pub(super) fn select(&self, scope_of: impl FnOnce(&Meta) -> Scope) -> Result<Option<LiveSlice>, Damage> {
-        let Some(live) = &self.live else { return Ok(None) };
-        let meta = live.meta()?;
+    pub(super) fn select(
+        &self,
+        whose: Whose,
+        scope_of: impl FnOnce(&Meta) -> Scope,
+    ) -> Result<Option<LiveSlice>, Damage> {
+        let stored = match whose {
+            Whose::Live => self.live.as_ref(),
+            Whose::Current => self.current(),
+        };
+        let Some(stored) = stored else { return Ok(None) };
+        let meta = stored.meta()?;
         let scope = scope_of(meta);
         // A scrub asks for one hour after the other, of what may be millions of counts.
-        let hours = live.hours.iter().filter(|(hour, _)| scope.touches(**hour)).flat_map(|(_, counts)| counts);
+        let hours = stored.hours.iter().filter(|(hour, _)| scope.touches(**hour)).flat_map(|(_, counts)| counts);
         let hours = hours.filter(|(key, _)| scope.holds(key));
-        let nights = live.nights.values().flatten().filter(|(key, _)| scope.holds_late(key));
+        let nights = stored.nights.values().flatten().filter(|(key, _)| scope.holds_late(key));
         Ok(Some(LiveSlice {
-            generation: live.generation,
+            generation: stored.generation,
             meta: meta.clone(),
+            is_in_doubt: self.building.is_some(),
             counts: hours.map(|(key, count)| (key.clone(), *count)).collect(),
             late: nights.map(|(key, count)| (key.clone(), *count)).collect(),
         }))
@@ -270,6 +326,8 @@ fn validate(flush: &Flush) -> Result<(), String> {
     numbers.extend([
         meta.dedup_evicted,
         meta.lost.records,
+        meta.rollbacks,
+        meta.rebuilds,
         totals.seen,
         totals.control,
         totals.rejected,

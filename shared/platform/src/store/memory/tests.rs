@@ -2,14 +2,14 @@
 
 use clicks::event::Class;
 use clicks::id::{AdId, Region, TopicId};
-use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, Meta};
+use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, Meta, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Day, Timestamp};
+use clicks::time::{Day, Interval, Timestamp};
 use clicks::window::Minute;
 
 use super::MemoryStore;
-use crate::store::{SpeedStore, StoreError, conformance};
+use crate::store::{Ads, LiveQuery, SpeedStore, StoreError, conformance};
 
 #[tokio::test]
 async fn it_conforms() {
@@ -39,6 +39,7 @@ fn nth(generation: u128, n: u64) -> Flush {
     Flush {
         expected: if n == 1 { Expected::Nothing } else { at(Offset::new(n - 1)) },
         generation,
+        stage: Stage::Live,
         meta,
         counts: vec![(key(n as i64), 1), (key(0), n)],
         late: Vec::new(),
@@ -142,4 +143,31 @@ async fn a_lost_meta_record_is_an_error_until_its_generation_is_replaced() {
     assert_eq!((store.sweep(&partition()).await.unwrap(), store.leftovers(&partition())), (1, 0));
     assert_eq!(store.rollback(&partition(), 1), 1);
     damaged(store.load(&partition(), &rules).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_rollback_takes_back_a_rebuild_and_its_end() {
+    let store = MemoryStore::new();
+    assert_eq!(store.flush(&partition(), &nth(1, 1)).await.unwrap(), FlushOutcome::Applied);
+    let beside = |n| Flush { stage: Stage::Beside, ..nth(2, n) };
+    let begin = Flush { expected: nth(1, 2).expected, ..beside(1) };
+    for step in [begin, beside(2), nth(2, 3), nth(2, 4)] {
+        assert_eq!(store.flush(&partition(), &step).await.unwrap(), FlushOutcome::Applied);
+    }
+    let all = LiveQuery {
+        ads: Ads::All,
+        range: Interval::new(Timestamp::MIN, Timestamp::MAX),
+        late_from: Day::from_number(i32::MIN),
+    };
+    // Live generation and its position, and the current one.
+    for want in [(2, 4, 4), (2, 3, 3), (1, 1, 2), (1, 1, 1), (1, 1, 1)] {
+        let seen = store.read(&partition(), &all).await.unwrap().unwrap();
+        let current = state(&store).await.unwrap().0;
+        assert_eq!((seen.generation.as_u128(), seen.meta.next_offset.value(), current), want);
+        assert_eq!(seen.counts.len(), 1 + seen.meta.next_offset.value() as usize);
+        if want != (1, 1, 1) || seen.is_in_doubt {
+            assert_eq!(store.rollback(&partition(), 1), 1);
+        }
+    }
+    assert_eq!(store.leftovers(&partition()), 0, "nothing was replaced");
 }

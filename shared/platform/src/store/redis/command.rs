@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clicks::keyspace::{PartitionKeys, hour_field, late_field, meta_fields};
-use clicks::live::{Expected, Flush};
+use clicks::live::{Expected, Flush, Stage};
 use clicks::position::PartitionId;
 use clicks::time::Day;
 use clicks::window::Hour;
@@ -11,7 +11,7 @@ use clicks::window::Hour;
 /// The script; its head says what the keys and arguments are.
 pub const FLUSH_SCRIPT: &str = include_str!("flush.lua");
 
-/// What the script calls a live generation that is none.
+/// What the script calls a current generation that is none.
 const NO_GENERATION: &str = "?";
 
 /// `KEYS` and `ARGV` of [`FLUSH_SCRIPT`] for one flush. Every key that the script touches is among them, and all lie in
@@ -34,8 +34,7 @@ pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, 
         nights.entry(key.night).or_default().extend([late_field(key), count.to_string()]);
     }
 
-    let mut keys = vec![names.live(), names.meta(expected), names.meta(generation)];
-    keys.extend((expected != generation).then(|| names.retired()));
+    let mut keys = vec![names.live(), names.building(), names.meta(expected), names.meta(generation), names.retired()];
     keys.extend(hours.keys().map(|hour| names.hour(generation, *hour)));
     keys.extend(nights.keys().map(|night| names.night(generation, *night)));
     keys.extend(flush.drop_hours.iter().map(|hour| names.hour(generation, *hour)));
@@ -43,7 +42,11 @@ pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, 
 
     let meta = meta_fields(&flush.meta);
     let dropped = flush.drop_hours.len() + flush.drop_nights.len();
-    let mut arguments = vec![expected_generation, expected_offset, generation.to_string()];
+    let stage = match flush.stage {
+        Stage::Live => "live",
+        Stage::Beside => "beside",
+    };
+    let mut arguments = vec![expected_generation, expected_offset, generation.to_string(), stage.to_owned()];
     arguments.extend([meta.len(), hours.len(), nights.len(), dropped].map(|size| size.to_string()));
     arguments.extend(meta.into_iter().flat_map(|(field, value)| [field.to_owned(), value]));
     for counts in hours.into_values().chain(nights.into_values()) {
@@ -88,6 +91,7 @@ mod tests {
         let flush = Flush {
             expected: Expected::At { generation: Generation::from_u128(0xa), next_offset: Offset::new(105) },
             generation: Generation::from_u128(0xb),
+            stage: Stage::Live,
             meta,
             counts: vec![
                 (key("2026-03-01T12:59:00Z", "a"), 2),
@@ -105,6 +109,7 @@ mod tests {
         let (a, b) = ("0000000000000000000000000000000a", "0000000000000000000000000000000b");
         let want = [
             format!("{tag}:live"),
+            format!("{tag}:building"),
             format!("{tag}:{a}:meta"),
             format!("{tag}:{b}:meta"),
             format!("{tag}:retired"),
@@ -117,9 +122,9 @@ mod tests {
         assert_eq!(keys, want);
         let none = i64::MIN;
         let want = format!(
-            "{a} 105 {b} 22 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
+            "{a} 105 {b} live 24 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
              base_day 2026-03-01 base_night 2026-02-28 seen 10 control 1 rejected 1 duplicate 1 late 2 counted 5 expired 0 \
-             late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} lost 0 lost_start {none} lost_end {none} rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
+             late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} lost 0 lost_start {none} lost_end {none} rollbacks 0 rebuilds 0 rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
         );
         assert_eq!(arguments.join(" "), want);
     }
@@ -133,6 +138,7 @@ mod tests {
             let flush = Flush {
                 expected: Expected::Damaged { generation: damaged },
                 generation: b,
+                stage: Stage::Beside,
                 meta: Meta::new(Offset::ZERO, day, day, Offset::ZERO),
                 counts: Vec::new(),
                 late: Vec::new(),
@@ -140,9 +146,8 @@ mod tests {
                 drop_nights: Vec::new(),
             };
             let (keys, arguments) = flush_arguments(&partition, &flush);
-            assert!(keys[1].ends_with(&format!(":{key}:meta")), "{keys:?}");
-            assert_eq!(keys.len(), if damaged.is_some() { 4 } else { 3 }, "{keys:?}");
-            assert_eq!(arguments[..3], [argument, String::new(), b.to_string()]);
+            assert!(keys[2].ends_with(&format!(":{key}:meta")) && keys.len() == 5, "{keys:?}");
+            assert_eq!(arguments[..4], [argument, String::new(), b.to_string(), "beside".to_owned()]);
         }
     }
 
@@ -152,6 +157,7 @@ mod tests {
         let flush = Flush {
             expected: Expected::Nothing,
             generation: Generation::from_u128(0xb),
+            stage: Stage::Live,
             meta: Meta::new(Offset::ZERO, day, day, Offset::ZERO),
             counts: Vec::new(),
             late: Vec::new(),
@@ -160,7 +166,7 @@ mod tests {
         };
         let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
         let (keys, arguments) = flush_arguments(&partition, &flush);
-        assert_eq!((keys.len(), &keys[1]), (3, &keys[2]));
+        assert_eq!((keys.len(), &keys[2]), (5, &keys[3]));
         assert_eq!(arguments[..2], ["", ""]);
     }
 }

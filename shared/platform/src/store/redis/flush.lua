@@ -2,27 +2,32 @@
 -- what a failing one has written, so nothing after the last `refuse` can fail.
 --
 -- KEYS[1]  live: string, the generation that readers see
--- KEYS[2]  meta of the expected generation; the same as KEYS[3] when none is expected
--- KEYS[3]  meta of the generation that is written
--- KEYS[4]  retired: set of generations that were replaced; only there when KEYS[2] is not KEYS[3]
+-- KEYS[2]  building: string, the generation that is counted to take its place. Where there is one it is the current one,
+--          else the live one is
+-- KEYS[3]  meta of the expected generation; the same as KEYS[4] when none is expected
+-- KEYS[4]  meta of the generation that is written
+-- KEYS[5]  retired: set of generations that were replaced
 -- KEYS[…]  the hours that are written, then the nights that are written, then the hours and nights that are dropped
 --
--- ARGV[1]  expected generation, 32 hexadecimal digits; empty: none may be live; ?: one that is none
+-- ARGV[1]  expected generation, 32 hexadecimal digits; empty: there may be none; ?: one that is none
 -- ARGV[2]  expected next offset; empty: whatever is left of the expected generation is replaced by another one
--- ARGV[3]  generation that is written, and live afterwards
--- ARGV[4]  number of meta fields
--- ARGV[5]  number of hours that are written
--- ARGV[6]  number of nights that are written
--- ARGV[7]  number of keys that are dropped
--- ARGV[8…] meta: name, value, …; then per hour and per night: number of counts, then field, count, …
+-- ARGV[3]  generation that is written, and current afterwards
+-- ARGV[4]  live or beside: what it is afterwards
+-- ARGV[5]  number of meta fields
+-- ARGV[6]  number of hours that are written
+-- ARGV[7]  number of nights that are written
+-- ARGV[8]  number of keys that are dropped
+-- ARGV[9…] meta: name, value, …; then per hour and per night: number of counts, then field, count, …
 --
--- Returns {1}: applied; or {0, live generation, its next offset}: something else is stored, nothing was changed. Both are
--- empty when nothing is live; the offset is empty when the live generation is neither of the two whose meta is in KEYS.
+-- Returns {1}: applied; or {0, current generation, its next offset}: something else is stored, nothing was changed. Both
+-- are empty when there is none; the offset is empty when it is neither of the two whose meta is in KEYS.
 -- An error reply TFREFUSED: the flush is malformed; TFDAMAGED: what is stored of the generation that it goes on with is.
 -- Nothing was changed.
 --
 -- Numbers stay strings: Lua's are doubles, and 2^53 + 1 would equal 2^53.
 
+local HEAD = 5 -- keys before the hours
+local SIZES = 8 -- arguments before the meta record
 local CHUNK = 2000 -- arguments per HSET, far below the limit of unpack (about 8,000)
 
 local function refuse(what)
@@ -58,13 +63,13 @@ end
 local META = {
   version = natural, next_offset = natural, base_offset = natural, rebuilding_until = natural, dedup_evicted = natural,
   seen = natural, control = natural, rejected = natural, duplicate = natural, late = natural, counted = natural,
-  expired = natural, late_expired = natural, base_day = is_day, base_night = is_day,
+  expired = natural, late_expired = natural, rollbacks = natural, rebuilds = natural, base_day = is_day, base_night = is_day,
   append_time = is_time, drift_start = is_time, drift_end = is_time, lost = natural, lost_start = is_time, lost_end = is_time,
   fingerprint = function(text) return #text <= 64 and string.find(text, '^%x*$') ~= nil end,
 }
-local META_FIELDS = 22
+local META_FIELDS = 24
 
-if #KEYS < 3 or #ARGV < 7 then return refuse('keys or arguments are missing') end
+if #KEYS < HEAD or #ARGV < SIZES then return refuse('keys or arguments are missing') end
 
 local function type_of(key)
   return redis.call('TYPE', key).ok
@@ -83,56 +88,63 @@ local function next_offset(meta)
   return is_of_type(meta, 'hash') and redis.call('HGET', meta, 'next_offset') or ''
 end
 
--- What is left of a generation that is replaced may be anything.
-local replaces = KEYS[2] ~= KEYS[3]
-local head = replaces and 4 or 3 -- keys before the hours
-if not is_of_type(KEYS[1], 'string') then return refuse(foreign(KEYS[1])) end
+for i = 1, 2 do
+  if not is_of_type(KEYS[i], 'string') then return refuse(foreign(KEYS[i])) end
+end
 
 -- Compare.
-local expected, expected_offset, generation = ARGV[1], ARGV[2], ARGV[3]
-local live = redis.call('GET', KEYS[1])
-for i = 3, #KEYS do
-  if not is_of_type(KEYS[i], 'hash') and not (replaces and i == 4) then
-    if live == generation then return damaged(foreign(KEYS[i])) end
+local expected, expected_offset, generation, stage = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local live, building = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
+local current = building or live
+for i = 4, #KEYS do
+  -- What is left of a generation that is replaced may be anything.
+  if i ~= HEAD and not is_of_type(KEYS[i], 'hash') then
+    if current == generation then return damaged(foreign(KEYS[i])) end
     return refuse(foreign(KEYS[i]))
   end
 end
-if live then
+if current then
   local offset = ''
-  if live == expected then
-    offset = next_offset(KEYS[2])
-  elseif live == generation then
+  if current == expected then
     offset = next_offset(KEYS[3])
+  elseif current == generation then
+    offset = next_offset(KEYS[4])
   end
-  local as_expected = live == expected and offset ~= '' and offset == expected_offset
+  local as_expected = current == expected and offset ~= '' and offset == expected_offset
   if expected_offset == '' and expected ~= '' then
-    as_expected = live == expected or (expected == '?' and not is_generation(live))
-    if as_expected and live == generation then return refuse('a damaged generation is not gone on with') end
+    as_expected = current == expected or (expected == '?' and not is_generation(current))
+    if as_expected and current == generation then return refuse('a damaged generation is not gone on with') end
   end
-  if not as_expected then return {0, live, offset} end
+  if not as_expected then return {0, current, offset} end
 elseif expected ~= '' then
   return {0, '', ''}
 end
 
 -- Validate.
 if not is_generation(generation) then return refuse('argument 3 is no generation') end
-local prefix = string.sub(KEYS[3], 1, -5)
-if string.sub(KEYS[3], -38) ~= ':' .. generation .. ':meta' then return refuse('key 3 is not of the generation') end
-local tag = string.sub(KEYS[3], 1, -39)
-if KEYS[1] ~= tag .. ':live' then return refuse('key 1 is not of the partition') end
-if replaces and (#KEYS < 4 or KEYS[4] ~= tag .. ':retired') then return refuse('key 4 is not of the partition') end
+if stage ~= 'live' and stage ~= 'beside' then return refuse('argument 4 is neither live nor beside') end
+if stage == 'beside' and not building and current == generation then
+  return refuse('a live generation does not go back beside another one')
+end
+local prefix = string.sub(KEYS[4], 1, -5)
+if string.sub(KEYS[4], -38) ~= ':' .. generation .. ':meta' then return refuse('key 4 is not of the generation') end
+local tag = string.sub(KEYS[4], 1, -39)
+for i, name in pairs({ [1] = ':live', [2] = ':building', [HEAD] = ':retired' }) do
+  if KEYS[i] ~= tag .. name then return refuse('key ' .. i .. ' is not of the partition') end
+end
 local size = {}
-for i = 4, 7 do
+for i = 5, SIZES do
   if not natural(ARGV[i]) or #ARGV[i] > 5 then return refuse('argument ' .. i .. ' is no small number') end
   size[i] = tonumber(ARGV[i])
 end
-local metas, hours, nights, dropped = size[4], size[5], size[6], size[7]
-if #KEYS ~= head + hours + nights + dropped then return refuse('the number of keys is not what the arguments say') end
+local metas, hours, nights, dropped = size[5], size[6], size[7], size[8]
+if #KEYS ~= HEAD + hours + nights + dropped then return refuse('the number of keys is not what the arguments say') end
 
 local meta = {}
+local meta_end = SIZES + 2 * metas
 if metas ~= META_FIELDS then return refuse('the meta record has not ' .. META_FIELDS .. ' fields') end
-if #ARGV < 7 + 2 * metas then return refuse('the meta record is cut short') end
-for i = 8, 6 + 2 * metas, 2 do
+if #ARGV < meta_end then return refuse('the meta record is cut short') end
+for i = SIZES + 1, meta_end, 2 do
   local valid = META[ARGV[i]]
   if valid == nil or meta[ARGV[i]] ~= nil then return refuse('argument ' .. i .. ' is no meta field, or comes twice') end
   if not valid(ARGV[i + 1]) then return refuse('argument ' .. (i + 1) .. ' is no value for ' .. ARGV[i]) end
@@ -141,10 +153,10 @@ end
 
 local written = {}
 local blocks = {} -- first and last argument of each hash that is written
-local at = 8 + 2 * metas
-for i = head + 1, head + hours + nights do
+local at = meta_end + 1
+for i = HEAD + 1, HEAD + hours + nights do
   local kind, field = 'h:', '^[0-5]%d:%a:[%w_.%-]+$'
-  if i > head + hours then kind, field = 'l:', '^%-?%d+:%a:[%w_.%-]+$' end
+  if i > HEAD + hours then kind, field = 'l:', '^%-?%d+:%a:[%w_.%-]+$' end
   if string.sub(KEYS[i], 1, #prefix + 2) ~= prefix .. kind then return refuse('key ' .. i .. ' is not of the generation') end
   if written[KEYS[i]] then return refuse('key ' .. i .. ' comes twice') end
   written[KEYS[i]] = true
@@ -162,36 +174,47 @@ for i = head + 1, head + hours + nights do
   at = last + 1
 end
 if at ~= #ARGV + 1 then return refuse('there are more arguments than counts') end
-for i = head + 1 + hours + nights, #KEYS do
+for i = HEAD + 1 + hours + nights, #KEYS do
   local kind = string.sub(KEYS[i], 1, #prefix + 2)
   if kind ~= prefix .. 'h:' and kind ~= prefix .. 'l:' then return refuse('key ' .. i .. ' is not of the generation') end
   if written[KEYS[i]] then return refuse('key ' .. i .. ' is both written and dropped') end
 end
 
-if live == generation then
+if current == generation then
   -- An expiry moves no offset, so a writer that missed one is told by what never goes back.
-  local stored = redis.call('HMGET', KEYS[3], 'base_day', 'base_night', 'expired', 'late_expired')
+  local stored = redis.call('HMGET', KEYS[4], 'base_day', 'base_night', 'expired', 'late_expired')
   for i = 1, 4 do
     if not stored[i] then return damaged('the stored meta record lacks ' .. ({'base_day', 'base_night', 'expired', 'late_expired'})[i]) end
   end
   if meta.base_day < stored[1] or meta.base_night < stored[2]
     or less(meta.expired, stored[3]) or less(meta.late_expired, stored[4]) then
-    return {0, live, expected_offset}
+    return {0, current, expected_offset}
   end
-elseif redis.call('EXISTS', KEYS[3]) == 1 then
+elseif redis.call('EXISTS', KEYS[4]) == 1 then
   return refuse('generation ' .. generation .. ' is not new')
 end
 
 -- Write.
-for i = head + 1 + hours + nights, #KEYS do
+for i = HEAD + 1 + hours + nights, #KEYS do
   redis.call('UNLINK', KEYS[i])
 end
-if replaces and live and is_generation(live) and is_of_type(KEYS[4], 'set') then redis.call('SADD', KEYS[4], live) end
+local function retire(old)
+  if old and old ~= generation and is_generation(old) and is_of_type(KEYS[HEAD], 'set') then
+    redis.call('SADD', KEYS[HEAD], old)
+  end
+end
+retire(building)
+if stage == 'live' then
+  retire(live)
+  redis.call('SET', KEYS[1], generation)
+  if building then redis.call('DEL', KEYS[2]) end
+else
+  redis.call('SET', KEYS[2], generation)
+end
 for _, block in ipairs(blocks) do
   for first = block[2], block[3], CHUNK do
     redis.call('HSET', block[1], unpack(ARGV, first, math.min(first + CHUNK - 1, block[3])))
   end
 end
-redis.call('HSET', KEYS[3], unpack(ARGV, 8, 7 + 2 * metas))
-redis.call('SET', KEYS[1], generation)
+redis.call('HSET', KEYS[4], unpack(ARGV, SIZES + 1, meta_end))
 return {1}

@@ -13,7 +13,7 @@ use clicks::window::Hour;
 use super::error::{damage, is_out_of_memory};
 use super::{RedisStore, content};
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, StoreError};
+use crate::store::{LiveSlice, StoreError, Whose};
 
 /// Tries of one read before it gives up: each fails only when an hour begins or a generation changes at that moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -28,27 +28,34 @@ enum HourRead {
     Fields(Vec<CountKey>),
 }
 
+/// A generation as it was found.
+pub(super) struct Seen {
+    pub(super) generation: Generation,
+    pub(super) meta: Meta,
+}
+
 impl RedisStore {
-    /// The live generation and its meta record.
-    pub(super) async fn look(&self, partition: &PartitionId) -> Result<Option<(Generation, Meta)>, StoreError> {
+    /// The live or the current generation and its meta record.
+    pub(super) async fn look(&self, partition: &PartitionId, whose: Whose) -> Result<Option<Seen>, StoreError> {
         let keys = PartitionKeys::new(partition);
         let mut pipeline = pipe();
         let mut seen = None;
         for _ in 0..ATTEMPTS_MAX {
-            pipeline.get(keys.live());
+            pipeline.get(keys.live()).get(keys.building());
             let mut answers = self.ask(partition, seen, &pipeline).await?.into_iter();
             let meta = seen.is_some().then(|| answers.next());
-            let live = read_live(partition, answers.next())?;
-            match (live, meta) {
+            let found = read_pointers(partition, whose, &mut answers)?;
+            match (found, meta) {
                 (None, _) => return Ok(None),
-                // A generation never comes back, so it was live all the time, and what is missing in it is damage.
-                (Some(live), Some(meta)) if seen == Some(live) => {
-                    return Ok(Some((live, read_meta(partition, live, meta)?)));
+                // A generation never comes back, so it was there all the time, and what is missing in it is damage.
+                (Some((generation, _)), Some(meta)) if seen == Some(generation) => {
+                    let meta = read_meta(partition, generation, meta)?;
+                    return Ok(Some(Seen { generation, meta }));
                 }
-                (Some(live), _) => {
-                    seen = Some(live);
+                (Some((generation, _)), _) => {
+                    seen = Some(generation);
                     pipeline = pipe();
-                    pipeline.hgetall(keys.meta(live));
+                    pipeline.hgetall(keys.meta(generation));
                 }
             }
         }
@@ -59,13 +66,14 @@ impl RedisStore {
     pub(super) async fn select(
         &self,
         partition: &PartitionId,
+        whose: Whose,
         scope_of: impl Fn(&Meta) -> Scope + Send + Sync,
     ) -> Result<Option<LiveSlice>, StoreError> {
         let mut seen = None;
         for _ in 0..ATTEMPTS_MAX {
-            let (generation, meta) = match seen.take() {
+            let Seen { generation, meta } = match seen.take() {
                 Some(seen) => seen,
-                None => match self.look(partition).await? {
+                None => match self.look(partition, whose).await? {
                     Some(seen) => seen,
                     None => return Ok(None),
                 },
@@ -75,17 +83,18 @@ impl RedisStore {
             let questions = || questions(partition, generation, &hours, &plan);
             let Some(answers) = self.ask_of_one_moment(partition, generation, questions).await? else { continue };
             let mut answers = answers.into_iter();
-            if read_live(partition, answers.next())? != Some(generation) {
-                continue;
-            }
+            let is_in_doubt = match read_pointers(partition, whose, &mut answers)? {
+                Some((found, is_in_doubt)) if found == generation => is_in_doubt,
+                _ => continue,
+            };
             let meta = read_meta(partition, generation, answers.next())?;
             let scope = scope_of(&meta);
             if !plan.covers(&scope) {
                 metrics::counter!("twofold_store_reads_repeated_total").increment(1);
-                seen = Some((generation, meta));
+                seen = Some(Seen { generation, meta });
                 continue;
             }
-            let mut slice = LiveSlice { generation, meta, counts: Vec::new(), late: Vec::new() };
+            let mut slice = LiveSlice { generation, meta, is_in_doubt, counts: Vec::new(), late: Vec::new() };
             for (hour, read) in hours {
                 let answer = answers.next();
                 slice.counts.extend(
@@ -175,22 +184,22 @@ impl RedisStore {
             Err(_) => {}
         }
         // A server whose memory is full refuses MULTI, even around reads. It refuses flushes as well, so now nothing
-        // changes: the same questions are asked plainly, and the first two again at the end.
+        // changes: the same questions are asked plainly, and the first three again at the end.
         metrics::counter!("twofold_store_reads_without_transaction_total").increment(1);
         let (mut plain, again) = (questions(), questions());
-        let again: Vec<Cmd> = again.cmd_iter().take(2).cloned().collect();
+        let again: Vec<Cmd> = again.cmd_iter().take(3).cloned().collect();
         again.into_iter().for_each(|command| _ = plain.add_command(command));
         let mut answers = self.ask(partition, Some(generation), &plain).await?;
-        let last = answers.split_off(answers.len().saturating_sub(2));
+        let last = answers.split_off(answers.len().saturating_sub(3));
         Ok(answers.starts_with(&last).then_some(answers))
     }
 }
 
-/// For the live generation, its meta record, and every hash of the plan.
+/// For the live generation and the one beside it, the meta record, and every hash of the plan.
 fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
     let keys = PartitionKeys::new(partition);
     let mut pipeline = pipe();
-    pipeline.get(keys.live()).hgetall(keys.meta(generation));
+    pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
     for (hour, read) in hours {
         let key = keys.hour(generation, *hour);
         match read {
@@ -204,12 +213,24 @@ fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, Ho
     pipeline
 }
 
-fn read_live(partition: &PartitionId, answer: Option<Value>) -> Result<Option<Generation>, StoreError> {
-    let Some(live) = read::<Option<Vec<u8>>>(partition, answer)? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&live);
-    let wrong =
-        || KeyspaceError::BadField { field: "live", value: text.chars().take(64).collect(), wanted: "generation" };
-    Generation::parse(&text).map(Some).ok_or_else(|| content(partition, None, wrong()))
+/// The live or the current generation, and whether one is counted beside the live one.
+fn read_pointers(
+    partition: &PartitionId,
+    whose: Whose,
+    answers: &mut impl Iterator<Item = Value>,
+) -> Result<Option<(Generation, bool)>, StoreError> {
+    let live = read::<Option<Vec<u8>>>(partition, answers.next())?;
+    let building = read::<Option<Vec<u8>>>(partition, answers.next())?;
+    let is_in_doubt = building.is_some();
+    let (field, pointer) = match (whose, building) {
+        (Whose::Current, Some(building)) => ("building", Some(building)),
+        _ => ("live", live),
+    };
+    let Some(pointer) = pointer else { return Ok(None) };
+    let text = String::from_utf8_lossy(&pointer);
+    let wrong = || KeyspaceError::BadField { field, value: text.chars().take(64).collect(), wanted: "generation" };
+    let generation = Generation::parse(&text).ok_or_else(|| content(partition, None, wrong()))?;
+    Ok(Some((generation, is_in_doubt)))
 }
 
 fn read_meta(partition: &PartitionId, live: Generation, answer: Option<Value>) -> Result<Meta, StoreError> {

@@ -15,7 +15,7 @@ use clicks::window::Hour;
 
 use super::RedisStore;
 use super::error::damage;
-use crate::store::StoreError;
+use crate::store::{StoreError, Whose};
 
 /// Its head says what the keys and arguments are.
 pub(super) const SCRIPT: &str = include_str!("sweep.lua");
@@ -53,9 +53,9 @@ impl RedisStore {
         let keys = PartitionKeys::new(partition);
         let mut fields = self.fields(partition, generation).await?;
         if span(fields).is_none() {
-            match self.look(partition).await? {
+            match self.look(partition, Whose::Live).await? {
                 // One that is still rebuilt has not come as far as the one before it.
-                Some((_, live)) if !live.is_rebuilding() => fields = stand_in(&live),
+                Some(live) if !live.meta.is_rebuilding() => fields = stand_in(&live.meta),
                 _ => return Ok(0),
             }
         }
@@ -66,7 +66,7 @@ impl RedisStore {
         let (mut deleted, steps) = (0, names.chunks(KEYS_MAX).len());
         for (number, few) in names.chunks(KEYS_MAX).enumerate() {
             let mut call = self.sweep_script.prepare_invoke();
-            call.key(keys.live()).key(keys.retired());
+            call.key(keys.live()).key(keys.building()).key(keys.retired());
             few.iter().for_each(|name| _ = call.key(name));
             call.arg(generation.to_string()).arg(u8::from(number + 1 == steps));
             let answer = call.invoke_async::<i64>(&mut self.link.clone()).await;

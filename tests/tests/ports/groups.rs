@@ -1,0 +1,128 @@
+//! Groups on real Kafka, beyond the conformance suite: what only brokers can get wrong.
+
+use std::time::{Duration, Instant};
+
+use clicks::id::Region;
+use platform::log::{Assignment, KafkaLog, KafkaOptions, Log, LogError, Membership, TopicSpec};
+use promises::services;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+const LONG: Duration = Duration::from_secs(60);
+const GROUP: &str = "group";
+
+async fn log(brokers: &str, partitions: u32, client: &[(&str, &str)]) -> KafkaLog {
+    let topic = format!("group-{}", uuid::Uuid::new_v4());
+    let mut options = KafkaOptions::new(brokers, &topic, Region::parse("eu").unwrap());
+    KafkaLog::create_topic(&options, &spec(partitions)).await.unwrap();
+    options.client = client.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    options.request_timeout = Duration::from_secs(5);
+    KafkaLog::connect(options).await.unwrap()
+}
+
+fn spec(partitions: u32) -> TopicSpec {
+    TopicSpec { partitions, replication_factor: 1, ..TopicSpec::default() }
+}
+
+/// Waits until the member owns this many.
+async fn own(member: &mut dyn Membership, count: usize) {
+    let began = Instant::now();
+    let mut last = Assignment::new();
+    loop {
+        let left = LONG.saturating_sub(began.elapsed());
+        let next = tokio::time::timeout(left, member.next()).await;
+        last = next.unwrap_or_else(|_| panic!("{last:?} instead of {count}")).unwrap();
+        if last.len() == count {
+            return;
+        }
+    }
+}
+
+async fn refused(member: &mut dyn Membership) -> LogError {
+    tokio::time::timeout(LONG, member.next()).await.expect("it is refused").expect_err("it is refused")
+}
+
+/// Away for longer than a session: the partitions are given up, because others may have them, and come back.
+#[tokio::test]
+async fn an_outage_takes_the_partitions_and_gives_them_back() {
+    let mut kafka = services::Kafka::start(services::KafkaOptions::default()).await.unwrap();
+    let log = log(&kafka.brokers(), 3, &[("session.timeout.ms", "6000")]).await;
+    let mut member = log.join(GROUP).await.unwrap();
+    own(&mut *member, 3).await;
+    kafka.kill(1).unwrap();
+    own(&mut *member, 0).await;
+    kafka.restart(1).await.unwrap();
+    own(&mut *member, 3).await;
+    // And shorter than a session, which nobody need notice.
+    kafka.kill(1).unwrap();
+    kafka.restart(1).await.unwrap();
+    let mut second = log.join(GROUP).await.unwrap();
+    tokio::join!(own(&mut *second, 1), own(&mut *member, 2));
+    // Leaving does not hang on brokers that are away.
+    kafka.kill(1).unwrap();
+    tokio::time::timeout(LONG, second.leave()).await.unwrap();
+}
+
+/// Whoever stores what it reads finds out by the topic's id; the group goes on.
+#[tokio::test]
+async fn a_topic_that_is_created_again_is_no_failure_of_the_group() {
+    let log = log(&services::shared().await.unwrap().kafka.brokers(), 2, &[]).await;
+    let mut member = log.join(GROUP).await.unwrap();
+    own(&mut *member, 2).await;
+    let (options, before) = (log.options(), log.topic().await.unwrap());
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    let patient = AdminOptions::new().operation_timeout(Some(LONG));
+    for deleted in admin.delete_topics(&[&options.topic], &patient).await.unwrap() {
+        deleted.unwrap();
+    }
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < LONG, "the broker does not forget the old topic");
+        match KafkaLog::create_topic(options, &spec(4)).await {
+            Ok(topic) if topic.id != before.id => break,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    own(&mut *member, 4).await;
+}
+
+#[tokio::test]
+async fn a_session_that_brokers_do_not_allow_is_named() {
+    let log = log(&services::shared().await.unwrap().kafka.brokers(), 1, &[("session.timeout.ms", "500")]).await;
+    let mut member = log.join(GROUP).await.unwrap();
+    let error = refused(&mut *member).await;
+    assert!(matches!(&error, LogError::Setting { name, .. } if name == "session.timeout.ms"), "{error}");
+    assert!(error.to_string().contains("group.min.session.timeout.ms"), "{error}");
+}
+
+#[tokio::test]
+async fn a_group_of_another_program_is_named() {
+    let log = log(&services::shared().await.unwrap().kafka.brokers(), 1, &[]).await;
+    let options = log.options().clone();
+    let (joined, is_in) = tokio::sync::oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let other = tokio::task::spawn_blocking(move || {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &options.brokers).set("group.id", format!("{GROUP}.{}", options.topic));
+        let consumer: BaseConsumer = config.set("partition.assignment.strategy", "range").create().unwrap();
+        consumer.subscribe(&[&options.topic]).unwrap();
+        let mut joined = Some(joined);
+        while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            consumer.poll(Duration::from_millis(50));
+            if consumer.assignment().unwrap().count() == 1
+                && let Some(joined) = joined.take()
+            {
+                joined.send(()).unwrap();
+            }
+        }
+    });
+    tokio::time::timeout(LONG, is_in).await.expect("the other program is in").unwrap();
+    let mut member = log.join(GROUP).await.unwrap();
+    let error = refused(&mut *member).await;
+    assert!(matches!(&error, LogError::Setting { name, .. } if name == "speed.group"), "{error}");
+    drop(end);
+    other.await.unwrap();
+}
