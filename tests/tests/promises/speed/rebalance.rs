@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
 
 use super::{PARTITIONS, PATIENCE, Place, Sender};
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 /// The least that brokers allow.
 const SESSION: Duration = Duration::from_secs(6);
