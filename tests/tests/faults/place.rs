@@ -24,11 +24,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const REGION: &str = "eu";
 
+/// How processes come by their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Each counts all of them, and gets in the way of others that do.
+    All,
+    /// By the group, which misses a dead or paused member only after its session.
+    Group,
+}
+
 /// What a place is made of.
 pub(crate) struct Setup {
     pub(crate) brokers: String,
     pub(crate) replicas: u32,
     pub(crate) partitions: u32,
+    pub(crate) share: Share,
     /// What the speed layer is told; the test itself looks at `store`.
     pub(crate) redis: String,
     pub(crate) store: RedisOptions,
@@ -43,6 +53,7 @@ impl Setup {
             brokers: shared().await.unwrap().kafka.brokers(),
             replicas: 1,
             partitions: 4,
+            share: Share::All,
             redis: redis.to_owned(),
             store: RedisOptions::new(redis),
             clock: None,
@@ -69,22 +80,24 @@ impl Place {
         let folder = new_folder("place").unwrap();
         let name = format!("faults-{}", uuid::Uuid::new_v4());
         let clock = setup.clock.map(|file| format!("[clock]\noffset_file = \"{}\"\n", file.display()));
+        let share = match setup.share {
+            Share::All => format!("partitions = {:?}\n", (0..setup.partitions).collect::<Vec<_>>()),
+            // The shortest session that brokers allow.
+            Share::Group => "[kafka.client]\n\"session.timeout.ms\" = \"6000\"\n".to_owned(),
+        };
         let config = folder.join("twofold.toml");
         let text = format!(
             "region = \"{REGION}\"\n\
              [kafka]\nbrokers = \"{}\"\ntopic = \"{name}\"\npartitions = {}\nreplication_factor = {}\n\
              [redis]\nurl = \"{}\"\ncluster = {}\n\
              [storage]\nurl = \"file://{}\"\n\
-             [speed]\nscrub_interval = \"1s\"\npartitions = {:?}\n{}",
+             [speed]\nscrub_interval = \"1s\"\n{share}{}",
             setup.brokers,
             setup.partitions,
             setup.replicas,
             setup.redis,
             setup.store.cluster,
             folder.join("objects").display(),
-            // Named, so that processes that run at once are owners of the same, and one that was killed has not to wait
-            // until a group misses it.
-            (0..setup.partitions).collect::<Vec<_>>(),
             clock.unwrap_or_default(),
         );
         std::fs::create_dir(folder.join("objects")).unwrap();
