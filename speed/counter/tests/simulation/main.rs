@@ -15,6 +15,7 @@ mod oracle;
 mod plan;
 mod play;
 mod ports;
+mod rest;
 mod runner;
 mod shrink;
 mod tally;

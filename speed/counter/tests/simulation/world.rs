@@ -34,6 +34,9 @@ use crate::trace::Trace;
 /// How long a process may take to stop, in simulated time.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
+/// The group of all processes, where they are in one.
+pub(crate) const GROUP: &str = "speed";
+
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) trace: Trace,
@@ -190,7 +193,11 @@ impl World {
         let all = (1 << self.plan.partitions) - 1;
         let chosen = self.numbers().filter(|number| partitions & 1 << number != 0).collect();
         Options {
-            partitions: if partitions & all == all { Partitions::All } else { Partitions::Fixed(chosen) },
+            partitions: match partitions & all == all {
+                _ if self.plan.in_group => Partitions::Group(GROUP.to_owned()),
+                true => Partitions::All,
+                false => Partitions::Fixed(chosen),
+            },
             flush_interval: ms(self.plan.flush_millis),
             poll_max: self.plan.poll_max,
             sightings_max: self.plan.sightings_max,
@@ -205,7 +212,7 @@ impl World {
     /// Starts a process that counts these partitions, or all if that is none of them.
     pub(crate) fn start(&mut self, number: usize, partitions: u8) {
         let all = (1 << self.plan.partitions) - 1;
-        let partitions = if partitions & all == 0 { all } else { partitions & all };
+        let partitions = if partitions & all == 0 || self.plan.in_group { all } else { partitions & all };
         self.starts += 1;
         let seed = self.plan.seed.wrapping_mul(1_000).wrapping_add(self.starts);
         let control = Control::new(number, seed, self.clock.clone(), self.trace.clone());
