@@ -34,6 +34,10 @@ impl Tally {
         other.0.iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
     }
 
+    pub(crate) fn has(&self, what: &str) -> bool {
+        self.0.contains_key(what)
+    }
+
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         MUST_HAPPEN.into_iter().filter(|what| !self.0.contains_key(what)).collect()
     }

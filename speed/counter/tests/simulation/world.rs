@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{Control, LocalClock};
 use crate::making::{self, first_day, noon};
-use crate::oracle::Oracle;
+use crate::oracle::{Judged, Oracle};
 use crate::plan::{PROCESSES, Plan};
 use crate::ports::{ProcessLog, ProcessStore};
 use crate::trace::Trace;
@@ -80,10 +80,21 @@ pub(crate) struct Partition {
     pub(crate) oracle: Oracle,
     /// Retention took everything before it.
     pub(crate) deleted_to: Offset,
+    /// The same of all times.
+    pub(crate) deletions: Vec<Offset>,
+    /// The store went back once.
+    pub(crate) went_back: bool,
     /// Generations of which something was lost.
     pub(crate) damaged: BTreeSet<Generation>,
     /// Generations below this one may have counted records from this offset on that are gone since an election.
     pub(crate) elected: Option<(u64, Offset)>,
+}
+
+impl Partition {
+    /// Whoever begins behind a gap before this record cannot know how late it is: its append time was that of a lost one.
+    pub(crate) fn is_timeless(&self, record: &Judged) -> bool {
+        self.deletions.iter().any(|to| record.time_from < *to && *to <= record.offset)
+    }
 }
 
 pub(crate) struct Process {
