@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use clicks::counter::{LiveCounter, Observed};
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, UserId};
-use clicks::live::{Expected, Generation, Meta};
+use clicks::live::{Expected, Generation, Meta, Stage};
 use clicks::position::Offset;
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span, Timestamp};
@@ -87,7 +87,7 @@ fn counter(log: &Log) -> LiveCounter {
     let day = log.events[0].append_time.day();
     let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::ZERO);
     let rules = RulesBook::new(Rules::default()).unwrap();
-    LiveCounter::begin(rules, Expected::Nothing, Generation::from_u128(1), meta, usize::MAX)
+    LiveCounter::begin(rules, Expected::Nothing, (Generation::from_u128(1), Stage::Live), meta, usize::MAX)
 }
 
 /// Ours; with `flush_every` also what a flush costs before it leaves for the store.

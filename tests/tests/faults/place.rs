@@ -75,13 +75,16 @@ impl Place {
              [kafka]\nbrokers = \"{}\"\ntopic = \"{name}\"\npartitions = {}\nreplication_factor = {}\n\
              [redis]\nurl = \"{}\"\ncluster = {}\n\
              [storage]\nurl = \"file://{}\"\n\
-             [speed]\nscrub_interval = \"1s\"\n{}",
+             [speed]\nscrub_interval = \"1s\"\npartitions = {:?}\n{}",
             setup.brokers,
             setup.partitions,
             setup.replicas,
             setup.redis,
             setup.store.cluster,
             folder.join("objects").display(),
+            // Named, so that processes that run at once are owners of the same, and one that was killed has not to wait
+            // until a group misses it.
+            (0..setup.partitions).collect::<Vec<_>>(),
             clock.unwrap_or_default(),
         );
         std::fs::create_dir(folder.join("objects")).unwrap();

@@ -7,13 +7,13 @@ use rand::Rng;
 
 use crate::load::{Load, Sender};
 use crate::place::Setup;
-use crate::rounds;
+use crate::{rounds, seed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_after_the_process_was_killed_at_random_points() {
     let redis = Redis::start().await.unwrap();
     let place = Setup::on(&redis.url()).await.place().await;
-    let load = Load::start(place.log.clone(), Sender::new(1, place.topic.partitions), 1_000);
+    let load = Load::start(place.log.clone(), Sender::new(seed(1), place.topic.partitions), 1_000);
     let (mut in_the_middle, kills) = (0, rounds(10));
     for _ in 0..kills {
         let before = place.positions().await;
@@ -48,7 +48,7 @@ async fn counts_are_exact_after_the_process_was_killed_at_random_points() {
 async fn a_paused_process_that_goes_on_changes_nothing() {
     let redis = Redis::start().await.unwrap();
     let place = Setup::on(&redis.url()).await.place().await;
-    let load = Load::start(place.log.clone(), Sender::new(2, place.topic.partitions), 500);
+    let load = Load::start(place.log.clone(), Sender::new(seed(2), place.topic.partitions), 500);
     let mut paused = place.start().await;
     paused.until("it counts", async || place.positions().await.iter().all(|position| position.value() > 0)).await;
     let generations = place.generations().await;

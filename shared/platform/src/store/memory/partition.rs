@@ -158,7 +158,9 @@ impl Partition {
             (None, Expected::Nothing) => true,
             (Some(current), Expected::At { generation, next_offset }) => current.meta.as_ref().is_some_and(|meta| {
                 (current.generation, meta.next_offset) == (generation, next_offset)
-                    && (current.generation != flush.generation || overlooks_expiries || !misses_an_expiry(meta, &flush.meta))
+                    && (current.generation != flush.generation
+                        || overlooks_expiries
+                        || !misses_an_expiry(meta, &flush.meta))
             }),
             (Some(current), Expected::Damaged { generation }) => generation == Some(current.generation),
             _ => false,
