@@ -30,7 +30,7 @@ pub(crate) struct Judged {
     pub(crate) offset: Offset,
     /// The running maximum.
     pub(crate) append_time: Timestamp,
-    /// The record that had it first.
+    /// The last record so far that the broker gave it to.
     pub(crate) time_from: Offset,
     pub(crate) fate: Fate,
     /// What would become of it if its key had not been sighted before; where it would count, if it can be read; and in
@@ -60,7 +60,7 @@ impl Oracle {
 
     pub(crate) fn observe(&mut self, record: &LogRecord, rules: &RulesBook) {
         let here = (record.broker_time, record.offset);
-        let (now, time_from) = self.now.filter(|(now, _)| *now >= record.broker_time).unwrap_or(here);
+        let (now, time_from) = self.now.filter(|(now, _)| *now > record.broker_time).unwrap_or(here);
         self.now = Some((now, time_from));
         let mut judged = Judged {
             offset: record.offset,

@@ -56,6 +56,7 @@ fn simple() -> Plan {
         flush_millis: 0,
         keep_closed_hours: 0,
         sightings_max: usize::MAX,
+        in_group: false,
         lets_lost_be_counted: false,
         steps: Vec::new(),
     }

@@ -15,6 +15,7 @@ mod oracle;
 mod plan;
 mod play;
 mod ports;
+mod rest;
 mod runner;
 mod shrink;
 mod tally;
@@ -69,6 +70,26 @@ fn the_clock_may_jump_while_a_process_starts() {
         let plan = Plan { steps, ..Plan::draw(0) };
         run(&plan, None, false).map_err(|red| red.why).unwrap();
     }
+}
+
+/// Whenever retention takes sightings that the look-back needs, a retry of them is a duplicate or owned up to.
+#[test]
+fn retention_may_come_at_any_moment_of_an_entry() {
+    let mut drifts = 0;
+    for (seed, number) in (0..300).flat_map(|seed| (0..20).map(move |number| (seed, number))) {
+        let steps = vec![
+            Step::Clicks { partition: 0, number: 4 },
+            Step::Settle,
+            Step::Kill { process: 0, again: true },
+            Step::Turns { number },
+            Step::Retention { partition: 0, beyond: -1 },
+            Step::Again { back: 3 },
+        ];
+        let plan = Plan { seed, partitions: 1, in_group: false, sightings_max: usize::MAX, steps, ..Plan::draw(0) };
+        let end = run(&plan, None, false).map_err(|red| red.why).unwrap();
+        drifts += u64::from(!end.tally.has("a duplicate at rest"));
+    }
+    assert!(drifts > 0, "no retry was ever counted");
 }
 
 #[test]

@@ -93,6 +93,8 @@ pub(crate) enum Step {
         first: u8,
         second: u8,
     },
+    /// The group takes the process that came first for dead.
+    EndSession,
     Pause {
         process: usize,
     },
@@ -147,6 +149,8 @@ pub(crate) struct Plan {
     pub(crate) flush_millis: u64,
     pub(crate) keep_closed_hours: i64,
     pub(crate) sightings_max: usize,
+    /// The processes share the partitions as members of a group.
+    pub(crate) in_group: bool,
     /// Processes go on when the store goes back behind the beginning of the log.
     pub(crate) lets_lost_be_counted: bool,
     pub(crate) steps: Vec<Step>,
@@ -166,6 +170,7 @@ impl Plan {
             flush_millis: pick(&mut random, &[0, 2, 10]),
             keep_closed_hours: pick(&mut random, &[0, 0, 6]),
             sightings_max: if random.random_bool(0.1) { 4 } else { usize::MAX },
+            in_group: random.random_bool(0.2),
             lets_lost_be_counted: false,
             steps: (0..length).map(|_| step(&mut random, partitions, kind)).collect(),
         }
@@ -266,6 +271,7 @@ fn step(random: &mut SmallRng, partitions: u32, kind: Kind) -> Step {
             Step::UncleanElection { partition, lost: random.random_range(1..6), fresh: random.random_range(0..9) }
         }
         127..129 => Step::Night,
+        129 => Step::EndSession,
         _ => Step::Continue { process },
     }
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clicks::bugs::{Bug, is_on};
-use clicks::live::{Expected, Flush, FlushOutcome, Loaded};
+use clicks::live::{Expected, Flush, FlushOutcome, Loaded, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 use clicks::time::{Span, Timestamp};
 use clicks::window::Hour;
-use platform::log::{Appended, Bounds, Log, LogError, LogRecord, MemoryLog, NewRecord, Reader, Target, Topic};
+use platform::log::{
+    Appended, Bounds, Log, LogError, LogRecord, Membership, MemoryLog, NewRecord, Reader, Target, Topic,
+};
 use platform::store::{LiveQuery, LiveSlice, MemoryStore, Part, SpeedStore, StoreError};
 
 use crate::control::{Control, Fault};
@@ -50,6 +52,10 @@ impl Log for ProcessLog {
 
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
         self.inner.append(target, record).await
+    }
+
+    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        self.inner.join(group).await
     }
 
     async fn bounds(&self, partition: u32) -> Result<Bounds, LogError> {
@@ -150,7 +156,7 @@ impl ProcessStore {
 
     /// What a store without validation before the first write does when a script fails in the middle.
     async fn half(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
-        if let (Some(slice), Expected::At { .. }) = (self.read_all(partition).await?, flush.expected) {
+        if let Some(slice) = self.read_all(partition).await?.filter(|slice| slice.generation == flush.generation) {
             let counts = flush.counts.iter().take(flush.counts.len().div_ceil(2)).cloned().collect();
             let generation = slice.generation;
             let half = Flush { meta: slice.meta, counts, generation, late: Vec::new(), ..flush.clone() };
@@ -173,7 +179,7 @@ impl ProcessStore {
             return self.half(partition, flush).await;
         }
         if is_on(Bug::IgnoresExpected)
-            && let Some(slice) = self.read_all(partition).await?
+            && let Some(slice) = self.read_all(partition).await?.filter(|slice| !slice.is_in_doubt)
         {
             let expected = Expected::At { generation: slice.generation, next_offset: slice.meta.next_offset };
             return self.inner.flush(partition, &Flush { expected, ..flush.clone() }).await;
@@ -205,9 +211,8 @@ impl SpeedStore for ProcessStore {
         let answer = self.call(self.write(partition, flush)).await;
         match &answer {
             Ok(FlushOutcome::Mismatch { .. }) => self.control.trace.count("a mismatch"),
-            Ok(FlushOutcome::Applied) if matches!(flush.expected, Expected::At { generation, .. } if generation != flush.generation) =>
-            {
-                self.control.trace.count("a generation was replaced");
+            Ok(FlushOutcome::Applied) if flush.stage == Stage::Beside => {
+                self.control.trace.count("a flush beside the live generation");
             }
             Err(StoreError::Unavailable(why)) if why.contains("lost reply") => self.control.trace.count("a lost reply"),
             _ => {}

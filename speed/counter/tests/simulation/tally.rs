@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 
 /// What has to happen somewhere in some thousand histories.
-const MUST_HAPPEN: [&str; 14] = [
+const MUST_HAPPEN: [&str; 15] = [
     "a crash in a call",
     "a duplicate at rest",
+    "a flush beside the live generation",
     "a failed call",
-    "a generation was replaced",
     "a late click at rest",
     "a lost reply",
     "a mismatch",
@@ -21,6 +21,7 @@ const MUST_HAPPEN: [&str; 14] = [
     "dedup evictions",
     "drift",
     "records lost to retention",
+    "records that are missing at rest",
 ];
 
 impl Tally {
@@ -31,6 +32,10 @@ impl Tally {
 
     pub(crate) fn add(&mut self, other: &Tally) {
         other.0.iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
+    }
+
+    pub(crate) fn has(&self, what: &str) -> bool {
+        self.0.contains_key(what)
     }
 
     pub(crate) fn missing(&self) -> Vec<&'static str> {

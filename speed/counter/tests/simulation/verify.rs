@@ -84,9 +84,9 @@ fn within_doubt(slice: &LiveSlice, judged: &[Judged], partition: &Partition) -> 
     let (mut doubtful, mut lost) = (Doubtful::default(), 0);
     for record in judged.iter().filter(|record| record.offset >= meta.base_offset) {
         let is_gone = |offset: Offset| offset < partition.deleted_to;
-        let is_timeless = is_gone(record.time_from);
+        let is_timeless = partition.is_timeless(record);
         let sighting_is_timeless =
-            record.sighted.is_some_and(|sighting| is_gone(judged[sighting.value() as usize].time_from));
+            record.sighted.is_some_and(|sighting| partition.is_timeless(&judged[sighting.value() as usize]));
         let drifts =
             record.fate == Fate::Duplicate && (sighting_is_timeless || meta.drift.contains(record.append_time));
         let shows = record.night >= meta.base_night

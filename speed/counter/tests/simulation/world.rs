@@ -26,13 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::{Control, LocalClock};
 use crate::making::{self, first_day, noon};
-use crate::oracle::Oracle;
+use crate::oracle::{Judged, Oracle};
 use crate::plan::{PROCESSES, Plan};
 use crate::ports::{ProcessLog, ProcessStore};
 use crate::trace::Trace;
 
 /// How long a process may take to stop, in simulated time.
 const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// The group of all processes, where they are in one.
+pub(crate) const GROUP: &str = "speed";
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -77,10 +80,21 @@ pub(crate) struct Partition {
     pub(crate) oracle: Oracle,
     /// Retention took everything before it.
     pub(crate) deleted_to: Offset,
+    /// The same of all times.
+    pub(crate) deletions: Vec<Offset>,
+    /// The store went back once.
+    pub(crate) went_back: bool,
     /// Generations of which something was lost.
     pub(crate) damaged: BTreeSet<Generation>,
     /// Generations below this one may have counted records from this offset on that are gone since an election.
     pub(crate) elected: Option<(u64, Offset)>,
+}
+
+impl Partition {
+    /// Whoever begins behind a gap before this record cannot know how late it is: its append time was that of a lost one.
+    pub(crate) fn is_timeless(&self, record: &Judged) -> bool {
+        self.deletions.iter().any(|to| record.time_from < *to && *to <= record.offset)
+    }
 }
 
 pub(crate) struct Process {
@@ -190,7 +204,11 @@ impl World {
         let all = (1 << self.plan.partitions) - 1;
         let chosen = self.numbers().filter(|number| partitions & 1 << number != 0).collect();
         Options {
-            partitions: if partitions & all == all { Partitions::All } else { Partitions::Fixed(chosen) },
+            partitions: match partitions & all == all {
+                _ if self.plan.in_group => Partitions::Group(GROUP.to_owned()),
+                true => Partitions::All,
+                false => Partitions::Fixed(chosen),
+            },
             flush_interval: ms(self.plan.flush_millis),
             poll_max: self.plan.poll_max,
             sightings_max: self.plan.sightings_max,
@@ -205,7 +223,7 @@ impl World {
     /// Starts a process that counts these partitions, or all if that is none of them.
     pub(crate) fn start(&mut self, number: usize, partitions: u8) {
         let all = (1 << self.plan.partitions) - 1;
-        let partitions = if partitions & all == 0 { all } else { partitions & all };
+        let partitions = if partitions & all == 0 || self.plan.in_group { all } else { partitions & all };
         self.starts += 1;
         let seed = self.plan.seed.wrapping_mul(1_000).wrapping_add(self.starts);
         let control = Control::new(number, seed, self.clock.clone(), self.trace.clone());
