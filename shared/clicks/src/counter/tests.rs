@@ -66,7 +66,7 @@ fn the_drift_covers_the_rest_of_a_forgotten_slice() {
     let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::ZERO);
     let rules = RulesBook::new(Rules::default()).unwrap();
     let horizon = rules.live_horizon_max();
-    let mut counter = LiveCounter::begin(rules, Expected::Nothing, Generation::from_u128(1), meta, 4);
+    let mut counter = LiveCounter::begin(rules, Expected::Nothing, (Generation::from_u128(1), Stage::Live), meta, 4);
     let at = |millis| start() + Span::millis(millis);
     for id in 0..7 {
         observe(&mut counter, Some(&value(id as u128, at(id))), at(id));
