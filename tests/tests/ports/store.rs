@@ -2,6 +2,7 @@
 
 mod accidents;
 mod script;
+mod watch;
 mod worker;
 
 use std::time::{Duration, Instant};
@@ -126,10 +127,16 @@ async fn who_is_not_let_in_is_told_so() {
     worker.observe(1);
     let partition = new_partition();
     worker.flush(&store, &partition).await.unwrap();
-    redis.cli(&["ACL", "SETUSER", "limited", "-@scripting"]).await.unwrap();
-    worker.observe(1);
-    assert!(matches!(worker.flush(&store, &partition).await, Err(StoreError::Denied(_))));
-    assert!(matches!(store.check().await, Err(StoreError::Denied(_))), "the check notices a missing right");
+    for (right, flushes) in [("@transaction", false), ("@scripting", true)] {
+        redis.cli(&["ACL", "SETUSER", "limited", &format!("-{right}")]).await.unwrap();
+        worker.observe(1);
+        let outcome = worker.flush(&store, &partition).await;
+        let denied = matches!(outcome, Err(StoreError::Denied(_)));
+        assert_eq!((outcome.is_ok(), denied), (flushes, !flushes), "without {right}: {outcome:?}");
+        let refusal = store.check().await;
+        assert!(matches!(refusal, Err(StoreError::Denied(_))), "the check notices a missing {right}: {refusal:?}");
+        redis.cli(&["ACL", "SETUSER", "limited", &format!("+{right}")]).await.unwrap();
+    }
 }
 
 /// What this release cannot read, or what is not whole, is never read as a smaller number.

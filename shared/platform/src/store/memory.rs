@@ -16,6 +16,7 @@ use clicks::window::Hour;
 
 use self::partition::{Partition, Refusal};
 use super::scope::Scope;
+use super::step::{refused, validate};
 use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
 
 /// Live counts of all partitions, in this process.
@@ -147,6 +148,7 @@ impl SpeedStore for MemoryStore {
     }
 
     async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
+        validate(partition, flush)?;
         let mut state = self.enter()?;
         let overlooks = state.overlooks_expiries;
         // Nothing is stored of a partition whose first flush is refused.
@@ -162,9 +164,7 @@ impl SpeedStore for MemoryStore {
             }
         };
         let outcome = outcome.map_err(|refusal| match refusal {
-            Refusal::Malformed(what) => StoreError::Failed(format!(
-                "the flush of partition {partition} was refused and changed nothing: {what}"
-            )),
+            Refusal::Malformed(what) => refused(partition, &what),
             Refusal::Damaged(damage) => damage.in_partition(partition),
         })?;
         if outcome == FlushOutcome::Applied && std::mem::take(&mut state.lose_reply) {

@@ -1,8 +1,8 @@
 //! The speed store port: the live counts of every partition.
 //!
 //! # Contract
-//! * [`SpeedStore::flush`] is one atomic step: it compares what is current with [`Flush::expected`], validates everything,
-//!   then writes all of it; on a mismatch it changes nothing. Values are absolute, so applying a flush again right after
+//! * [`SpeedStore::flush`] is one atomic step: a flush that is malformed in itself is refused first, then it compares
+//!   what is current with [`Flush::expected`] and writes all of it; on a mismatch it changes nothing. Values are absolute, so applying a flush again right after
 //!   it was applied (a lost reply) is a [`FlushOutcome::Mismatch`] whose `found` is the flush's own generation and next
 //!   offset, which the caller may read as success.
 //! * The compare covers expiries too, which move no offset: within a generation `base_day`, `base_night`, `expired` and
@@ -26,6 +26,7 @@ pub mod conformance;
 mod memory;
 mod redis;
 mod scope;
+mod step;
 
 use std::fmt;
 

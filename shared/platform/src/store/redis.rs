@@ -1,14 +1,17 @@
 //! The speed store on Redis, or Redis Cluster.
 //!
-//! A flush is one script ([`FLUSH_SCRIPT`]), a read one MULTI/EXEC of plain reads; both touch the keys of one partition,
-//! which lie in one slot. What a read must name depends on the meta record, so it is planned by one look at that record
+//! A flush is one MULTI/EXEC under WATCH, on a cluster one script ([`FLUSH_SCRIPT`]); a read is one MULTI/EXEC of plain reads.
+//! All touch the keys of one partition, which lie in one slot. What a read must name depends on the meta record, so it is planned by one look at that record
 //! and holds when the record found *inside* the transaction asks for nothing more.
 
 mod command;
+mod compare;
+mod dedicated;
 mod error;
 mod link;
 mod read;
 mod sweep;
+mod watch;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,9 +23,13 @@ use clicks::live::{Flush, FlushOutcome, Generation, Loaded};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 
+use self::command::Command;
+use self::compare::Stop;
+use self::dedicated::Dedicated;
 use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
+use super::step::{refused, validate};
 use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
@@ -75,9 +82,11 @@ fn shown(urls: &str) -> String {
     urls.split(',').map(one).collect::<Vec<_>>().join(",")
 }
 
-/// Live counts of all partitions on one Redis or Redis Cluster. The connection is shared by all tasks.
+/// Live counts of all partitions on one Redis or Redis Cluster. The connection is shared by all tasks, but for flushes.
 pub struct RedisStore {
     link: Link,
+    /// `None` for a cluster.
+    dedicated: Option<Dedicated>,
     script: Script,
     sweep_script: Script,
     shown: String,
@@ -95,8 +104,12 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Setting`] when the URL cannot be read.
     pub fn connect(options: &RedisOptions) -> Result<Self, StoreError> {
+        let link = Link::new(options)?;
+        let alone = link.alone().cloned();
+        let dedicated = |client| Dedicated::new(client, options.connect_timeout, options.response_timeout);
         Ok(RedisStore {
-            link: Link::new(options)?,
+            link,
+            dedicated: alone.map(dedicated),
             script: Script::new(FLUSH_SCRIPT),
             sweep_script: Script::new(sweep::SCRIPT),
             shown: shown(&options.url),
@@ -107,33 +120,60 @@ impl RedisStore {
         store_error(&format!("{what} at {}", self.shown), error)
     }
 
-    async fn run_script(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
-        let (keys, arguments) = flush_arguments(partition, flush);
-        let mut call = self.script.prepare_invoke();
-        keys.iter().for_each(|key| _ = call.key(key));
-        arguments.iter().for_each(|argument| _ = call.arg(argument));
-        let what = || format!("the flush of partition {partition}");
-        let answer = call.invoke_async(&mut self.link.clone()).await;
-        let answer: Vec<Value> = answer.map_err(|error| match damage(&error) {
-            Some(source) => content(partition, Some(flush.generation), source),
-            None => self.error(&what(), &error),
-        })?;
-        let found = match &answer[..] {
-            [Value::Int(1)] => return Ok(FlushOutcome::Applied),
-            [Value::Int(0), Value::BulkString(live), Value::BulkString(offset)] => (live, offset),
-            other => return Err(StoreError::Failed(format!("{} was answered by {other:?}", what()))),
+    async fn carry_out(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
+        validate(partition, flush)?;
+        let command = Command::new(partition, flush);
+        let done = match &self.dedicated {
+            Some(dedicated) => self.flush_watching(dedicated, partition, &command).await?,
+            None => self.run_script(partition, flush.generation, command).await?,
+        };
+        let found = match done {
+            Ok(()) => return Ok(FlushOutcome::Applied),
+            Err(Stop::Refused(what)) => return Err(refused(partition, &what)),
+            Err(Stop::Damaged(what)) => {
+                return Err(content(partition, Some(flush.generation), KeyspaceError::ForeignKey(what)));
+            }
+            Err(Stop::Mismatch(found)) => found,
         };
         let found = match found {
-            (live, _) if live.is_empty() => None,
-            (live, offset) => match parse_found(live, offset) {
+            None => None,
+            Some((generation, offset)) => match parse_found(&generation, offset.as_deref()) {
                 Some(found) => Some(found),
-                // Another generation is current, whose meta the script must not touch, or what is there is damaged.
+                // Another generation is current, whose meta the flush does not name, or what is there is damaged.
                 None => {
                     self.look(partition, Whose::Current).await?.map(|seen| (seen.generation, seen.meta.next_offset))
                 }
             },
         };
         Ok(FlushOutcome::Mismatch { found })
+    }
+
+    /// A cluster's connection may be made anew, or lead to another node, between two round trips: there it is one script.
+    async fn run_script(
+        &self,
+        partition: &PartitionId,
+        generation: Generation,
+        command: Command,
+    ) -> Result<Result<(), Stop>, StoreError> {
+        let (keys, arguments) = command.into_script();
+        let mut call = self.script.prepare_invoke();
+        keys.iter().for_each(|key| _ = call.key(key));
+        arguments.iter().for_each(|argument| _ = call.arg(argument));
+        let what = || format!("the flush of partition {partition}");
+        let answer = call.invoke_async(&mut self.link.clone()).await;
+        let answer: Vec<Value> = answer.map_err(|error| match damage(&error) {
+            Some(source) => content(partition, Some(generation), source),
+            None => self.error(&what(), &error),
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match &answer[..] {
+            [Value::Int(1)] => Ok(Ok(())),
+            [Value::Int(0), Value::BulkString(current), Value::BulkString(offset)] => {
+                let offset = (!offset.is_empty()).then(|| text(offset));
+                Ok(Err(Stop::Mismatch((!current.is_empty()).then(|| (text(current), offset)))))
+            }
+            other => Err(StoreError::Failed(format!("{} was answered by {other:?}", what()))),
+        }
     }
 
     /// Of every node that holds counts, with the name of the node where there are several.
@@ -169,10 +209,9 @@ impl RedisStore {
     }
 }
 
-/// Generation and next offset as the script found them.
-fn parse_found(live: &[u8], offset: &[u8]) -> Option<(Generation, Offset)> {
-    let text = |bytes| std::str::from_utf8(bytes).ok();
-    Some((Generation::parse(text(live)?)?, Offset::new(text(offset)?.parse().ok()?)))
+/// Generation and next offset as they are stored.
+fn parse_found(generation: &str, offset: Option<&str>) -> Option<(Generation, Offset)> {
+    Some((Generation::parse(generation)?, Offset::new(offset?.parse().ok()?)))
 }
 
 fn content(partition: &PartitionId, generation: Option<Generation>, source: KeyspaceError) -> StoreError {
@@ -192,7 +231,7 @@ impl SpeedStore for RedisStore {
 
     async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
         let began = Instant::now();
-        let outcome = self.run_script(partition, flush).await;
+        let outcome = self.carry_out(partition, flush).await;
         let name = match &outcome {
             Ok(FlushOutcome::Applied) => "applied",
             Ok(FlushOutcome::Mismatch { .. }) => "mismatch",
@@ -231,6 +270,9 @@ impl SpeedStore for RedisStore {
         // A user who may not run scripts is told now and not at the first flush.
         let loaded = self.script.load_async(&mut self.link.clone()).await;
         loaded.map_err(|error| self.error("loading the flush script", &error))?;
+        if let Some(dedicated) = &self.dedicated {
+            dedicated.try_out().await.map_err(|error| self.error("WATCH and MULTI", &error))?;
+        }
         Ok(())
     }
 }

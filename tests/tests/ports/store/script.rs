@@ -1,9 +1,9 @@
-//! The flush script, argument for argument.
+//! The flush script, argument for argument; flushes go by it on a cluster.
 
 use clicks::live::FlushOutcome;
 use clicks::position::PartitionId;
-use platform::store::{FLUSH_SCRIPT, SpeedStore, flush_arguments};
-use promises::services::{Redis, shared};
+use platform::store::{FLUSH_SCRIPT, RedisOptions, RedisStore, SpeedStore, StoreError, conformance, flush_arguments};
+use promises::services::{Redis, RedisCluster, shared};
 
 use super::connect;
 use super::worker::{Worker, new_partition, query, scrub};
@@ -23,7 +23,8 @@ async fn eval(redis: &Redis, keys: &[String], arguments: &[String]) -> anyhow::R
     redis.cli(&words).await
 }
 
-/// Whatever is wrong, and wherever: refused, and nothing is half-written.
+/// Whatever is wrong, and wherever: refused, and nothing is half-written. What a count and its field hold is the one thing
+/// that the script does not look at, see below.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_argument_invalid_in_turn_changes_nothing() {
     let redis = &shared().await.unwrap().redis;
@@ -48,6 +49,8 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
         Ok(answer) => assert_eq!(answer.lines().next(), Some("0"), "{what}: {answer}"),
         Err(error) => assert!(format!("{error:#}").contains("TFREFUSED"), "{what}: {error:#}"),
     };
+    let counts = arguments.len() - 2 * (step.counts.len() + step.late.len()) - 2;
+    let is_looked_at = |position| position < counts || [counts, counts + 1 + 2 * step.counts.len()].contains(&position);
     let mut tried = 0;
     for position in 0..arguments.len() {
         let field = if position > 7 { arguments[position - 1].as_str() } else { "" };
@@ -59,7 +62,7 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
                 }
                 _ => false,
             };
-            if !valid {
+            if !valid && is_looked_at(position) {
                 let mut spoilt = arguments.clone();
                 spoilt[position] = bad.to_owned();
                 refused(&format!("argument {} = `{bad}`", position + 1), &keys, &spoilt).await;
@@ -97,7 +100,7 @@ async fn a_key_of_another_type_is_refused_before_anything_is_written() {
         worker.observe(150);
         worker.flush(&store, &partition).await.unwrap();
         worker.observe(150);
-        let (keys, _) = flush_arguments(&partition, &worker.step());
+        let (keys, arguments) = flush_arguments(&partition, &worker.step());
         let Some(key) = keys.get(position) else { break };
         redis.cli(&["DEL", key]).await.unwrap();
         redis.cli(&["LPUSH", key, "x"]).await.unwrap();
@@ -107,21 +110,55 @@ async fn a_key_of_another_type_is_refused_before_anything_is_written() {
             continue;
         }
         let before = dump(redis, &partition).await;
+        let of_script = format!("{:#}", eval(redis, &keys, &arguments).await.unwrap_err());
         let refusal = worker.flush(&store, &partition).await.unwrap_err().to_string();
-        assert!(refusal.contains(key.as_str()) && refusal.contains("list"), "{refusal}");
+        for refusal in [&refusal, &of_script] {
+            assert!(refusal.contains(key.as_str()) && refusal.contains("list"), "{refusal}");
+        }
         assert!(refusal.contains(&partition.to_string()), "{refusal}");
         assert_eq!(dump(redis, &partition).await, before, "key {}", position + 1);
     }
 }
 
+/// An HSET cannot fail on what a field holds: the flush is applied as a whole, and what is no count is never read as one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_script_is_loaded_again() {
+async fn a_count_that_is_none_leaves_no_half_of_a_flush() {
     let redis = &shared().await.unwrap().redis;
     let store = connect(redis);
+    for bad in ["", "x/ y", "-1", "99999999999999999999"] {
+        for position in [0, 1, 2, 3] {
+            let partition = new_partition();
+            let mut worker = Worker::begin(1);
+            worker.observe(10);
+            worker.flush(&store, &partition).await.unwrap();
+            worker.observe(2);
+            let step = worker.step();
+            let (keys, mut arguments) = flush_arguments(&partition, &step);
+            let first = arguments.len() - 2 * step.counts.len();
+            arguments[first + position] = bad.to_owned();
+            assert_eq!(eval(redis, &keys, &arguments).await.unwrap(), "1", "`{bad}`");
+            let stored = redis.cli(&["HMGET", &keys[5], &arguments[first], &arguments[first + 2]]).await.unwrap();
+            let written = format!("{}\n{}", arguments[first + 1], arguments[first + 3]);
+            assert_eq!(stored, written.trim_end_matches('\n'), "`{bad}`");
+            assert_eq!(redis.cli(&["HGET", &keys[3], "next_offset"]).await.unwrap(), "12");
+            let read = store.read(&partition, &query()).await;
+            assert!(matches!(read, Err(StoreError::Content { .. })), "`{bad}`: {read:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_conforms_and_a_lost_one_is_loaded_again() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let options = RedisOptions { cluster: true, ..RedisOptions::new(cluster.url()) };
+    let store = RedisStore::connect(&options).unwrap();
+    conformance::suite(&store).await;
     let partition = new_partition();
     let mut worker = Worker::begin(1);
     for _ in 0..5 {
-        redis.cli(&["SCRIPT", "FLUSH"]).await.unwrap();
+        for node in cluster.masters().await.unwrap() {
+            cluster.cli(node, &["SCRIPT", "FLUSH"]).await.unwrap();
+        }
         worker.observe(50);
         assert_eq!(worker.flush(&store, &partition).await.unwrap(), FlushOutcome::Applied);
     }

@@ -15,9 +15,6 @@ use crate::store::{LiveSlice, StoreError, Whose};
 /// Flushes that can be taken back.
 const HISTORY_MAX: usize = 64;
 
-/// Numbers in a flush are below it, so that no sum of two of them overflows anywhere.
-const NUMBER_LIMIT: u64 = 1 << 62;
-
 #[derive(Debug, Clone, Default)]
 pub(super) struct Partition {
     live: Option<Stored>,
@@ -80,16 +77,15 @@ struct Step {
 }
 
 impl Partition {
-    /// Compare, validate, write.
+    /// Compare and write; the flush was validated before.
     ///
     /// # Errors
-    /// What is wrong with the flush, or with what is stored; nothing has changed then.
+    /// What is wrong with the flush here, or with what is stored; nothing has changed then.
     pub(super) fn flush(&mut self, flush: &Flush, overlooks_expiries: bool) -> Result<FlushOutcome, Refusal> {
         if !self.is_as_expected(flush, overlooks_expiries) {
             let found = self.current().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
-        validate(flush).map_err(Refusal::Malformed)?;
         let undo = match self.current() {
             Some(current) if current.generation == flush.generation => self.go_on(flush)?,
             _ => self.begin(flush)?,
@@ -320,32 +316,4 @@ fn misses_an_expiry(stored: &Meta, given: &Meta) -> bool {
         || given.base_night < stored.base_night
         || given.totals.expired < stored.totals.expired
         || given.totals.late_expired < stored.totals.late_expired
-}
-
-fn validate(flush: &Flush) -> Result<(), String> {
-    let (meta, totals) = (&flush.meta, &flush.meta.totals);
-    let mut numbers = vec![meta.next_offset.value(), meta.base_offset.value(), meta.rebuilding_until.value()];
-    numbers.extend([
-        meta.dedup_evicted,
-        meta.lost.records,
-        meta.rollbacks,
-        meta.rebuilds,
-        totals.seen,
-        totals.control,
-        totals.rejected,
-        totals.duplicate,
-    ]);
-    numbers.extend([totals.late, totals.counted, totals.expired, totals.late_expired]);
-    let counts = flush.counts.iter().map(|(_, count)| *count);
-    let late = flush.late.iter().map(|(_, count)| *count);
-    if let Some(number) = numbers.into_iter().chain(counts).chain(late).find(|number| *number >= NUMBER_LIMIT) {
-        return Err(format!("{number} is no number below 2^62"));
-    }
-    if let Some((key, _)) = flush.counts.iter().find(|(key, _)| flush.drop_hours.contains(&key.minute.hour())) {
-        return Err(format!("hour {} is both written and dropped", key.minute.hour().number()));
-    }
-    if let Some((key, _)) = flush.late.iter().find(|(key, _)| flush.drop_nights.contains(&key.night)) {
-        return Err(format!("night {} is both written and dropped", key.night));
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The keys and arguments of the flush script.
+//! A flush as keys and values of Redis, and as the keys and arguments of the flush script.
 
 use std::collections::BTreeMap;
 
@@ -12,48 +12,99 @@ use clicks::window::Hour;
 pub const FLUSH_SCRIPT: &str = include_str!("flush.lua");
 
 /// What the script calls a current generation that is none.
-const NO_GENERATION: &str = "?";
+pub(super) const NO_GENERATION: &str = "?";
 
-/// `KEYS` and `ARGV` of [`FLUSH_SCRIPT`] for one flush. Every key that the script touches is among them, and all lie in
-/// one slot of a cluster.
+/// `KEYS` and `ARGV` of [`FLUSH_SCRIPT`] for one flush.
 pub fn flush_arguments(partition: &PartitionId, flush: &Flush) -> (Vec<String>, Vec<String>) {
-    let names = PartitionKeys::new(partition);
-    let generation = flush.generation;
-    let (expected, expected_generation, expected_offset) = match flush.expected {
-        Expected::Nothing => (generation, String::new(), String::new()),
-        Expected::At { generation, next_offset } => (generation, generation.to_string(), next_offset.to_string()),
-        Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
-        Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
-    };
-    let mut hours: BTreeMap<Hour, Vec<String>> = BTreeMap::new();
-    for (key, count) in &flush.counts {
-        hours.entry(key.minute.hour()).or_default().extend([hour_field(key), count.to_string()]);
-    }
-    let mut nights: BTreeMap<Day, Vec<String>> = BTreeMap::new();
-    for (key, count) in &flush.late {
-        nights.entry(key.night).or_default().extend([late_field(key), count.to_string()]);
+    Command::new(partition, flush).into_script()
+}
+
+/// A flush in the words of Redis.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// Every key that it depends on or writes, all in one slot of a cluster: [`HEAD`] keys, then the hours and nights that
+    /// are written, then those that are dropped.
+    pub(super) keys: Vec<String>,
+    /// Empty: there may be none; [`NO_GENERATION`]: one that is none.
+    pub(super) expected: String,
+    /// Empty: whatever is left of the expected generation is replaced by another one.
+    pub(super) expected_offset: String,
+    pub(super) generation: String,
+    pub(super) stage: Stage,
+    pub(super) meta: Vec<(&'static str, String)>,
+    /// Field, count, field, count, ... of each hour and night that is written.
+    pub(super) hashes: Vec<Vec<String>>,
+    /// How many of the hashes are hours.
+    hours: usize,
+}
+
+/// Places of the first keys.
+pub(super) const LIVE: usize = 0;
+pub(super) const BUILDING: usize = 1;
+pub(super) const EXPECTED_META: usize = 2;
+pub(super) const META: usize = 3;
+pub(super) const RETIRED: usize = 4;
+/// How many they are.
+pub(super) const HEAD: usize = 5;
+
+impl Command {
+    pub(super) fn new(partition: &PartitionId, flush: &Flush) -> Self {
+        let names = PartitionKeys::new(partition);
+        let generation = flush.generation;
+        let (expected_meta, expected, expected_offset) = match flush.expected {
+            Expected::Nothing => (generation, String::new(), String::new()),
+            Expected::At { generation, next_offset } => (generation, generation.to_string(), next_offset.to_string()),
+            Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
+            Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
+        };
+        let mut hours: BTreeMap<Hour, Vec<String>> = BTreeMap::new();
+        for (key, count) in &flush.counts {
+            hours.entry(key.minute.hour()).or_default().extend([hour_field(key), count.to_string()]);
+        }
+        let mut nights: BTreeMap<Day, Vec<String>> = BTreeMap::new();
+        for (key, count) in &flush.late {
+            nights.entry(key.night).or_default().extend([late_field(key), count.to_string()]);
+        }
+
+        // In the order of their places above.
+        let (expected_meta, meta) = (names.meta(expected_meta), names.meta(generation));
+        let mut keys = vec![names.live(), names.building(), expected_meta, meta, names.retired()];
+        keys.extend(hours.keys().map(|hour| names.hour(generation, *hour)));
+        keys.extend(nights.keys().map(|night| names.night(generation, *night)));
+        keys.extend(flush.drop_hours.iter().map(|hour| names.hour(generation, *hour)));
+        keys.extend(flush.drop_nights.iter().map(|night| names.night(generation, *night)));
+        Command {
+            keys,
+            expected,
+            expected_offset,
+            generation: generation.to_string(),
+            stage: flush.stage,
+            meta: meta_fields(&flush.meta),
+            hours: hours.len(),
+            hashes: hours.into_values().chain(nights.into_values()).collect(),
+        }
     }
 
-    let mut keys = vec![names.live(), names.building(), names.meta(expected), names.meta(generation), names.retired()];
-    keys.extend(hours.keys().map(|hour| names.hour(generation, *hour)));
-    keys.extend(nights.keys().map(|night| names.night(generation, *night)));
-    keys.extend(flush.drop_hours.iter().map(|hour| names.hour(generation, *hour)));
-    keys.extend(flush.drop_nights.iter().map(|night| names.night(generation, *night)));
-
-    let meta = meta_fields(&flush.meta);
-    let dropped = flush.drop_hours.len() + flush.drop_nights.len();
-    let stage = match flush.stage {
-        Stage::Live => "live",
-        Stage::Beside => "beside",
-    };
-    let mut arguments = vec![expected_generation, expected_offset, generation.to_string(), stage.to_owned()];
-    arguments.extend([meta.len(), hours.len(), nights.len(), dropped].map(|size| size.to_string()));
-    arguments.extend(meta.into_iter().flat_map(|(field, value)| [field.to_owned(), value]));
-    for counts in hours.into_values().chain(nights.into_values()) {
-        arguments.push((counts.len() / 2).to_string());
-        arguments.extend(counts);
+    pub(super) fn dropped(&self) -> &[String] {
+        &self.keys[HEAD + self.hashes.len()..]
     }
-    (keys, arguments)
+
+    /// Keys and arguments, as the head of the script describes them.
+    pub(super) fn into_script(self) -> (Vec<String>, Vec<String>) {
+        let stage = match self.stage {
+            Stage::Live => "live",
+            Stage::Beside => "beside",
+        };
+        let sizes = [self.meta.len(), self.hours, self.hashes.len() - self.hours, self.dropped().len()];
+        let mut arguments = vec![self.expected, self.expected_offset, self.generation, stage.to_owned()];
+        arguments.extend(sizes.map(|size| size.to_string()));
+        arguments.extend(self.meta.into_iter().flat_map(|(field, value)| [field.to_owned(), value]));
+        for counts in self.hashes {
+            arguments.push((counts.len() / 2).to_string());
+            arguments.extend(counts);
+        }
+        (self.keys, arguments)
+    }
 }
 
 #[cfg(test)]

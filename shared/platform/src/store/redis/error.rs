@@ -65,7 +65,10 @@ fn meaning(code: &str) -> Meaning {
 fn codes(error: &RedisError) -> Vec<String> {
     let of_server = error.clone().into_server_errors();
     let codes = of_server.iter().flat_map(|errors| errors.iter()).map(|(_, error)| error.code().to_owned());
-    codes.chain(error.code().map(str::to_owned)).collect()
+    // EXEC itself may be refused, and then tells the reason after its own code.
+    let of_exec = error.detail().and_then(|detail| detail.split_once("discarded because of: "));
+    let reason = of_exec.and_then(|(_, reason)| reason.split(' ').next());
+    codes.chain(reason.or(error.code()).map(str::to_owned)).collect()
 }
 
 /// What is wrong with a stored key, if that is what the error says.
@@ -100,6 +103,11 @@ mod tests {
             ("-ASK 15371 127.0.0.1:24798", "Unavailable", "15371"),
             ("-NOAUTH Authentication required.", "Denied", "redis.url"),
             ("-NOPERM this user has no permissions to run the 'evalsha' command", "Denied", "evalsha"),
+            (
+                "-EXECABORT Transaction discarded because of: OOM command not allowed",
+                "Unavailable",
+                "raise `maxmemory`",
+            ),
             ("-TFREFUSED argument 9 is no value for version", "Failed", "argument 9"),
             ("-ERR unknown command", "Failed", "unknown command"),
         ];

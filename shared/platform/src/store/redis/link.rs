@@ -89,6 +89,14 @@ impl Link {
         Ok(Link { target: Arc::new(target), slot: Arc::default() })
     }
 
+    /// The client of a server that is alone; `None` for a cluster.
+    pub(super) fn alone(&self) -> Option<&Client> {
+        match &*self.target {
+            Target::Single { client, .. } => Some(client),
+            Target::Cluster(_) => None,
+        }
+    }
+
     /// What every master of a cluster answers, with its address; a server that is alone has none.
     pub(super) async fn ask_masters(&self, command: &Cmd) -> RedisResult<Vec<(Option<String>, Value)>> {
         let (number, connection) = self.connection().await?;
