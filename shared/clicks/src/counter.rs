@@ -127,7 +127,7 @@ impl LiveCounter {
 
     /// Continues from what is stored. Dedup is empty: read the look-back with [`LiveCounter::remember`] first.
     pub fn resume(rules: RulesBook, loaded: Loaded, sightings_max: usize) -> Self {
-        let stored = Expected::At { generation: loaded.generation, next_offset: loaded.meta.next_offset };
+        let stored = Expected::at(loaded.generation, &loaded.meta);
         let mut counter = Self::with(rules, stored, (loaded.generation, loaded.stage), loaded.meta, sightings_max);
         for (key, clicks) in loaded.counts {
             let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
@@ -410,7 +410,7 @@ impl LiveCounter {
 
     /// True when something was observed since the last flush, if only a control record.
     pub fn has_news(&self) -> bool {
-        self.stored != Expected::At { generation: self.generation, next_offset: self.meta.next_offset }
+        self.stored != Expected::at(self.generation, &self.meta)
     }
 
     /// Everything observed since the last stored flush, as one atomic step. Calling it again gives the same step until
@@ -435,7 +435,7 @@ impl LiveCounter {
 
     /// The flush was applied: what was dirty is stored, and counts that can no longer change are dropped from memory.
     pub fn stored(&mut self) {
-        self.stored = Expected::At { generation: self.generation, next_offset: self.meta.next_offset };
+        self.stored = Expected::at(self.generation, &self.meta);
         if !self.meta.is_rebuilding() {
             self.stage = Stage::Live;
         }

@@ -190,12 +190,27 @@ pub enum Expected {
     At {
         generation: Generation,
         next_offset: Offset,
+        /// Records that were lost up to there: who counted one of them may stand at the same offset.
+        lost: u64,
     },
     /// This generation is current, and cannot be read as a whole: only another one may be written, whatever the meta record
     /// says or lacks. `None`: what names the current generation is no generation.
-    Damaged {
-        generation: Option<Generation>,
-    },
+    Damaged { generation: Option<Generation> },
+}
+
+impl Expected {
+    /// What is stored of a generation, with this meta record.
+    pub fn at(generation: Generation, meta: &Meta) -> Self {
+        Expected::At { generation, next_offset: meta.next_offset, lost: meta.lost.records }
+    }
+
+    /// Generation and next offset, where both are known.
+    pub fn position(self) -> Option<(Generation, Offset)> {
+        match self {
+            Expected::At { generation, next_offset, .. } => Some((generation, next_offset)),
+            Expected::Nothing | Expected::Damaged { .. } => None,
+        }
+    }
 }
 
 /// One atomic step: compare, validate, write.

@@ -82,7 +82,7 @@ fn steps(changes: &Changes) -> Vec<Flush> {
             drop_hours: Vec::new(),
             drop_nights: Vec::new(),
         };
-        expected = Expected::At { generation, next_offset: meta.next_offset };
+        expected = Expected::at(generation, &meta);
         step
     };
     changes.iter().map(step).collect()

@@ -1,7 +1,7 @@
 //! Doubt: what makes a worker drop all that it holds of its partition and enter again from what is stored.
 
 use clicks::live::{Expected, Generation};
-use clicks::position::PartitionId;
+use clicks::position::{Offset, PartitionId};
 use platform::log::LogError;
 use platform::store::StoreError;
 
@@ -71,13 +71,9 @@ pub(crate) enum Break {
 }
 
 impl Break {
-    pub(crate) fn mismatch(found: Expected, expected: Expected) -> Self {
-        let doubt = match (found, expected) {
-            (Expected::At { generation: found, next_offset: at }, Expected::At { generation, next_offset })
-                if found == generation && at < next_offset =>
-            {
-                Doubt::Rollback
-            }
+    pub(crate) fn mismatch(found: Option<(Generation, Offset)>, expected: Expected) -> Self {
+        let doubt = match (found, expected.position()) {
+            (Some((found, at)), Some((expected, next))) if found == expected && at < next => Doubt::Rollback,
             _ => Doubt::Mismatch,
         };
         Break::Doubt(doubt, format!("{found:?} is stored, expected {expected:?}"))

@@ -73,7 +73,7 @@ impl Worker {
                 }
                 held.expiry = Some(expiry);
             }
-            _ => return Err(Break::mismatch(found, expected)),
+            _ => return Err(Break::mismatch(found.position(), expected)),
         }
         Ok(())
     }

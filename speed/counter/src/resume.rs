@@ -59,7 +59,7 @@ impl Worker {
         let Some(loaded) = loaded.map_err(|source| Break::store(&self.partition, source))? else {
             return self.begin(books, Expected::Nothing, Reason::NothingStored).await;
         };
-        let replaces = Expected::At { generation: loaded.generation, next_offset: loaded.meta.next_offset };
+        let replaces = Expected::at(loaded.generation, &loaded.meta);
         match self.resume(books.rules(), loaded).await? {
             Ok(held) => Ok(held),
             Err(reason) => self.begin(books, replaces, reason).await,

@@ -167,7 +167,7 @@ impl Worker {
             };
             let (found, expected) = (position_of(Some(&slice)), held.live.stored_at());
             if found != expected {
-                return Err(Break::mismatch(found, expected));
+                return Err(Break::mismatch(found.position(), expected));
             }
             let was_last = walk.is_at_end();
             walk.step(&slice);

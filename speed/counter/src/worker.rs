@@ -72,10 +72,7 @@ impl Held {
 
 /// What is live, as a writer would expect it.
 pub(crate) fn position_of(slice: Option<&LiveSlice>) -> Expected {
-    slice.map_or(Expected::Nothing, |slice| Expected::At {
-        generation: slice.generation,
-        next_offset: slice.meta.next_offset,
-    })
+    slice.map_or(Expected::Nothing, |slice| Expected::at(slice.generation, &slice.meta))
 }
 
 /// A record as the counter reads it.
@@ -216,7 +213,7 @@ impl Worker {
         match self.shared.store.read(&self.partition, &LiveQuery::of_meta()).await {
             Ok(slice) if position_of(slice.as_ref()) == expected => Ok(()),
             Ok(None) => Err(Break::Doubt(Doubt::Vanished, "no generation is live".to_owned())),
-            Ok(slice) => Err(Break::mismatch(position_of(slice.as_ref()), expected)),
+            Ok(slice) => Err(Break::mismatch(position_of(slice.as_ref()).position(), expected)),
             // Nothing is in doubt as long as nothing was to be stored.
             Err(StoreError::Unavailable(_)) => Ok(()),
             Err(source) => Err(Break::store(&self.partition, source)),
@@ -282,9 +279,7 @@ impl Worker {
             FlushOutcome::Mismatch { found: None } => {
                 Err(Break::Doubt(Doubt::Vanished, "no generation is live".to_owned()))
             }
-            FlushOutcome::Mismatch { found: Some((generation, next_offset)) } => {
-                Err(Break::mismatch(Expected::At { generation, next_offset }, step.expected))
-            }
+            FlushOutcome::Mismatch { found } => Err(Break::mismatch(found, step.expected)),
         }
     }
 

@@ -56,7 +56,10 @@ fn a_resumed_counter_writes_the_whole_count() {
     observe(&mut second, Some(&value(500, start())), start());
     let flush = second.flush();
     assert_eq!(flush.counts.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [501]);
-    assert_eq!(flush.expected, Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(500) });
+    assert_eq!(
+        flush.expected,
+        Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(500), lost: 0 }
+    );
 }
 
 /// Beyond its bound dedup forgets a slice as a whole, also what is sighted in the rest of it: the drift holds their retries.
@@ -303,7 +306,7 @@ fn a_count_that_is_stored_otherwise_than_it_is_held_is_named() {
 #[test]
 fn the_flush_that_ends_a_rebuild_puts_the_generation_in_its_place() {
     let (day, rebuilt) = (start().day(), Generation::from_u128(2));
-    let replaces = Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(9) };
+    let replaces = Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(9), lost: 0 };
     let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::new(3));
     let rules = RulesBook::new(Rules::default()).unwrap();
     let mut counter = LiveCounter::begin(rules, replaces, (rebuilt, Stage::Beside), meta, usize::MAX);

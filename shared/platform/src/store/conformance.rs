@@ -30,6 +30,7 @@ pub async fn suite(store: &dyn SpeedStore) {
     flushes::a_repeated_flush_finds_its_own_position(store).await;
     flushes::a_zombie_of_a_replaced_generation_is_refused(store).await;
     flushes::a_writer_that_missed_an_expiry_is_refused(store).await;
+    flushes::a_writer_that_counted_a_lost_record_is_refused(store).await;
     flushes::malformed_flushes_change_nothing(store).await;
     flushes::a_damaged_generation_is_replaced_whatever_is_left_of_it(store).await;
     beside::a_generation_is_built_beside_the_live_one(store).await;

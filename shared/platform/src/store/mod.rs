@@ -7,7 +7,8 @@
 //!   offset, which the caller may read as success.
 //! * The compare covers expiries too, which move no offset: within a generation `base_day`, `base_night`, `expired` and
 //!   `late_expired` never go back. A flush that would set one back comes from a writer that missed an expiry; it is a
-//!   mismatch although `found` is the very pair that the writer expected.
+//!   mismatch although `found` is the very pair that the writer expected. And it covers how many records were lost before
+//!   they were counted, because a writer that counted one of them can stand at the same offset.
 //! * Numbers are below 2^62, an hour or night is not both written and dropped, and a generation that becomes current
 //!   is new: anything else is [`StoreError::Failed`], and nothing was changed.
 //! * An error of `flush` means *unknown*: the step may have happened, wholly or not at all.

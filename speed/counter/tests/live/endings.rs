@@ -220,7 +220,7 @@ async fn totals_that_contradict_each_other_are_counted_anew() {
     let mut meta = slice.meta.clone();
     meta.totals.seen += 1;
     let step = Flush {
-        expected: Expected::At { generation: slice.generation, next_offset: meta.next_offset },
+        expected: Expected::at(slice.generation, &meta),
         generation: slice.generation,
         stage: Stage::Live,
         meta,

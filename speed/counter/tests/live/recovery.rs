@@ -176,7 +176,7 @@ async fn a_writer_of_an_earlier_generation_never_matches() {
     // The zombie's next flush, had it read as far as the new generation.
     let mut meta = old.meta.clone();
     meta.next_offset = new.meta.next_offset.next();
-    let expected = Expected::At { generation: old.generation, next_offset: new.meta.next_offset };
+    let expected = Expected::at(old.generation, &new.meta);
     let step = clicks::live::Flush {
         expected,
         generation: old.generation,

@@ -181,7 +181,7 @@ impl ProcessStore {
         if is_on(Bug::IgnoresExpected)
             && let Some(slice) = self.read_all(partition).await?.filter(|slice| !slice.is_in_doubt)
         {
-            let expected = Expected::At { generation: slice.generation, next_offset: slice.meta.next_offset };
+            let expected = Expected::at(slice.generation, &slice.meta);
             return self.inner.flush(partition, &Flush { expected, ..flush.clone() }).await;
         }
         let outcome = self.inner.flush(partition, flush).await;

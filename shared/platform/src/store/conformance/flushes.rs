@@ -32,9 +32,9 @@ pub(super) async fn a_flush_compares_generation_and_offset(store: &dyn SpeedStor
     let before = dump(store, &partition).await;
     let found = Some((generation(1), Offset::new(5)));
     let expectations = [
-        ("another generation", Expected::At { generation: generation(2), next_offset: Offset::new(5) }),
-        ("an earlier offset", Expected::At { generation: generation(1), next_offset: Offset::new(4) }),
-        ("a later offset", Expected::At { generation: generation(1), next_offset: Offset::new(6) }),
+        ("another generation", Expected::At { generation: generation(2), next_offset: Offset::new(5), lost: 0 }),
+        ("an earlier offset", Expected::At { generation: generation(1), next_offset: Offset::new(4), lost: 0 }),
+        ("a later offset", Expected::At { generation: generation(1), next_offset: Offset::new(6), lost: 0 }),
         ("nothing", Expected::Nothing),
     ];
     for (name, expected) in expectations {
@@ -58,10 +58,10 @@ pub(super) async fn offsets_beyond_double_precision_compare_exactly(store: &dyn 
     let mut writer = Writer::new(1, edge);
     applied(store, &partition, &writer.step(1, vec![])).await;
     let mut step = writer.step(1, vec![]);
-    step.expected = Expected::At { generation: generation(1), next_offset: Offset::new(edge) };
+    step.expected = Expected::At { generation: generation(1), next_offset: Offset::new(edge), lost: 0 };
     let found = Some((generation(1), Offset::new(edge + 1)));
     assert_eq!(flush(store, &partition, &step).await, FlushOutcome::Mismatch { found }, "2^53 is not 2^53 + 1");
-    step.expected = Expected::At { generation: generation(1), next_offset: Offset::new(edge + 1) };
+    step.expected = Expected::At { generation: generation(1), next_offset: Offset::new(edge + 1), lost: 0 };
     applied(store, &partition, &step).await;
     assert_eq!(loaded(store, &partition).await.meta.next_offset, Offset::new(edge + 2));
 }
@@ -139,6 +139,27 @@ pub(super) async fn a_writer_that_missed_an_expiry_is_refused(store: &dyn SpeedS
         assert_eq!(outcome, FlushOutcome::Mismatch { found }, "{name} goes back");
         assert_eq!(dump(store, &partition).await, before, "{name} goes back: nothing changes");
     }
+}
+
+/// Two writers at one offset, of which one has counted a record that the other one found lost.
+pub(super) async fn a_writer_that_counted_a_lost_record_is_refused(store: &dyn SpeedStore) {
+    let partition = new_partition();
+    let mut owner = Writer::new(1, 0);
+    applied(store, &partition, &owner.step(3, vec![(count("12:00", "a"), 3)])).await;
+    let (zombie, mut gap) = (owner.step(1, vec![(count("12:00", "a"), 4)]), owner.clone());
+    let mut lost = zombie.clone();
+    (lost.meta.totals.seen, lost.meta.totals.counted, lost.meta.lost.records) = (3, 3, 1);
+    lost.counts.clear();
+    applied(store, &partition, &lost).await;
+    let before = dump(store, &partition).await;
+    let next = gap.step(1, vec![(count("12:00", "a"), 5)]);
+    let found = Some((generation(1), Offset::new(4)));
+    assert_eq!(flush(store, &partition, &next).await, FlushOutcome::Mismatch { found }, "it stands at the same offset");
+    assert_eq!(dump(store, &partition).await, before, "nothing changes");
+    let mut on = next.clone();
+    on.expected = Expected::at(generation(1), &lost.meta);
+    on.meta.lost = lost.meta.lost;
+    applied(store, &partition, &on).await;
 }
 
 pub(super) async fn malformed_flushes_change_nothing(store: &dyn SpeedStore) {

@@ -14,7 +14,7 @@ pub(super) async fn nothing_is_stored_of_an_unknown_partition(store: &dyn SpeedS
     assert_eq!(load(store, &partition).await, None, "load of an unknown partition");
     assert_eq!(read(store, &partition, &all()).await, None, "read of an unknown partition");
     let mut writer = Writer::new(1, 0);
-    writer.expected = Expected::At { generation: generation(1), next_offset: Offset::ZERO };
+    writer.expected = Expected::At { generation: generation(1), next_offset: Offset::ZERO, lost: 0 };
     let step = writer.step(1, vec![(count("12:00", "a"), 1)]);
     let outcome = flush(store, &partition, &step).await;
     assert_eq!(outcome, FlushOutcome::Mismatch { found: None }, "a flush onto nothing");
@@ -60,7 +60,7 @@ pub(super) async fn a_load_gives_what_may_still_change(store: &dyn SpeedStore) {
         applied(store, &partition, &step).await;
         let late = loaded(store, &partition).await.late;
         assert_eq!(late, step.late[2 - want..], "at {append_time}, the cut of the night before being at 00:10");
-        step.expected = Expected::At { generation: step.generation, next_offset: step.meta.next_offset };
+        step.expected = Expected::at(step.generation, &step.meta);
         step.meta.next_offset = step.meta.next_offset.next();
     }
 }

@@ -35,7 +35,7 @@ impl Writer {
         self.meta.totals.seen += records;
         self.meta.totals.counted += records;
         let expected = self.expected;
-        self.expected = Expected::At { generation: self.generation, next_offset: self.meta.next_offset };
+        self.expected = Expected::at(self.generation, &self.meta);
         Flush {
             expected,
             generation: self.generation,

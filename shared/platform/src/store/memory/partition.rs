@@ -152,12 +152,14 @@ impl Partition {
     fn is_as_expected(&self, flush: &Flush, overlooks_expiries: bool) -> bool {
         match (self.current(), flush.expected) {
             (None, Expected::Nothing) => true,
-            (Some(current), Expected::At { generation, next_offset }) => current.meta.as_ref().is_some_and(|meta| {
-                (current.generation, meta.next_offset) == (generation, next_offset)
-                    && (current.generation != flush.generation
-                        || overlooks_expiries
-                        || !misses_an_expiry(meta, &flush.meta))
-            }),
+            (Some(current), Expected::At { generation, next_offset, lost }) => {
+                current.meta.as_ref().is_some_and(|meta| {
+                    (current.generation, meta.next_offset, meta.lost.records) == (generation, next_offset, lost)
+                        && (current.generation != flush.generation
+                            || overlooks_expiries
+                            || !misses_an_expiry(meta, &flush.meta))
+                })
+            }
             (Some(current), Expected::Damaged { generation }) => generation == Some(current.generation),
             _ => false,
         }

@@ -35,7 +35,7 @@ fn nth(generation: u128, n: u64) -> Flush {
     meta.totals.seen = n;
     meta.totals.counted = n;
     let generation = Generation::from_u128(generation);
-    let at = |next_offset| Expected::At { generation, next_offset };
+    let at = |next_offset| Expected::At { generation, next_offset, lost: 0 };
     Flush {
         expected: if n == 1 { Expected::Nothing } else { at(Offset::new(n - 1)) },
         generation,
@@ -84,7 +84,7 @@ async fn a_rollback_brings_back_what_was_dropped_or_replaced() {
     store.flush(&partition(), &expiry).await.unwrap();
     assert_eq!(state(&store).await, Some((2, vec![])));
     let mut replacing = nth(2, 1);
-    replacing.expected = Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(2) };
+    replacing.expected = Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(2), lost: 0 };
     assert_eq!(store.flush(&partition(), &replacing).await.unwrap(), FlushOutcome::Applied);
     assert_eq!(state(&store).await, Some((1, vec![1, 1])));
     store.rollback(&partition(), 1);

@@ -27,8 +27,9 @@ pub(super) struct Command {
     pub(super) keys: Vec<String>,
     /// Empty: there may be none; [`NO_GENERATION`]: one that is none.
     pub(super) expected: String,
-    /// Empty: whatever is left of the expected generation is replaced by another one.
-    pub(super) expected_offset: String,
+    /// Next offset and lost records, with a colon between. Empty: whatever is left of the expected generation is replaced by
+    /// another one.
+    pub(super) expected_position: String,
     pub(super) generation: String,
     pub(super) stage: Stage,
     pub(super) meta: Vec<(&'static str, String)>,
@@ -51,9 +52,11 @@ impl Command {
     pub(super) fn new(partition: &PartitionId, flush: &Flush) -> Self {
         let names = PartitionKeys::new(partition);
         let generation = flush.generation;
-        let (expected_meta, expected, expected_offset) = match flush.expected {
+        let (expected_meta, expected, expected_position) = match flush.expected {
             Expected::Nothing => (generation, String::new(), String::new()),
-            Expected::At { generation, next_offset } => (generation, generation.to_string(), next_offset.to_string()),
+            Expected::At { generation, next_offset, lost } => {
+                (generation, generation.to_string(), format!("{next_offset}:{lost}"))
+            }
             Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
             Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
         };
@@ -76,7 +79,7 @@ impl Command {
         Command {
             keys,
             expected,
-            expected_offset,
+            expected_position,
             generation: generation.to_string(),
             stage: flush.stage,
             meta: meta_fields(&flush.meta),
@@ -96,7 +99,7 @@ impl Command {
             Stage::Beside => "beside",
         };
         let sizes = [self.meta.len(), self.hours, self.hashes.len() - self.hours, self.dropped().len()];
-        let mut arguments = vec![self.expected, self.expected_offset, self.generation, stage.to_owned()];
+        let mut arguments = vec![self.expected, self.expected_position, self.generation, stage.to_owned()];
         arguments.extend(sizes.map(|size| size.to_string()));
         arguments.extend(self.meta.into_iter().flat_map(|(field, value)| [field.to_owned(), value]));
         for counts in self.hashes {
@@ -140,7 +143,7 @@ mod tests {
             late_expired: 0,
         };
         let flush = Flush {
-            expected: Expected::At { generation: Generation::from_u128(0xa), next_offset: Offset::new(105) },
+            expected: Expected::At { generation: Generation::from_u128(0xa), next_offset: Offset::new(105), lost: 3 },
             generation: Generation::from_u128(0xb),
             stage: Stage::Live,
             meta,
@@ -173,7 +176,7 @@ mod tests {
         assert_eq!(keys, want);
         let none = i64::MIN;
         let want = format!(
-            "{a} 105 {b} live 24 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
+            "{a} 105:3 {b} live 24 2 1 2 version 1 next_offset 110 append_time 1772370060000 fingerprint 00ff base_offset 100 \
              base_day 2026-03-01 base_night 2026-02-28 seen 10 control 1 rejected 1 duplicate 1 late 2 counted 5 expired 0 \
              late_expired 0 dedup_evicted 0 drift_start {none} drift_end {none} lost 0 lost_start {none} lost_end {none} rollbacks 0 rebuilds 0 rebuilding_until 120 1 59:v:a 2 2 00:v:a 1 00:v:b-1 2 1 29525760:v:a 2"
         );

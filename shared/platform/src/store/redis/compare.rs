@@ -9,13 +9,16 @@ use super::command::{BUILDING, Command, HEAD, LIVE, META, NO_GENERATION, RETIRED
 /// Fields of the meta record that a flush depends on, in the order of [`Found::meta`].
 pub(super) const META_FIELDS: [&str; 5] = ["next_offset", "base_day", "base_night", "expired", "late_expired"];
 
+/// Fields of the expected meta record, in the order of [`Found::expected_position`].
+pub(super) const POSITION_FIELDS: [&str; 2] = ["next_offset", "lost"];
+
 /// What is stored, as far as a flush depends on it.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) live: Option<String>,
     pub(super) building: Option<String>,
-    /// Next offset of the expected generation.
-    pub(super) expected_offset: Option<String>,
+    /// Next offset and lost records of the expected generation.
+    pub(super) expected_position: [Option<String>; 2],
     /// [`META_FIELDS`] of the generation that is written.
     pub(super) meta: [Option<String>; 5],
     /// Of each key of the command, in the words of Redis; `none` for one that is not there.
@@ -72,11 +75,13 @@ pub(super) fn compare(command: &Command, found: &Found) -> Result<(), Stop> {
         return if command.expected.is_empty() { is_new(command, found) } else { Err(Stop::Mismatch(None)) };
     };
     let is_named = *current == command.expected;
-    let offset = if is_named { &found.expected_offset } else { &found.meta[0].clone().filter(|_| goes_on) };
-    let replaces_anything = command.expected_offset.is_empty() && !command.expected.is_empty();
+    let [expected_offset, lost] = &found.expected_position;
+    let offset = if is_named { expected_offset } else { &found.meta[0].clone().filter(|_| goes_on) };
+    let position = expected_offset.as_ref().zip(lost.as_ref()).map(|(offset, lost)| format!("{offset}:{lost}"));
+    let replaces_anything = command.expected_position.is_empty() && !command.expected.is_empty();
     let as_expected = match replaces_anything {
         true => is_named || (command.expected == NO_GENERATION && Generation::parse(current).is_none()),
-        false => is_named && !command.expected.is_empty() && offset.as_ref() == Some(&command.expected_offset),
+        false => is_named && !command.expected.is_empty() && position.as_ref() == Some(&command.expected_position),
     };
     let mismatch = || Err(Stop::Mismatch(Some((current.clone(), offset.clone()))));
     if !as_expected {

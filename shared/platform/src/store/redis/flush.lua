@@ -12,7 +12,7 @@
 -- KEYS[…]  the hours that are written, then the nights that are written, then the hours and nights that are dropped
 --
 -- ARGV[1]  expected generation, 32 hexadecimal digits; empty: there may be none; ?: one that is none
--- ARGV[2]  expected next offset; empty: whatever is left of the expected generation is replaced by another one
+-- ARGV[2]  expected next offset, a colon, and expected number of lost records; empty: whatever is left of the expected generation is replaced by another one
 -- ARGV[3]  generation that is written, and current afterwards
 -- ARGV[4]  live or beside: what it is afterwards
 -- ARGV[5]  number of meta fields
@@ -90,12 +90,17 @@ local function next_offset(meta)
   return is_of_type(meta, 'hash') and redis.call('HGET', meta, 'next_offset') or ''
 end
 
+local function position(meta)
+  local fields = redis.call('HMGET', meta, 'next_offset', 'lost')
+  return (fields[1] or '') .. ':' .. (fields[2] or '')
+end
+
 for i = 1, 2 do
   if not is_of_type(KEYS[i], 'string') then return refuse(foreign(KEYS[i])) end
 end
 
 -- Compare.
-local expected, expected_offset, generation, stage = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local expected, expected_position, generation, stage = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local live, building = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
 local current = building or live
 for i = 4, #KEYS do
@@ -112,8 +117,8 @@ if current then
   elseif current == generation then
     offset = next_offset(KEYS[4])
   end
-  local as_expected = current == expected and offset ~= '' and offset == expected_offset
-  if expected_offset == '' and expected ~= '' then
+  local as_expected = current == expected and offset ~= '' and position(KEYS[3]) == expected_position
+  if expected_position == '' and expected ~= '' then
     as_expected = current == expected or (expected == '?' and not is_generation(current))
     if as_expected and current == generation then return refuse('a damaged generation is not gone on with') end
   end
@@ -186,7 +191,7 @@ if current == generation then
   end
   if meta.base_day < stored[1] or meta.base_night < stored[2]
     or less(meta.expired, stored[3]) or less(meta.late_expired, stored[4]) then
-    return {0, current, expected_offset}
+    return {0, current, next_offset(KEYS[4])}
   end
 elseif redis.call('EXISTS', KEYS[4]) == 1 then
   return refuse('generation ' .. generation .. ' is not new')

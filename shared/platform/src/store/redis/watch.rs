@@ -18,7 +18,7 @@ use clicks::position::PartitionId;
 
 use super::RedisStore;
 use super::command::{BUILDING, Command, EXPECTED_META, HEAD, LIVE, META, RETIRED};
-use super::compare::{Found, META_FIELDS, Stop, compare};
+use super::compare::{Found, META_FIELDS, POSITION_FIELDS, Stop, compare};
 use super::dedicated::{Dedicated, Executed};
 use super::error::damage;
 use crate::store::StoreError;
@@ -76,7 +76,7 @@ fn questions(command: &Command) -> Pipeline {
     let keys = &command.keys;
     let mut pipeline = Pipeline::with_capacity(5 + keys.len());
     pipeline.cmd("WATCH").arg(keys).get(&keys[LIVE]).get(&keys[BUILDING]);
-    pipeline.cmd("HGET").arg(&keys[EXPECTED_META]).arg(META_FIELDS[0]);
+    pipeline.cmd("HMGET").arg(&keys[EXPECTED_META]).arg(&POSITION_FIELDS);
     pipeline.cmd("HMGET").arg(&keys[META]).arg(&META_FIELDS);
     keys.iter().for_each(|key| _ = pipeline.cmd("TYPE").arg(key));
     pipeline
@@ -92,13 +92,10 @@ impl Found {
             None => Err((::redis::ErrorKind::UnexpectedReturnType, "fewer answers than questions").into()),
         };
         next()?;
-        let [live, building, expected_offset] = [text(next()?), text(next()?), text(next()?)];
-        let mut meta = [const { None }; META_FIELDS.len()];
-        if let Value::Array(values) = next()? {
-            meta.iter_mut().zip(values).for_each(|(field, value)| *field = text(value));
-        }
+        let [live, building] = [text(next()?), text(next()?)];
+        let (expected_position, meta) = (texts(next()?), texts(next()?));
         let types = (0..keys).map(|_| Ok(from_redis_value(next()?)?)).collect::<RedisResult<_>>()?;
-        Ok(Found { live, building, expected_offset, meta, types })
+        Ok(Found { live, building, expected_position, meta, types })
     }
 }
 
@@ -108,6 +105,14 @@ fn text(value: Value) -> Option<String> {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         _ => None,
     }
+}
+
+fn texts<const N: usize>(value: Value) -> [Option<String>; N] {
+    let mut texts = [const { None }; N];
+    if let Value::Array(values) = value {
+        texts.iter_mut().zip(values).for_each(|(field, value)| *field = text(value));
+    }
+    texts
 }
 
 fn commands(command: &Command, found: &Found) -> Pipeline {
