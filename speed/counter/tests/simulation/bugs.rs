@@ -57,7 +57,6 @@ fn simple() -> Plan {
         keep_closed_hours: 0,
         sightings_max: usize::MAX,
         in_group: false,
-        lets_lost_be_counted: false,
         steps: Vec::new(),
     }
 }
@@ -96,7 +95,6 @@ fn a_writer_that_missed_an_expiry_writes() {
 #[test]
 fn a_writer_that_counted_a_lost_record_writes() {
     let plan = Plan {
-        lets_lost_be_counted: true,
         steps: vec![
             clicks(5),
             Step::Settle,

@@ -151,8 +151,6 @@ pub(crate) struct Plan {
     pub(crate) sightings_max: usize,
     /// The processes share the partitions as members of a group.
     pub(crate) in_group: bool,
-    /// Processes go on when the store goes back behind the beginning of the log.
-    pub(crate) lets_lost_be_counted: bool,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -171,7 +169,6 @@ impl Plan {
             keep_closed_hours: pick(&mut random, &[0, 0, 6]),
             sightings_max: if random.random_bool(0.1) { 4 } else { usize::MAX },
             in_group: random.random_bool(0.2),
-            lets_lost_be_counted: false,
             steps: (0..length).map(|_| step(&mut random, partitions, kind)).collect(),
         }
     }

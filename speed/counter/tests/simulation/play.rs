@@ -155,8 +155,6 @@ impl World {
             Step::StoreAway | Step::StoreBack => self.store.go_away(step == Step::StoreAway),
             Step::Rollback { partition, flushes } => {
                 self.store.rollback(&self.id(partition), flushes.into());
-                self.partition(partition).went_back = true;
-                self.end_who_counted_lost_records().await;
             }
             Step::FlushAll => self.store.flush_all(),
             Step::DeleteCount { partition, number } | Step::DeleteHour { partition, number } => {
@@ -175,26 +173,9 @@ impl World {
             Step::Restore => {
                 if let Some(backup) = &self.backup {
                     self.store.restore(backup);
-                    self.numbers().for_each(|number| self.partition(number).went_back = true);
-                    self.end_who_counted_lost_records().await;
                 }
             }
             _ => {}
-        }
-    }
-
-    /// Where the store goes back behind the beginning of the log, a process that goes on has counted records that the next
-    /// one will never see; see `a_writer_that_counted_a_lost_record_writes`.
-    async fn end_who_counted_lost_records(&mut self) {
-        for number in self.numbers() {
-            let position = self.stored(&self.id(number)).await.map_or(Offset::ZERO, |slice| slice.meta.next_offset);
-            let partition = self.partition(number);
-            let is_behind = partition.went_back && position < partition.deleted_to;
-            if is_behind && !self.plan.lets_lost_be_counted {
-                for process in 0..PROCESSES {
-                    self.kill(process).await;
-                }
-            }
         }
     }
 
@@ -271,7 +252,6 @@ impl World {
         let partition = self.partition(number);
         partition.deleted_to = bounds.first.max(before);
         partition.deletions.push(partition.deleted_to);
-        self.end_who_counted_lost_records().await;
     }
 
     async fn elect(&mut self, number: u32, lost: u8, fresh: u8) {

@@ -82,8 +82,6 @@ pub(crate) struct Partition {
     pub(crate) deleted_to: Offset,
     /// The same of all times.
     pub(crate) deletions: Vec<Offset>,
-    /// The store went back once.
-    pub(crate) went_back: bool,
     /// Generations of which something was lost.
     pub(crate) damaged: BTreeSet<Generation>,
     /// Generations below this one may have counted records from this offset on that are gone since an election.
