@@ -48,6 +48,18 @@ async fn records_that_were_lost_are_reported_and_later_days_are_exact() {
     let answer = serve.get(&format!("/v1/clicks?from={first_day}&to={}&granularity=day", first_day.next())).await;
     assert_eq!(answer["meta"]["complete"], false, "the day that lacks clicks is shown as complete: {answer}");
     assert_eq!(answer["data"][0]["complete"], false, "{answer}");
+    let codes: Vec<_> = answer["meta"]["reasons"].as_array().unwrap().iter().map(|reason| &reason["code"]).collect();
+    assert!(codes.contains(&&Value::from("lost_records")), "{answer}");
+    let status = place.twofold(&["--json", "speed", "status"]);
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    for (number, partition) in place.numbers().zip(status["partitions"].as_array().unwrap()) {
+        let lost = if [0, 2].contains(&number) { 10 } else { 0 };
+        assert_eq!(partition["live"]["lost"], lost, "{status}");
+        assert_eq!(partition["trouble"].as_array().unwrap().is_empty(), lost == 0, "{status}");
+        assert_eq!(partition["lag_records"], 0, "{status}");
+        assert_eq!(partition["live"]["seen"].as_u64().unwrap() + lost, partition["end_offset"], "{status}");
+    }
 
     // Two days later everything is exact again.
     let later = first_day.plus(2);
