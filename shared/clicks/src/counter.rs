@@ -4,6 +4,8 @@
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
 mod ads;
+#[cfg(feature = "bugs")]
+mod kept;
 mod reading;
 mod scrub;
 
@@ -11,18 +13,21 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
+use crate::bugs::{self, Bug};
 use crate::dedup::{DedupKeys, SlidingDedup};
 use crate::event::Class;
 use crate::live::{CountKey, Expected, Flush, Generation, LateKey, Loaded, Meta, Stage};
 use crate::position::Offset;
 use crate::rules::RulesBook;
-use crate::time::{Day, Interval, Timestamp};
+use crate::time::{Day, Interval, Span, Timestamp};
 use crate::verdict::{Verdict, judge};
 use crate::watermark::{AppendTime, watermark};
 use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
 use ads::{AdNumber, Ads};
+#[cfg(feature = "bugs")]
+pub use kept::forget;
 use reading::{Reading, Sighted};
 pub use scrub::Difference;
 
@@ -96,6 +101,8 @@ pub struct LiveCounter {
     last: Option<LastRecord>,
     /// Counts of earlier minutes were dropped.
     sealed: Minute,
+    #[cfg(feature = "bugs")]
+    kept: kept::Kept,
 }
 
 #[derive(Debug)]
@@ -127,6 +134,8 @@ impl LiveCounter {
             counter.counts.insert(window, Count { clicks, is_dirty: false });
         }
         counter.late.extend(loaded.late);
+        #[cfg(feature = "bugs")]
+        counter.take_what_was_kept();
         counter
     }
 
@@ -155,6 +164,8 @@ impl LiveCounter {
             evicted_known: 0,
             last: None,
             sealed: Minute::of(Timestamp::MIN),
+            #[cfg(feature = "bugs")]
+            kept: kept::Kept::default(),
         }
     }
 
@@ -201,7 +212,7 @@ impl LiveCounter {
     pub fn remember(&mut self, record: &Observed<'_>, append_time: Timestamp) {
         // A generation that begins takes over the append time that the partition has reached; one that resumes knows it.
         self.meta.append_time = self.append.observe(append_time);
-        if record.control {
+        if record.control || bugs::is_on(Bug::NoLookBack) || self.has_kept_dedup() {
             return;
         }
         if let Reading::Click(click) = self.read(record) {
@@ -258,7 +269,7 @@ impl LiveCounter {
 
     #[inline]
     fn observe_reading(&mut self, record: &Observed<'_>, reading: Reading<Sighted>) -> Result<Verdict, Gap> {
-        if record.offset != self.meta.next_offset {
+        if record.offset != self.meta.next_offset && !bugs::is_on(Bug::JumpsOverGap) {
             return Err(Gap { expected: self.meta.next_offset, found: record.offset });
         }
         let append_time = self.append.observe(record.broker_time);
@@ -276,7 +287,8 @@ impl LiveCounter {
     #[inline]
     fn own_up_to_evictions(&mut self, now: Timestamp) {
         if self.dedup.evicted() > self.evicted_known {
-            self.own_up(Interval::new(now, now + self.rules.live_horizon_max()));
+            let last = now.max(self.dedup.forgotten_before());
+            self.own_up(Interval::new(now, last + self.rules.live_horizon_max()));
         }
     }
 
@@ -296,6 +308,11 @@ impl LiveCounter {
     /// Sightings are missing that retries with these append times would need.
     pub fn own_up(&mut self, retries: Interval) {
         self.meta.drifted(retries);
+    }
+
+    #[cfg(not(feature = "bugs"))]
+    const fn has_kept_dedup(&self) -> bool {
+        false
     }
 
     /// The flush needs the fingerprint of its last record.
@@ -323,6 +340,8 @@ impl LiveCounter {
             Ok(judgement) => judgement.within(rules.live_horizon),
             Err(rejection) => return self.reject(rejection),
         };
+        #[cfg(feature = "bugs")]
+        let verdict = self.by_event_time(verdict, click.event_time);
         match verdict {
             Verdict::Counted => {
                 self.meta.totals.counted += 1;
@@ -426,7 +445,8 @@ impl LiveCounter {
             }
         }
         self.dirty_late.clear();
-        let sealed = Minute::of(self.watermark());
+        let early = if bugs::is_on(Bug::SealsEarly) { Span::minutes(1) } else { Span::ZERO };
+        let sealed = Minute::of(self.watermark() + early);
         if sealed > self.sealed {
             self.sealed = sealed;
             self.counts.retain(|window, _| window.minute >= sealed);

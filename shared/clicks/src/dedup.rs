@@ -19,6 +19,7 @@
 mod key;
 mod shard;
 
+use crate::bugs::{self, Bug};
 use crate::time::{Span, Timestamp};
 
 pub use key::{AdKey, DedupKey, DedupKeys};
@@ -88,6 +89,10 @@ impl SlidingDedup {
         self.advance(now);
         let reach = self.reach(now);
         let age = self.shards[key.shard()].sight(key, Stamp::of(now), reach);
+        if let Some(age) = age.filter(|_| bugs::is_on(Bug::FirstSighting)) {
+            self.shards[key.shard()].sight(key, Stamp::of(now - i64::from(age)), reach);
+            return Some(Span::millis(i64::from(age)));
+        }
         if let Some(age) = age {
             let then = self.place_of((now - i64::from(age)).div_euclid(self.slice_width));
             self.slices[then] -= 1;
@@ -112,6 +117,12 @@ impl SlidingDedup {
     /// missed, and the drift is a term of its own.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// Sightings before it are forgotten for want of memory. It may lie a little ahead, as a slice is forgotten as a whole:
+    /// then those until it are forgotten, too.
+    pub fn forgotten_before(&self) -> Timestamp {
+        Timestamp::from_millis(self.floor)
     }
 
     /// Keys that are remembered; a few that are just too old are counted in.

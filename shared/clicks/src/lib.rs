@@ -5,6 +5,8 @@
 //! fail for any reason that is not in its arguments. Both layers call it, so there is one definition of every number.
 
 pub mod books;
+#[doc(hidden)]
+pub mod bugs;
 pub mod control;
 pub mod counter;
 pub mod dedup;

@@ -187,7 +187,10 @@ pub fn read(value: Option<&[u8]>) -> Result<Read<'_>, Rejection> {
 }
 
 /// The definition of what is a click: [`read`] without its fast path.
-fn read_json(value: &[u8]) -> Result<Read<'_>, Rejection> {
+///
+/// # Errors
+/// The [`Rejection`] that says what is wrong.
+pub fn read_json(value: &[u8]) -> Result<Read<'_>, Rejection> {
     Fields::read(value)?.check(|| None)
 }
 

@@ -13,7 +13,7 @@
 
 use clicks::books::Books;
 use clicks::counter::LiveCounter;
-use clicks::live::{Expected, Generation, Meta, Stage};
+use clicks::live::{Expected, Meta, Stage};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
@@ -53,7 +53,7 @@ impl Worker {
         let rules = books.rules();
         let base = self.base(books).await?;
         let (stage, rollbacks, rebuilds) = self.stage().await?;
-        let generation = Generation::from_u128(uuid::Uuid::new_v4().as_u128());
+        let generation = self.shared.options.generations.next();
         let meta = Meta { rollbacks, rebuilds, ..Meta::new(base.offset, base.day, base.night, base.end) };
         let mut live =
             LiveCounter::begin(rules.clone(), replaces, (generation, stage), meta, self.shared.options.sightings_max);

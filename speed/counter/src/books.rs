@@ -1,6 +1,6 @@
 //! The process's copy of the books: rules and the closed set, refreshed for all workers by one task.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clicks::books::Books;
@@ -8,7 +8,7 @@ use clicks::time::{Span, Timestamp};
 use metrics::{counter, gauge};
 use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::error::CounterError;
@@ -23,8 +23,10 @@ pub(crate) struct BooksCopy {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     refresh: Duration,
-    copy: watch::Sender<Copied>,
+    copy: Mutex<Copied>,
     demand: Notify,
+    /// Not a watch channel: that one wakes who waits in a random order, and a simulation could not be repeated.
+    refreshed: Notify,
 }
 
 #[derive(Debug, Clone)]
@@ -40,8 +42,8 @@ impl BooksCopy {
     pub(crate) async fn read(ledger: Ledger, clock: Arc<dyn Clock>, refresh: Duration) -> Result<Self, CounterError> {
         let as_of = clock.now();
         let books = ledger.read().await.map_err(CounterError::Ledger)?;
-        let copy = watch::Sender::new(Copied { books: Arc::new(books), as_of });
-        Ok(BooksCopy { ledger, clock, refresh, copy, demand: Notify::new() })
+        let copy = Mutex::new(Copied { books: Arc::new(books), as_of });
+        Ok(BooksCopy { ledger, clock, refresh, copy, demand: Notify::new(), refreshed: Notify::new() })
     }
 
     /// A copy that records may be judged by. Waits for a refresh where the copy is too old; if that fails the process
@@ -50,19 +52,24 @@ impl BooksCopy {
         if let Some(books) = self.young() {
             return books;
         }
-        let mut copies = self.copy.subscribe();
         loop {
-            copies.mark_unchanged();
+            // Taken before looking: a refresh that comes after the look, wakes.
+            let refreshed = self.refreshed.notified();
             if let Some(books) = self.young() {
                 return books;
             }
             self.demand.notify_one();
-            copies.changed().await.expect("the sender lives as long as self");
+            refreshed.await;
         }
     }
 
+    fn copy(&self) -> MutexGuard<'_, Copied> {
+        // Nothing that holds it can panic half-way.
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn young(&self) -> Option<Arc<Books>> {
-        let copied = self.copy.borrow();
+        let copied = self.copy();
         (self.clock.now().since(copied.as_of) <= AGE_MAX).then(|| copied.books.clone())
     }
 
@@ -74,13 +81,14 @@ impl BooksCopy {
         loop {
             // Passing without any demand is what the limit is for.
             let _ = timeout(self.refresh, self.demand.notified()).await;
-            let before = self.copy.borrow().clone();
+            let before = self.copy().clone();
             let as_of = self.clock.now();
             let mut books = Books::clone(&before.books);
             match self.ledger.catch_up(&mut books).await {
                 Ok(()) => {
                     let books = if books.head() == before.books.head() { before.books } else { published(books) };
-                    self.copy.send_replace(Copied { books, as_of });
+                    *self.copy() = Copied { books, as_of };
+                    self.refreshed.notify_waiters();
                 }
                 Err(source @ LedgerError::Object(_)) => {
                     let age = self.clock.now().since(before.as_of);
@@ -92,7 +100,7 @@ impl BooksCopy {
                 }
                 Err(source) => return CounterError::Ledger(source),
             }
-            let age = self.clock.now().since(self.copy.borrow().as_of);
+            let age = self.clock.now().since(self.copy().as_of);
             gauge!("twofold_speed_ledger_age_seconds").set(age.as_millis() as f64 / 1_000.0);
         }
     }

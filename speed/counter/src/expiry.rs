@@ -8,6 +8,7 @@
 //! sums and step stay small however long nothing was expired.
 
 use clicks::books::Books;
+use clicks::bugs::{self, Bug};
 use clicks::counter::LiveCounter;
 use clicks::live::{Flush, Stage};
 use clicks::time::{Day, Interval, Span};
@@ -81,7 +82,8 @@ impl Worker {
     fn expirable(&self, live: &LiveCounter, books: &Books) -> Option<(Day, Day)> {
         let meta = live.meta();
         let kept_from = (self.shared.clock.now() - self.shared.options.keep_closed).day();
-        let limit = books.next_night().min(kept_from);
+        let closed = if bugs::is_on(Bug::ExpiresOpenDays) { kept_from } else { books.next_night() };
+        let limit = closed.min(kept_from);
         let next_day = if meta.base_day < limit { meta.base_day.next() } else { meta.base_day };
         let next_night = if meta.base_night < limit { meta.base_night.next() } else { meta.base_night };
         let candidates = [(next_day, next_night), (next_day, meta.base_night), (meta.base_day, next_night)];

@@ -34,5 +34,5 @@ mod topic;
 mod worker;
 
 pub use error::CounterError;
-pub use options::{Options, Partitions, Retry};
+pub use options::{Generations, Options, Partitions, Retry};
 pub use run::run;

@@ -1,11 +1,14 @@
 //! What tunes the process and never changes the meaning of a count.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clicks::live::Generation;
 use clicks::time::Span;
 
 /// How the streaming loop runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub partitions: Partitions,
     /// A record is stored at most about this long after it was read, plus the round trips to broker and store.
@@ -24,6 +27,7 @@ pub struct Options {
     pub scrub_interval: Duration,
     /// Pauses before the store, or a log that did not answer, is tried again.
     pub store_retry: Retry,
+    pub generations: Generations,
 }
 
 impl Default for Options {
@@ -37,6 +41,7 @@ impl Default for Options {
             ledger_refresh: Duration::from_secs(10),
             scrub_interval: Duration::from_secs(300),
             store_retry: Retry { first: Duration::from_millis(50), max: Duration::from_secs(5) },
+            generations: Generations::Random,
         }
     }
 }
@@ -48,6 +53,24 @@ pub enum Partitions {
     Fixed(Vec<u32>),
     /// Its share in the group of this name, which changes as processes come and go.
     Group(String),
+}
+
+/// Where the ids of new generations come from.
+#[derive(Debug, Clone)]
+pub enum Generations {
+    /// The only source for production: an id that no other process can have drawn.
+    Random,
+    /// The next number: a simulation is the same each time.
+    Numbered(Arc<AtomicU64>),
+}
+
+impl Generations {
+    pub(crate) fn next(&self) -> Generation {
+        Generation::from_u128(match self {
+            Generations::Random => uuid::Uuid::new_v4().as_u128(),
+            Generations::Numbered(next) => next.fetch_add(1, Ordering::Relaxed).into(),
+        })
+    }
 }
 
 /// Pauses that double from the first to the longest.

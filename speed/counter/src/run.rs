@@ -62,6 +62,8 @@ pub async fn run(
         biased;
         () = stop.cancelled() => return Ok(()),
         topic = started => topic?,
+        // The clock may jump meanwhile, as at a machine's start, and make the copy too old to begin with.
+        error = books.keep_fresh() => return Err(error),
     };
     let mut share = share(&options.partitions, log.as_ref(), &topic).await?;
     tracing::info!(topic = topic.name, id = %topic.id, partitions = ?options.partitions, "counting");

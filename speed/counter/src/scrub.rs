@@ -9,10 +9,12 @@
 //! are read one by one, whatever is stored in between. What may still change is read in one step at the end, together with
 //! the totals that all of it must add up to.
 //!
-//! With each scrub the store's settings are checked as at the start, and what is left of replaced generations is swept.
+//! With each scrub the store's settings are checked as at the start, the last counted record is compared with the log's,
+//! and what is left of replaced generations is swept.
 
 use std::time::Duration;
 
+use clicks::bugs::{self, Bug};
 use clicks::counter::LiveCounter;
 use clicks::live::Stage;
 use clicks::time::{Day, Interval, Timestamp};
@@ -23,13 +25,15 @@ use tokio::time::Instant;
 
 use crate::doubt::{Break, Doubt, Unsound};
 use crate::error::CounterError;
-use crate::resume::Reason;
+use crate::resume::{Reason, is_another};
 use crate::worker::{Held, Worker, position_of};
 
 /// How long records wait for the steps of a scrub.
 const STEPS: Duration = Duration::from_millis(20);
 /// How long the steps of a scrub wait for records.
 pub(crate) const BETWEEN: Duration = Duration::from_millis(1);
+/// How long the last counted record is waited for.
+const LAST_RECORD: Duration = Duration::from_secs(1);
 /// A store that is away is no finding; when it is asked again.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -141,13 +145,16 @@ impl Worker {
     /// A few steps of the scrub, if one is due and everything observed is stored.
     pub(crate) async fn scrub(&self, held: &mut Held) -> Result<(), Break> {
         let began = Instant::now();
-        let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside;
+        let is_to_wait = held.live.has_news() || held.live.stage() == Stage::Beside || bugs::is_on(Bug::NoScrub);
         if began < held.scrub.due || is_to_wait || self.stop.is_cancelled() {
             return Ok(());
         }
         let mut walk = match held.scrub.walk.take() {
             Some(walk) if walk.base == base(&held.live) => walk,
-            _ if self.tidy().await? => Walk::begin(&held.live),
+            _ if self.tidy().await? => {
+                self.compare_last_record(&held.live).await?;
+                Walk::begin(&held.live)
+            }
             _ => return self.scrub_later(held),
         };
         loop {
@@ -177,6 +184,25 @@ impl Worker {
                 held.scrub.walk = Some(walk);
                 return Ok(());
             }
+        }
+    }
+
+    /// A log that lost its end and grew again may go on at the position without any error. What cannot be read now is
+    /// compared by the next scrub, or by whoever enters next.
+    async fn compare_last_record(&self, live: &LiveCounter) -> Result<(), Break> {
+        let meta = live.meta();
+        if meta.fingerprint.is_empty() {
+            return Ok(());
+        }
+        let last = meta.next_offset.minus(1);
+        let Ok(mut reader) = self.shared.log.open(self.partition.number, last).await else { return Ok(()) };
+        match reader.poll(1, LAST_RECORD).await.unwrap_or_default().first() {
+            Some(record) if record.offset == last && is_another(record, &meta.fingerprint) => {
+                let generation = Some(live.generation());
+                let why = format!("another record is at {last} than was counted");
+                Err(Break::Unsound(Unsound { generation, reason: Reason::Fingerprint }, why))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use metrics::counter;
 use platform::log::{Log, LogError, Topic};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::CounterError;
@@ -42,7 +42,9 @@ pub(crate) struct TopicGuard {
     /// Number of the last question that began.
     begun: AtomicU64,
     /// Number of the last question whose answer was: the same topic.
-    confirmed: watch::Sender<u64>,
+    confirmed: AtomicU64,
+    /// Not a watch channel: that one wakes who waits in a random order, and a simulation could not be repeated.
+    answered: Notify,
     demand: Notify,
 }
 
@@ -55,7 +57,8 @@ impl TopicGuard {
             pace: pace.min(UNASKED_MAX),
             retry,
             begun: AtomicU64::new(0),
-            confirmed: watch::Sender::new(0),
+            confirmed: AtomicU64::new(0),
+            answered: Notify::new(),
             demand: Notify::new(),
         }
     }
@@ -64,8 +67,14 @@ impl TopicGuard {
     pub(crate) async fn confirm(&self) {
         let after = self.begun.load(Ordering::SeqCst);
         self.demand.notify_one();
-        let answered = self.confirmed.subscribe().wait_for(|number| *number > after).await.is_ok();
-        assert!(answered, "the sender lives as long as self");
+        loop {
+            // Taken before looking: an answer that comes after the look, wakes.
+            let answered = self.answered.notified();
+            if self.confirmed.load(Ordering::SeqCst) > after {
+                return;
+            }
+            answered.await;
+        }
     }
 
     /// Asks for ever.
@@ -80,7 +89,8 @@ impl TopicGuard {
             counter!("twofold_speed_topic_questions_total").increment(1);
             match self.log.topic().await {
                 Ok(found) if found.id == self.topic.id && found.partitions == self.topic.partitions => {
-                    self.confirmed.send_replace(number);
+                    self.confirmed.store(number, Ordering::SeqCst);
+                    self.answered.notify_waiters();
                     pauses.reset();
                 }
                 Ok(found) => return self.another(found),

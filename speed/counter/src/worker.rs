@@ -122,6 +122,7 @@ impl Worker {
             };
             counter!("twofold_speed_reloads_total", "reason" => reason).increment(1);
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Ok(()),
                 () = sleep(pause) => {}
             }
@@ -158,6 +159,7 @@ impl Worker {
             let Some(held) = &mut held else {
                 rules = Some(books.rules().clone());
                 held = Some(tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return Err(Break::Stopped),
                     entered = self.take_place(&books, entry) => entered?,
                 });
@@ -249,6 +251,7 @@ impl Worker {
     /// Stores everything observed in one atomic step, and waits until it is known to be stored.
     async fn flush(&self, held: &mut Held) -> Result<(), Break> {
         tokio::select! {
+            biased;
             () = self.shared.topic.confirm() => {}
             () = self.out_of_patience() => return Err(Break::Stopped),
         }

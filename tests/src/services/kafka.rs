@@ -49,6 +49,7 @@ struct Broker {
     node: usize,
     port: u16,
     properties: PathBuf,
+    data: PathBuf,
     clock_file: Option<PathBuf>,
     /// None after it was killed.
     process: Option<Process>,
@@ -82,7 +83,7 @@ impl Kafka {
             let properties = folder.join(format!("broker-{node}.properties"));
             fs::write(&properties, filled).with_context(|| format!("write {}", properties.display()))?;
             let clock_file = options.shifted_clock.then(|| clock_file.clone());
-            brokers.push(Broker { node, port, properties, clock_file, process: None });
+            brokers.push(Broker { node, port, properties, data, clock_file, process: None });
         }
         let mut kafka = Self { brokers, options, clock_file, ahead: Mutex::default() };
         try_join_all(kafka.brokers.iter().map(Broker::format)).await?;
@@ -120,6 +121,11 @@ impl Kafka {
     /// The file that the brokers' clocks follow: how many milliseconds they are ahead. Not there before the first shift.
     pub fn clock_file(&self) -> &Path {
         &self.clock_file
+    }
+
+    /// Where a broker keeps its data; while it is down a test may put an older copy there.
+    pub fn data(&self, node: usize) -> Option<&Path> {
+        self.brokers.iter().find(|broker| broker.node == node).map(|broker| broker.data.as_path())
     }
 
     /// Ends a broker as a crash would.

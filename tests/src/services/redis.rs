@@ -21,6 +21,7 @@ pub struct Redis {
     folder: PathBuf,
     /// None after it was killed.
     process: Option<Process>,
+    is_paused: bool,
 }
 
 impl Redis {
@@ -34,7 +35,7 @@ impl Redis {
 
     pub(super) async fn start_new(password: Option<String>, arguments: Vec<String>) -> Result<Self> {
         let (port, folder) = (free_port()?, new_folder("redis")?);
-        let mut redis = Self { port, arguments, password, folder, process: None };
+        let mut redis = Self { port, arguments, password, folder, process: None, is_paused: false };
         redis.restart().await?;
         Ok(redis)
     }
@@ -65,10 +66,12 @@ impl Redis {
 
     /// Stops it in its tracks until [`Redis::resume`]: its connections stay, and nobody answers on them.
     pub fn pause(&mut self) -> Result<()> {
+        self.is_paused = true;
         self.process.as_mut().context("this Redis is down")?.pause()
     }
 
     pub fn resume(&mut self) -> Result<()> {
+        self.is_paused = false;
         self.process.as_mut().context("this Redis is down")?.resume()
     }
 
@@ -76,8 +79,9 @@ impl Redis {
         Ok(self.process.as_ref().context("this Redis is down")?.id())
     }
 
+    /// It runs, and is not paused.
     pub fn is_up(&self) -> bool {
-        self.process.is_some()
+        self.process.is_some() && !self.is_paused
     }
 
     /// Brings it back on its old port with its old data, and returns when these are loaded. One that runs is stopped first.
@@ -93,6 +97,7 @@ impl Redis {
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }
+        self.is_paused = false;
         let mut process = Process::spawn("redis", command)?;
         process.wait_for_port(self.port, START_MAX).await?;
         self.process = Some(process);

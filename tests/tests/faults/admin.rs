@@ -9,19 +9,26 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use crate::place::{PATIENCE, Place, until};
+use crate::place::{PATIENCE, Place};
 
-/// Deletes the topic and creates it again, with as many partitions.
-pub(crate) async fn recreate(place: &Place) {
+/// Deletes the topic and creates it again, with as many partitions. Returns the log of the new life.
+pub(crate) async fn recreate(place: &Place) -> KafkaLog {
     for deleted in admin(place).delete_topics(&[&place.options.topic], &patient()).await.unwrap() {
         deleted.unwrap();
     }
     // The brokers take a moment to forget the old life.
-    until("there is a new topic", async || {
-        let created = KafkaLog::create_topic(&place.options, &place.spec()).await;
-        created.is_ok_and(|topic| topic.id != place.topic.id)
-    })
-    .await;
+    let mut tries = tokio::time::interval(Duration::from_millis(2));
+    let again = async {
+        loop {
+            tries.tick().await;
+            match KafkaLog::create_topic(&place.options, &place.spec()).await {
+                Ok(topic) if topic.id != place.topic.id => return,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the topic is created again");
+    KafkaLog::connect(place.options.clone()).await.unwrap()
 }
 
 /// Deletes the records of a partition before an offset, as retention would.

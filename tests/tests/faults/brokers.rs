@@ -7,7 +7,7 @@ use promises::services::{Kafka, KafkaOptions, Redis};
 use crate::admin::leader_of;
 use crate::load::{Load, Sender};
 use crate::place::{Setup, until};
-use crate::rounds;
+use crate::{rounds, seed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_clicks_are_counted_although_leaders_were_killed() {
@@ -17,7 +17,7 @@ async fn acknowledged_clicks_are_counted_although_leaders_were_killed() {
     let setup = Setup { brokers: kafka.brokers(), replicas: 3, ..Setup::on(&redis.url()).await };
     let place = setup.place().await;
     let mut speed = place.start().await;
-    let load = Load::start(place.log.clone(), Sender::new(12, place.topic.partitions), 500);
+    let load = Load::start(place.log.clone(), Sender::new(seed(12), place.topic.partitions), 500);
     for round in 0..rounds(2) {
         let number = round % place.topic.partitions;
         let before = place.position(number).await;

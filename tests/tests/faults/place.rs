@@ -24,11 +24,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 const REGION: &str = "eu";
 
+/// How processes come by their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Each counts all of them, and gets in the way of others that do.
+    All,
+    /// By the group, which misses a dead or paused member only after its session.
+    Group,
+}
+
 /// What a place is made of.
 pub(crate) struct Setup {
     pub(crate) brokers: String,
     pub(crate) replicas: u32,
     pub(crate) partitions: u32,
+    pub(crate) share: Share,
     /// What the speed layer is told; the test itself looks at `store`.
     pub(crate) redis: String,
     pub(crate) store: RedisOptions,
@@ -43,6 +53,7 @@ impl Setup {
             brokers: shared().await.unwrap().kafka.brokers(),
             replicas: 1,
             partitions: 4,
+            share: Share::All,
             redis: redis.to_owned(),
             store: RedisOptions::new(redis),
             clock: None,
@@ -69,13 +80,18 @@ impl Place {
         let folder = new_folder("place").unwrap();
         let name = format!("faults-{}", uuid::Uuid::new_v4());
         let clock = setup.clock.map(|file| format!("[clock]\noffset_file = \"{}\"\n", file.display()));
+        let share = match setup.share {
+            Share::All => format!("partitions = {:?}\n", (0..setup.partitions).collect::<Vec<_>>()),
+            // The shortest session that brokers allow.
+            Share::Group => "[kafka.client]\n\"session.timeout.ms\" = \"6000\"\n".to_owned(),
+        };
         let config = folder.join("twofold.toml");
         let text = format!(
             "region = \"{REGION}\"\n\
              [kafka]\nbrokers = \"{}\"\ntopic = \"{name}\"\npartitions = {}\nreplication_factor = {}\n\
              [redis]\nurl = \"{}\"\ncluster = {}\n\
              [storage]\nurl = \"file://{}\"\n\
-             [speed]\nscrub_interval = \"1s\"\n{}",
+             [speed]\nscrub_interval = \"1s\"\n{share}{}",
             setup.brokers,
             setup.partitions,
             setup.replicas,

@@ -9,13 +9,13 @@ use rand::Rng;
 
 use crate::load::{Load, Sender};
 use crate::place::Setup;
-use crate::rounds;
+use crate::{rounds, seed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_after_redis_was_killed_and_came_back_older() {
     let mut redis = Redis::start().await.unwrap();
     let place = Setup::on(&redis.url()).await.place().await;
-    let load = Load::start(place.log.clone(), Sender::new(3, place.topic.partitions), 1_000);
+    let load = Load::start(place.log.clone(), Sender::new(seed(3), place.topic.partitions), 1_000);
     let mut speed = place.start().await;
     let (mut went_back, kills) = (0, rounds(8));
     for round in 0..kills {

@@ -6,14 +6,14 @@ use promises::services::Redis;
 use rand::Rng;
 
 use crate::load::{Load, Sender};
-use crate::place::Setup;
-use crate::rounds;
+use crate::place::{Setup, Share};
+use crate::{rounds, seed};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counts_are_exact_after_the_process_was_killed_at_random_points() {
     let redis = Redis::start().await.unwrap();
     let place = Setup::on(&redis.url()).await.place().await;
-    let load = Load::start(place.log.clone(), Sender::new(1, place.topic.partitions), 1_000);
+    let load = Load::start(place.log.clone(), Sender::new(seed(1), place.topic.partitions), 1_000);
     let (mut in_the_middle, kills) = (0, rounds(10));
     for _ in 0..kills {
         let before = place.positions().await;
@@ -42,18 +42,28 @@ async fn counts_are_exact_after_the_process_was_killed_at_random_points() {
     assert_eq!(speed.metric("twofold_speed_generations_total", "").await, 0.0);
 }
 
-/// A second process counts the same partitions while the first one is paused, for longer than any session; then the
-/// first one goes on with what it holds.
+/// The group gives its partitions to another process while it is paused; then it goes on with what it holds.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_process_that_goes_on_changes_nothing() {
+async fn a_process_paused_past_its_session_changes_nothing_when_it_goes_on() {
+    pause(Share::Group, rounds(1), "twofold_speed_rebalances_total").await;
+}
+
+/// Without a group both count for as long as both run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_process_that_finds_another_one_changes_nothing() {
+    pause(Share::All, rounds(2), "twofold_speed_reloads_total").await;
+}
+
+/// `noticed` is the counter by which the paused process shows that it was overtaken.
+async fn pause(share: Share, times: u32, noticed: &str) {
     let redis = Redis::start().await.unwrap();
-    let place = Setup::on(&redis.url()).await.place().await;
-    let load = Load::start(place.log.clone(), Sender::new(2, place.topic.partitions), 500);
+    let place = Setup { share, ..Setup::on(&redis.url()).await }.place().await;
+    let load = Load::start(place.log.clone(), Sender::new(seed(2), place.topic.partitions), 500);
     let mut paused = place.start().await;
     paused.until("it counts", async || place.positions().await.iter().all(|position| position.value() > 0)).await;
     let generations = place.generations().await;
-    for round in 0..rounds(2) {
-        let reloads = paused.metric("twofold_speed_reloads_total", "").await;
+    for round in 0..times {
+        let before = paused.metric(noticed, "").await;
         paused.process.pause().unwrap();
         let at_pause = place.positions().await;
         let mut other = place.start().await;
@@ -62,17 +72,16 @@ async fn a_paused_process_that_goes_on_changes_nothing() {
                 place.positions().await.iter().zip(&at_pause).all(|(now, then)| now > then)
             })
             .await;
-        let before = futures::future::join_all(place.numbers().map(|number| place.stored(number))).await;
+        let taken_over = place.positions().await;
         paused.process.resume().unwrap();
         // It cannot know yet; the store tells it.
-        paused.until_more("twofold_speed_reloads_total", "", reloads).await;
-        for (before, after) in before.iter().zip(place.positions().await) {
-            assert!(before.as_ref().unwrap().meta.next_offset <= after, "round {round}: the position went back");
+        paused.until_more(noticed, "", before).await;
+        for (before, after) in taken_over.iter().zip(place.positions().await) {
+            assert!(*before <= after, "round {round}: the position went back from {before} to {after}");
         }
         other.kill();
     }
-    assert_eq!(place.generations().await, generations, "nothing had to be counted anew");
     load.stop().await;
     place.check_all_kinds(&mut paused).await;
-    assert_eq!(place.generations().await, generations);
+    assert_eq!(place.generations().await, generations, "nothing had to be counted anew");
 }

@@ -10,6 +10,7 @@ use promises::services::Redis;
 use crate::admin::recreate;
 use crate::load::Sender;
 use crate::place::{Place, Setup};
+use crate::rounds;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recreated_topic_is_refused_until_its_new_life_is_recorded_and_then_counted_beside_the_old_one() {
@@ -22,8 +23,7 @@ async fn a_recreated_topic_is_refused_until_its_new_life_is_recorded_and_then_co
 
     // While it runs; it is paused, so that it cannot see the moment at which there is no topic at all.
     speed.process.pause().unwrap();
-    recreate(&place).await;
-    let again = KafkaLog::connect(place.options.clone()).await.unwrap();
+    let again = recreate(&place).await;
     let mut sender = Sender::new(11, place.topic.partitions);
     // More than before, so that every old position is on the new life too.
     sender.send(&again, 1_200).await;
@@ -45,8 +45,7 @@ async fn a_recreated_topic_is_refused_until_its_new_life_is_recorded_and_then_co
 
     // While it does not run.
     let of_second = slices(&place).await;
-    recreate(&place).await;
-    let again = KafkaLog::connect(place.options.clone()).await.unwrap();
+    let again = recreate(&place).await;
     sender.send(&again, 2_000).await;
     refused(&place, &second, &again.topic().await.unwrap()).await;
     record(&mut place).await;
@@ -54,6 +53,33 @@ async fn a_recreated_topic_is_refused_until_its_new_life_is_recorded_and_then_co
     assert!(place.check_all_kinds(&mut speed).await.seen >= 2_000);
     assert_eq!(slices_of(&place, &first).await, of_first);
     assert_eq!(slices_of(&place, &second).await, of_second);
+}
+
+/// As fast as it can be done, and the new life has records at once: a flush that did not ask after its records were read
+/// would store them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_new_life_is_stored_in_the_old_keys_however_fast_the_topic_was_created_again() {
+    let redis = Redis::start().await.unwrap();
+    let mut place = Setup::on(&redis.url()).await.place().await;
+    for round in 0..rounds(3) {
+        let mut speed = place.start().await;
+        Sender::new(23, place.topic.partitions).send(&place.log, 30).await;
+        place.check(&mut speed).await;
+        let (before, of_before) = (place.topic.clone(), slices(&place).await);
+        let again = recreate(&place).await;
+        Sender::new(24, place.topic.partitions).send(&again, 300).await;
+        let log = speed.failed().await;
+        assert!(log.contains("twofold topic create"), "{log}");
+        assert_eq!(
+            slices(&place).await,
+            of_before,
+            "round {round}: something of the new life was counted as the old one"
+        );
+        record(&mut place).await;
+        assert_ne!(place.topic.id, before.id);
+    }
+    let mut speed = place.start().await;
+    place.check(&mut speed).await;
 }
 
 /// A start names both lives and what to do.

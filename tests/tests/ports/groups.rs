@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clicks::id::Region;
-use platform::log::{Assignment, KafkaLog, KafkaOptions, Log, LogError, Membership, TopicSpec};
+use platform::log::{Assignment, KafkaLog, KafkaOptions, Log, LogError, Membership, NewRecord, Target, TopicSpec};
 use promises::services;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
@@ -125,4 +125,63 @@ async fn a_group_of_another_program_is_named() {
     assert!(matches!(&error, LogError::Setting { name, .. } if name == "speed.group"), "{error}");
     drop(end);
     other.await.unwrap();
+}
+
+/// A process whose async threads stand still sends heartbeats all the same; it leaves, and takes part again later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stands_still_loses_its_partitions_until_it_goes_on() {
+    let limits = [("session.timeout.ms", "6000"), ("max.poll.interval.ms", "6000")];
+    let log = std::sync::Arc::new(log(&services::shared().await.unwrap().kafka.brokers(), 2, &limits).await);
+    let (frozen, is_frozen) = tokio::sync::oneshot::channel();
+    let (thaw, thawed) = std::sync::mpsc::channel::<()>();
+    let its_log = log.clone();
+    let stands_still = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut member = its_log.join(GROUP).await.unwrap();
+            own(&mut *member, 2).await;
+            frozen.send(()).unwrap();
+            thawed.recv_timeout(LONG).unwrap();
+            own(&mut *member, 0).await;
+            own(&mut *member, 1).await;
+            member.leave().await;
+        });
+    });
+    is_frozen.await.unwrap();
+    let mut other = log.join(GROUP).await.unwrap();
+    own(&mut *other, 2).await;
+    thaw.send(()).unwrap();
+    own(&mut *other, 1).await;
+    own(&mut *other, 2).await;
+    stands_still.join().unwrap();
+}
+
+#[tokio::test]
+async fn members_fetch_no_records() {
+    // Of all members of this process; none may.
+    platform::telemetry::metrics();
+    let log = log(&services::shared().await.unwrap().kafka.brokers(), 2, &[]).await;
+    let mut member = log.join(GROUP).await.unwrap();
+    own(&mut *member, 2).await;
+    let append =
+        |n: u32| log.append(Target::Partition(n % 2), NewRecord { value: Some("v".into()), ..Default::default() });
+    let mut other = None;
+    for round in 0..4 {
+        for appended in futures::future::join_all((0..250).map(append)).await {
+            appended.unwrap();
+        }
+        match round {
+            1 => {
+                let mut joins = log.join(GROUP).await.unwrap();
+                own(&mut *joins, 1).await;
+                other = Some(joins);
+            }
+            2 => drop(other.take()),
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    own(&mut *member, 2).await;
+    let text = platform::telemetry::render();
+    assert!(text.contains("twofold_log_group_records_total 0\n"), "{text}");
 }

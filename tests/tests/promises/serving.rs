@@ -10,7 +10,7 @@ use clicks::counter::{LiveCounter, Observed};
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, TopicId, UserId};
 use clicks::ledger::{Body, Genesis, TopicLife};
-use clicks::live::{Expected, FlushOutcome, Generation, Meta};
+use clicks::live::{Expected, FlushOutcome, Generation, Meta, Stage};
 use clicks::partitioner::partition_of;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
@@ -91,7 +91,7 @@ async fn count(store: &RedisStore, id: &PartitionId, records: &[(LogRecord, Time
     let rules = RulesBook::new(Rules::default()).unwrap();
     let meta = Meta::new(Offset::ZERO, day(1), day(0), Offset::ZERO);
     let generation = Generation::from_u128(u128::from(id.number) + 1);
-    let mut counter = LiveCounter::begin(rules, Expected::Nothing, generation, meta, usize::MAX);
+    let mut counter = LiveCounter::begin(rules, Expected::Nothing, (generation, Stage::Live), meta, usize::MAX);
     for (n, (record, _)) in records.iter().enumerate() {
         let value = record.value.as_deref();
         let (offset, broker_time) = (record.offset, record.broker_time);

@@ -59,6 +59,24 @@ fn a_resumed_counter_writes_the_whole_count() {
     assert_eq!(flush.expected, Expected::At { generation: Generation::from_u128(1), next_offset: Offset::new(500) });
 }
 
+/// Beyond its bound dedup forgets a slice as a whole, also what is sighted in the rest of it: the drift holds their retries.
+#[test]
+fn the_drift_covers_the_rest_of_a_forgotten_slice() {
+    let day = start().day();
+    let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::ZERO);
+    let rules = RulesBook::new(Rules::default()).unwrap();
+    let horizon = rules.live_horizon_max();
+    let mut counter = LiveCounter::begin(rules, Expected::Nothing, (Generation::from_u128(1), Stage::Live), meta, 4);
+    let at = |millis| start() + Span::millis(millis);
+    for id in 0..7 {
+        observe(&mut counter, Some(&value(id as u128, at(id))), at(id));
+    }
+    assert!(counter.meta().dedup_evicted > 0);
+    let retry = at(6) + horizon - Span::millis(1);
+    assert_eq!(observe(&mut counter, Some(&value(6, retry)), retry), Verdict::Counted, "it was forgotten");
+    assert!(counter.meta().drift.contains(retry), "{:?}", counter.meta().drift);
+}
+
 #[test]
 fn totals_balance_whatever_arrives() {
     let mut counter = counter();

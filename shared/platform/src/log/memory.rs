@@ -145,6 +145,22 @@ impl MemoryLog {
         Ok(())
     }
 
+    /// Loses the records from `end` on, as an unclean election does: what is appended next takes their offsets.
+    ///
+    /// # Errors
+    /// [`LogError::NoPartition`].
+    pub fn truncate(&self, partition: u32, end: Offset) -> Result<(), LogError> {
+        let life = self.shared.life();
+        let partition = self.shared.partition(&life, partition)?;
+        {
+            let mut content = partition.content();
+            let kept = end.max(content.first).distance_from(content.first);
+            content.records.truncate(kept as usize);
+        }
+        partition.changed.notify_waiters();
+        Ok(())
+    }
+
     /// From now on the broker of this partition stamps the clock's time plus `skew`, which may be negative: with a
     /// change of it, as at a failover, times step back.
     ///

@@ -30,6 +30,7 @@ struct State {
     partitions: HashMap<PartitionId, Partition>,
     away: bool,
     evicts: bool,
+    overlooks_expiries: bool,
     failures: usize,
     lose_reply: bool,
 }
@@ -122,6 +123,11 @@ impl MemoryStore {
         self.lock().evicts = evicts;
     }
 
+    /// From now on its flushes compare no expiries, as a script would that forgets to.
+    pub fn overlook_expiries(&self, overlooks: bool) {
+        self.lock().overlooks_expiries = overlooks;
+    }
+
     /// While it is away every operation does nothing and fails.
     pub fn go_away(&self, away: bool) {
         self.lock().away = away;
@@ -144,12 +150,13 @@ impl SpeedStore for MemoryStore {
     async fn flush(&self, partition: &PartitionId, flush: &Flush) -> Result<FlushOutcome, StoreError> {
         validate(partition, flush)?;
         let mut state = self.enter()?;
+        let overlooks = state.overlooks_expiries;
         // Nothing is stored of a partition whose first flush is refused.
         let outcome = match state.partitions.get_mut(partition) {
-            Some(stored) => stored.flush(flush),
+            Some(stored) => stored.flush(flush, overlooks),
             None => {
                 let mut stored = Partition::default();
-                let outcome = stored.flush(flush);
+                let outcome = stored.flush(flush, overlooks);
                 if matches!(outcome, Ok(FlushOutcome::Applied)) {
                     state.partitions.insert(partition.clone(), stored);
                 }

@@ -15,6 +15,13 @@ pub fn cpu_of(process: u32) -> Duration {
     Duration::from_millis(ticks * 1_000 / TICKS)
 }
 
+/// Resident memory of a process that runs, in MB.
+pub fn memory_of(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it tells its memory");
+    line.trim().trim_end_matches("kB").trim().parse::<f64>().expect("a number of kB") / 1_000.0
+}
+
 /// The first argument that is a number; `cargo bench` passes flags of its own.
 pub fn argument() -> Option<usize> {
     std::env::args().skip(1).find_map(|argument| argument.parse().ok())

@@ -191,6 +191,24 @@ async fn a_log_that_is_not_the_one_that_was_counted_is_counted_anew() {
     }
 }
 
+/// The reader stands at the end and is told nothing: the log lost its end and grew again in between.
+#[tokio::test]
+async fn another_record_before_the_position_is_found_while_counting() {
+    let mut world = World::new(1).await;
+    let options = Options { scrub_interval: Duration::from_millis(5), ..World::options() };
+    let run = world.start_on(world.log.clone(), options);
+    world.clicks(0, "a", 10).await;
+    world.check("before").await;
+    let generation = world.generation(0).await;
+    world.log.truncate(0, Offset::new(9)).unwrap();
+    world.history.get_mut(&0).unwrap().pop();
+    world.clicks(0, "b", 1).await;
+    world.until("a new generation", async || world.generation(0).await != generation).await;
+    world.check("counted anew").await;
+    assert_eq!((world.count(0, "a", noon()).await, world.count(0, "b", noon()).await), (Some(9), Some(1)));
+    run.stop().await;
+}
+
 #[tokio::test]
 async fn totals_that_contradict_each_other_are_counted_anew() {
     let mut world = World::new(1).await;

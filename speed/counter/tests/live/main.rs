@@ -5,8 +5,12 @@
 mod damage;
 mod endings;
 mod expiry;
-mod histories;
+#[path = "../common/making.rs"]
+#[allow(dead_code)]
+mod making;
 mod metrics;
+#[path = "../common/oracle.rs"]
+#[allow(dead_code)]
 mod oracle;
 mod rebalance;
 mod recovery;

@@ -1,8 +1,9 @@
 //! Processes that share the partitions: they join, leave, die and come back as zombies while clicks come in. Every
-//! partition is counted by somebody, exactly, and one that moves goes on with the generation that it had.
+//! partition is counted by somebody, exactly (S1, S2), and one that moves goes on with the generation that it had (S4).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use clicks::live::Generation;
@@ -25,12 +26,16 @@ fn grouped() -> Options {
     Options { partitions: Partitions::Group(GROUP.to_owned()), ..World::options() }
 }
 
+type News = Result<Assignment, LogError>;
+
 /// The log as one process sees it; the test sees what its group gives it, and can keep the news from it.
 #[derive(Debug)]
 struct Seen {
     inner: Arc<MemoryLog>,
     owned: Arc<Mutex<Assignment>>,
     is_deaf: watch::Receiver<bool>,
+    /// What the group says instead of the real one.
+    script: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
 }
 
 #[derive(Debug)]
@@ -58,6 +63,9 @@ impl Log for Seen {
         self.inner.open(partition, from).await
     }
     async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
+        if let Some(script) = self.script.lock().unwrap().take() {
+            return Ok(Box::new(Scripted(script)));
+        }
         let (owned, is_deaf) = (self.owned.clone(), self.is_deaf.clone());
         Ok(Box::new(SeenMembership { inner: self.inner.join(group).await?, owned, is_deaf }))
     }
@@ -85,8 +93,12 @@ struct Process {
 
 impl Process {
     fn start(world: &World) -> Self {
-        let (is_deaf, owned) = (watch::Sender::new(false), Arc::default());
-        let log = Seen { inner: world.log.clone(), owned: Arc::clone(&owned), is_deaf: is_deaf.subscribe() };
+        Self::start_with(world, None)
+    }
+
+    fn start_with(world: &World, script: Option<mpsc::UnboundedReceiver<News>>) -> Self {
+        let (is_deaf, owned, script) = (watch::Sender::new(false), Arc::default(), Mutex::new(script));
+        let log = Seen { inner: world.log.clone(), owned: Arc::clone(&owned), is_deaf: is_deaf.subscribe(), script };
         Process { run: world.start_on(Arc::new(log), grouped()), owned, is_deaf }
     }
 
@@ -165,13 +177,10 @@ async fn partitions_of_a_dead_process_wait_for_the_end_of_its_session_and_go_on(
     let orphans = dies.owned();
     assert_eq!(orphans.len(), 3);
     dies.run.kill().await;
-    let stands: BTreeMap<u32, Offset> = {
-        let mut stands = BTreeMap::new();
-        for number in &orphans {
-            stands.insert(*number, world.stored(*number).await.unwrap().meta.next_offset);
-        }
-        stands
-    };
+    let mut stands = BTreeMap::new();
+    for number in orphans {
+        stands.insert(number, world.stored(number).await.unwrap().meta.next_offset);
+    }
     load(&mut world).await;
     for number in other.owned() {
         let end = world.log.bounds(number).await.unwrap().end;
@@ -205,7 +214,7 @@ async fn a_zombie_that_counts_on_changes_nothing() {
     assert_eq!(zombie.owned().len(), 3, "and the zombie does not know");
     for _ in 0..20 {
         load(&mut world).await;
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
     world.check("two owners").await;
     assert!(zombie.run.is_running());
@@ -261,7 +270,7 @@ async fn counts_stay_exact_while_members_come_and_go_under_load() {
             _ => {}
         }
         load(&mut world).await;
-        tokio::time::sleep(std::time::Duration::from_millis(random.random_range(0..8))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..8))).await;
         for process in &processes {
             assert!(process.run.is_running(), "seed {seed}, round {round}: a process ended");
             for number in process.owned() {
@@ -289,19 +298,13 @@ async fn counts_stay_exact_while_members_come_and_go_under_load() {
     }
 }
 
-/// A group that does what the test says.
+/// Membership of a group that does what the test says.
 #[derive(Debug)]
-struct Scripted {
-    inner: Seen,
-    news: Mutex<Option<mpsc::UnboundedReceiver<Result<Assignment, LogError>>>>,
-}
-
-#[derive(Debug)]
-struct ScriptedMembership(mpsc::UnboundedReceiver<Result<Assignment, LogError>>);
+struct Scripted(mpsc::UnboundedReceiver<News>);
 
 #[async_trait]
-impl Membership for ScriptedMembership {
-    async fn next(&mut self) -> Result<Assignment, LogError> {
+impl Membership for Scripted {
+    async fn next(&mut self) -> News {
         match self.0.recv().await {
             Some(news) => news,
             None => std::future::pending().await,
@@ -310,36 +313,9 @@ impl Membership for ScriptedMembership {
     async fn leave(self: Box<Self>) {}
 }
 
-#[async_trait]
-impl Log for Scripted {
-    async fn topic(&self) -> Result<Topic, LogError> {
-        self.inner.topic().await
-    }
-    async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
-        self.inner.append(target, record).await
-    }
-    async fn bounds(&self, partition: u32) -> Result<Bounds, LogError> {
-        self.inner.bounds(partition).await
-    }
-    async fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<Offset>, LogError> {
-        self.inner.offset_at(partition, time).await
-    }
-    async fn open(&self, partition: u32, from: Offset) -> Result<Box<dyn Reader>, LogError> {
-        self.inner.open(partition, from).await
-    }
-    async fn join(&self, group: &str) -> Result<Box<dyn Membership>, LogError> {
-        let none = || LogError::Setting { name: group.to_owned(), reason: "it was joined before".to_owned() };
-        let news = self.news.lock().unwrap().take().ok_or_else(none)?;
-        Ok(Box::new(ScriptedMembership(news)))
-    }
-}
-
-fn scripted(world: &World) -> (Run, mpsc::UnboundedSender<Result<Assignment, LogError>>) {
+fn scripted(world: &World) -> (Run, mpsc::UnboundedSender<News>) {
     let (sender, news) = mpsc::unbounded_channel();
-    let inner =
-        Seen { inner: world.log.clone(), owned: Arc::default(), is_deaf: watch::Sender::new(false).subscribe() };
-    let log = Scripted { inner, news: Mutex::new(Some(news)) };
-    (world.start_on(Arc::new(log), grouped()), sender)
+    (Process::start_with(world, Some(news)).run, sender)
 }
 
 /// Taken away and given back before the worker has ended, again and again.
@@ -368,13 +344,43 @@ async fn a_partition_that_comes_back_at_once_is_counted_on() {
     run.stop().await;
 }
 
+/// Whoever goes on with a partition that is another's does no harm, but has no business there.
+#[tokio::test]
+async fn a_partition_that_was_taken_away_is_counted_no_more() {
+    let mut world = World::new(2).await;
+    let (run, news) = scripted(&world);
+    news.send(Ok([0, 1].into())).unwrap();
+    load(&mut world).await;
+    world.check("both are its own").await;
+    news.send(Ok([0].into())).unwrap();
+    let is_behind =
+        async |world: &World| world.stored(1).await.unwrap().meta.next_offset < world.log.bounds(1).await.unwrap().end;
+    // Until its worker has ended it may still count some.
+    let mut rounds = 0;
+    while !is_behind(&world).await {
+        assert!(rounds < 500, "it goes on with a partition that was taken away");
+        load(&mut world).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        rounds += 1;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(is_behind(&world).await, "it was slow, and not stopped");
+    let end = world.log.bounds(0).await.unwrap().end;
+    world.until("the other one goes on", async || world.stored(0).await.unwrap().meta.next_offset >= end).await;
+    news.send(Ok([1].into())).unwrap();
+    let end = world.log.bounds(1).await.unwrap().end;
+    world.until("it came back", async || world.stored(1).await.unwrap().meta.next_offset >= end).await;
+    world.check("and nothing was lost").await;
+    run.stop().await;
+}
+
 #[tokio::test]
 async fn a_process_without_partitions_stops_when_it_is_told() {
     let world = World::new(1).await;
     let first = Process::start(&world);
     world.until("it owns the only one", async || first.owned().len() == 1).await;
     let idle = Process::start(&world);
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(idle.run.is_running() && idle.owned().is_empty());
     idle.run.stop().await;
     first.run.stop().await;

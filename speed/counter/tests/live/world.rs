@@ -5,45 +5,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clicks::control::HEARTBEAT;
-use clicks::event::Click;
-use clicks::id::{AdId, ClickId, Region, UserId};
-use clicks::ledger::{Balance, Body, DayRevision, DayTotals, FileRef, Genesis, Night, RulesChange, TopicLife};
-use clicks::live::{CountKey, Generation};
+use clicks::id::Region;
+use clicks::ledger::{Body, Genesis, RulesChange};
+use clicks::live::Generation;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Day, Interval, Span, Timestamp};
-use clicks::window::Minute;
+use clicks::time::{Day, Span, Timestamp};
 use clicks::wire;
 use counter::{CounterError, Options, Retry, run};
 use platform::clock::{Clock, SimulatedClock};
 use platform::ledger::{Ledger, Published};
 use platform::log::{Appended, Header, Log, LogRecord, MemoryLog, NewRecord, Target, Topic};
 use platform::objects::Objects;
-use platform::store::{Ads, LiveQuery, LiveSlice, MemoryStore, SpeedStore};
+use platform::store::{LiveSlice, MemoryStore, SpeedStore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::making;
+pub(crate) use crate::making::{click, first_day, life, noon};
+
 /// How long anything is waited for, in real time.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The first day of every test's ledger.
-pub(crate) fn first_day() -> Day {
-    "2026-03-01".parse().unwrap()
-}
-
-/// Noon of the first day, when every test begins.
-pub(crate) fn noon() -> Timestamp {
-    first_day().start() + Span::hours(12)
-}
-
-pub(crate) fn click(ad: &str, id: u128, event_time: Timestamp) -> String {
-    wire::encode(&Click {
-        click_id: ClickId::from_u128(id),
-        ad_id: AdId::parse(ad).unwrap(),
-        user_id: UserId::parse("u").unwrap(),
-        event_time,
-    })
-}
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -109,33 +91,11 @@ impl World {
     /// The batch closes the next day, whatever the log holds.
     pub(crate) async fn close_next_day(&self) -> Day {
         let books = self.ledger.read().await.unwrap();
-        let (night, file) =
-            (books.next_night(), FileRef { key: "k".to_owned(), sha256: "h".to_owned(), bytes: 0, rows: 0 });
-        let revision = DayRevision {
-            day: night,
-            revision: 1,
-            rules_version: books.rules().on(night).version,
-            minute: file.clone(),
-            hour: file.clone(),
-            day_file: file.clone(),
-            totals: DayTotals::default(),
-        };
         let ends = self
             .history
             .iter()
             .map(|(number, records)| (self.topic.partition(*number), Offset::new(records.len() as u64)));
-        let body = Body::Night(Box::new(Night {
-            night,
-            published_at: self.clock.now(),
-            release: "test".to_owned(),
-            cuts: ends.collect(),
-            days: vec![revision],
-            confirmed: Vec::new(),
-            finals: Vec::new(),
-            adjustments: None,
-            inputs: file,
-            balance: Balance::default(),
-        }));
+        let (night, body) = (books.next_night(), making::night(&books, ends.collect(), self.clock.now()));
         self.publish(body).await;
         night
     }
@@ -217,12 +177,7 @@ impl World {
 
     /// Everything that is stored of a partition; nothing when the store plays a failure.
     pub(crate) async fn stored(&self, number: u32) -> Option<LiveSlice> {
-        let all = LiveQuery {
-            ads: Ads::All,
-            range: Interval::new(Timestamp::MIN, Timestamp::MAX),
-            late_from: Day::from_number(0),
-        };
-        self.store.read(&self.partition(number), &all).await.unwrap_or(None)
+        self.store.read(&self.partition(number), &making::all()).await.unwrap_or(None)
     }
 
     /// Waits until all records of all partitions are stored.
@@ -247,18 +202,6 @@ impl World {
         }
     }
 
-    /// Waits until nothing is missing of what was counted, as the totals say.
-    pub(crate) async fn whole(&self, number: u32) {
-        self.until(&format!("partition {number} is whole"), async || {
-            let Some(slice) = self.stored(number).await else { return false };
-            let totals = slice.meta.totals;
-            let counted: u64 = slice.counts.iter().map(|(_, clicks)| clicks).sum();
-            let late: u64 = slice.late.iter().map(|(_, clicks)| clicks).sum();
-            (counted + totals.expired, late + totals.late_expired) == (totals.counted, totals.late)
-        })
-        .await;
-    }
-
     pub(crate) async fn until(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let waited = tokio::time::timeout(PATIENCE, async {
             while !condition().await {
@@ -276,18 +219,8 @@ impl World {
 
     /// The live count of an ad in the minute of `time`; `None` when none is stored.
     pub(crate) async fn count(&self, number: u32, ad: &str, time: Timestamp) -> Option<u64> {
-        let is_it = |key: &CountKey| key.minute == Minute::of(time) && key.ad.as_str() == ad;
         let slice = self.stored(number).await?;
-        slice.counts.iter().find(|(key, _)| is_it(key)).map(|(_, count)| *count)
-    }
-}
-
-pub(crate) fn life(topic: &Topic) -> TopicLife {
-    TopicLife {
-        region: topic.region.clone(),
-        topic_id: topic.id,
-        name: topic.name.clone(),
-        partitions: topic.partitions,
+        slice.counts.iter().find(|(key, _)| making::is_count(key, ad, time)).map(|(_, count)| *count)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Three `twofold speed` processes share a topic while clicks never stop: one leaves, one is killed, one is paused beyond
-//! its session and goes on as a zombie. The counts stay exact, and what moves is handed over instead of counted anew.
+//! its session and goes on as a zombie. The counts stay exact (S1, S2), and what moves is handed over, not counted anew.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::JoinHandle;
 
 use super::{PARTITIONS, PATIENCE, Place, Sender};
-use crate::binary::twofold;
+use promises::binary::twofold;
 
 /// The least that brokers allow.
 const SESSION: Duration = Duration::from_secs(6);

@@ -32,7 +32,7 @@ use super::{KafkaOptions, blocking};
 /// Longest wait of one poll, and so how late the thread sees that it is to leave.
 const POLL: Duration = Duration::from_millis(100);
 /// How long async threads may leave the polling thread without an answer.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Records that the group's consumer read, which should be none.
 const RECORDS: &str = "twofold_log_group_records_total";
 /// How long leaving in good order is waited for.

@@ -81,8 +81,8 @@ impl Partition {
     ///
     /// # Errors
     /// What is wrong with the flush here, or with what is stored; nothing has changed then.
-    pub(super) fn flush(&mut self, flush: &Flush) -> Result<FlushOutcome, Refusal> {
-        if !self.is_as_expected(flush) {
+    pub(super) fn flush(&mut self, flush: &Flush, overlooks_expiries: bool) -> Result<FlushOutcome, Refusal> {
+        if !self.is_as_expected(flush, overlooks_expiries) {
             let found = self.current().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
@@ -149,12 +149,14 @@ impl Partition {
         }
     }
 
-    fn is_as_expected(&self, flush: &Flush) -> bool {
+    fn is_as_expected(&self, flush: &Flush, overlooks_expiries: bool) -> bool {
         match (self.current(), flush.expected) {
             (None, Expected::Nothing) => true,
             (Some(current), Expected::At { generation, next_offset }) => current.meta.as_ref().is_some_and(|meta| {
                 (current.generation, meta.next_offset) == (generation, next_offset)
-                    && (current.generation != flush.generation || !misses_an_expiry(meta, &flush.meta))
+                    && (current.generation != flush.generation
+                        || overlooks_expiries
+                        || !misses_an_expiry(meta, &flush.meta))
             }),
             (Some(current), Expected::Damaged { generation }) => generation == Some(current.generation),
             _ => false,

@@ -6,11 +6,10 @@ use std::time::Duration;
 use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use ::redis::cluster::ClusterClient;
 use ::redis::cluster_async::ClusterConnection;
-use ::redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use ::redis::io::tcp::TcpSettings;
 use ::redis::{
-    Arg, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult,
-    Value,
+    Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
 };
 use futures::FutureExt;
 use tokio::sync::Mutex;
@@ -104,7 +103,7 @@ impl Link {
         let Connection::Cluster(mut cluster) = connection else {
             return Ok(vec![(None, self.clone().req_packed_command(command).await?)]);
         };
-        match cluster.route_command(command.clone(), masters(None)).await {
+        match cluster.route_command(command.clone(), all_masters()).await {
             Ok(Value::Map(answers)) => {
                 Ok(answers.into_iter().map(|(node, answer)| (Some(name(&node)), answer)).collect())
             }
@@ -161,10 +160,10 @@ impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         async move {
             let (number, mut connection) = self.connection().await?;
-            match connection.ask(command).await {
+            match connection.inner().req_packed_command(command).await {
                 Err(error) if self.forget(number, &error).await => {
                     let (_, mut connection) = self.connection().await?;
-                    connection.ask(command).await
+                    connection.inner().req_packed_command(command).await
                 }
                 answer => answer,
             }
@@ -200,16 +199,6 @@ impl ConnectionLike for Link {
 }
 
 impl Connection {
-    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
-            // The client would load a script into the replicas as well, and fail as long as one of them is down.
-            Connection::Cluster(cluster) if loads_a_script(command) => {
-                cluster.route_command(command.clone(), masters(Some(ResponsePolicy::AllSucceeded))).await
-            }
-            _ => self.inner().req_packed_command(command).await,
-        }
-    }
-
     fn inner(&mut self) -> &mut (dyn ConnectionLike + Send) {
         match self {
             Connection::Single(connection) => connection,
@@ -218,15 +207,9 @@ impl Connection {
     }
 }
 
-fn masters(policy: Option<ResponsePolicy>) -> RoutingInfo {
-    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, policy))
-}
-
-fn loads_a_script(command: &Cmd) -> bool {
-    let mut words = command.args_iter();
-    [b"SCRIPT".as_slice(), b"LOAD"]
-        .into_iter()
-        .all(|word| matches!(words.next(), Some(Arg::Simple(found)) if found == word))
+/// Each answers for itself.
+fn all_masters() -> RoutingInfo {
+    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None))
 }
 
 fn name(node: &Value) -> String {

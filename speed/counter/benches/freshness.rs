@@ -1,0 +1,192 @@
+//! How soon a click that the collector acknowledged is readable in Redis, at half of the highest rate that this machine
+//! reaches with everything on it: Kafka, Redis, `twofold collect`, `twofold speed` and the client. `cargo bench -p counter
+//! --bench freshness [-- SECONDS]`, after `cargo build --release --bin twofold`.
+//!
+//! First as fast as the collector answers (closed loop), then half of that, sent by the clock whatever is answered (open
+//! loop). Every 20 ms one click of an ad of its own is sent alone; it is looked for from its acknowledgement on. Resident
+//! memory of both processes is told ten times: dedup fills for 15 minutes, and from then on it is to stay as it is.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
+
+mod measure;
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clicks::id::{AdId, Region};
+use clicks::partitioner::partition_of;
+use clicks::time::{Day, Interval, Span};
+use measure::{argument, memory_of};
+use platform::clock::{Clock, SystemClock};
+use platform::log::{KafkaLog, KafkaOptions, Log, Topic};
+use platform::store::{Ads, LiveQuery, RedisOptions, RedisStore, SpeedStore};
+use promises::binary::twofold;
+use promises::services::{Kafka, Process, Redis, free_port, new_folder};
+use rand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+const PARTITIONS: u32 = 4;
+/// Clicks of one request.
+const BATCH: usize = 100;
+/// Requests under way while the highest rate is looked for.
+const AT_ONCE: usize = 16;
+const PROBE_EVERY: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn lines(number: usize) -> String {
+    let (now, mut random, mut text) = (SystemClock.now(), rand::rng(), String::new());
+    for _ in 0..number {
+        let (ad, user) = (100_000f64.powf(random.random()) as u32, random.random_range(0..1_000_000));
+        let id = uuid::Uuid::from_u128(random.random());
+        let _ = writeln!(text, r#"{{"click_id":"{id}","ad_id":"ad-{ad}","user_id":"u{user}","timestamp":"{now}"}}"#);
+    }
+    text
+}
+
+#[derive(Clone)]
+struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Client {
+    /// True when all of it was acknowledged.
+    async fn send(&self, body: String) -> bool {
+        let request = self.http.post(&self.url).header("content-type", "application/x-ndjson").body(body);
+        let Ok(answer) = request.send().await else { return false };
+        answer.status() == 202 && answer.bytes().await.is_ok()
+    }
+}
+
+/// Acknowledged clicks per second, as many as there can be.
+async fn highest_rate(client: &Client, time: Duration) -> f64 {
+    let (acknowledged, until) = (Arc::new(AtomicU64::new(0)), Instant::now() + time);
+    let mut senders = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (client, acknowledged) = (client.clone(), acknowledged.clone());
+        senders.spawn(async move {
+            while Instant::now() < until {
+                if client.send(lines(BATCH)).await {
+                    acknowledged.fetch_add(BATCH as u64, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    while senders.join_next().await.is_some() {}
+    acknowledged.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
+}
+
+/// Sends a click of an ad of its own; how long after its acknowledgement it was readable.
+async fn probe(client: Client, store: Arc<RedisStore>, topic: Topic, number: u64) -> Option<Duration> {
+    let (ad, now) = (format!("probe-{number}"), SystemClock.now());
+    let id = uuid::Uuid::from_u128(rand::random());
+    let line = format!(r#"{{"click_id":"{id}","ad_id":"{ad}","user_id":"u","timestamp":"{now}"}}"#);
+    if !client.send(line).await {
+        return None;
+    }
+    let acknowledged = Instant::now();
+    let partition = topic.partition(partition_of(ad.as_bytes(), topic.partitions));
+    let query = LiveQuery {
+        ads: Ads::Some(vec![AdId::parse(&ad).unwrap()]),
+        range: Interval::new(now - Span::minutes(1), now + Span::minutes(1)),
+        late_from: Day::from_number(i32::MAX),
+    };
+    while acknowledged.elapsed() < PATIENCE {
+        let slice = store.read(&partition, &query).await.unwrap();
+        if slice.is_some_and(|slice| !slice.counts.is_empty()) {
+            return Some(acknowledged.elapsed());
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    None
+}
+
+fn settings(folder: &Path, brokers: &str, redis: &Redis, collector: u16) -> String {
+    std::fs::create_dir(folder.join("objects")).unwrap();
+    format!(
+        "[kafka]\nbrokers = \"{brokers}\"\npartitions = {PARTITIONS}\nreplication_factor = 1\n\
+         [redis]\nurl = \"{}\"\n[storage]\nurl = \"file://{}\"\n[collector]\nlisten = \"127.0.0.1:{collector}\"\n\
+         [speed]\nadmin = \"127.0.0.1:{}\"\n",
+        redis.url(),
+        folder.join("objects").display(),
+        free_port().unwrap(),
+    )
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let seconds = argument().unwrap_or(30) as u64;
+    let (kafka, redis) = (Kafka::start(Default::default()).await.unwrap(), Redis::start().await.unwrap());
+    let (folder, collector) = (new_folder("freshness").unwrap(), free_port().unwrap());
+    let config = folder.join("twofold.toml");
+    std::fs::write(&config, settings(&folder, &kafka.brokers(), &redis, collector)).unwrap();
+    let command = |name: &str| {
+        let mut command = twofold();
+        command.arg("--config").arg(&config).env("RUST_LOG", "warn").arg(name);
+        command
+    };
+    let created = command("topic").arg("create").output().unwrap();
+    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    let options = KafkaOptions::new(&kafka.brokers(), "clicks", Region::parse("local").unwrap());
+    let topic = KafkaLog::connect(options).await.unwrap().topic().await.unwrap();
+    let mut services =
+        [Process::spawn("collect", command("collect")).unwrap(), Process::spawn("speed", command("speed")).unwrap()];
+    services[0].wait_for_port(collector, PATIENCE).await.unwrap();
+    let client = Client { http: reqwest::Client::new(), url: format!("http://127.0.0.1:{collector}/v1/clicks") };
+    let store = Arc::new(RedisStore::connect(&RedisOptions::new(redis.url())).unwrap());
+    assert!(probe(client.clone(), store.clone(), topic.clone(), u64::MAX).await.is_some(), "it never becomes readable");
+
+    highest_rate(&client, Duration::from_secs(2)).await;
+    let highest = highest_rate(&client, Duration::from_secs(8)).await;
+    sleep(Duration::from_secs(3)).await;
+    let half = highest / 2.0;
+    let mut load = interval(Duration::from_secs_f64(BATCH as f64 / half));
+    // What is late is sent at once: an open loop does not wait for anybody.
+    load.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let (mut probes, until) = (interval(PROBE_EVERY), Instant::now() + Duration::from_secs(seconds));
+    let mut looks = interval(Duration::from_secs_f64(seconds as f64 / 10.0));
+    let mut memory = Vec::new();
+    let (mut requests, mut probing, mut sent, mut refused, mut number) = (JoinSet::new(), JoinSet::new(), 0, 0, 0);
+    while Instant::now() < until {
+        tokio::select! {
+            _ = load.tick() => {
+                let client = client.clone();
+                requests.spawn(async move { client.send(lines(BATCH)).await });
+                sent += 1;
+            }
+            _ = probes.tick() => {
+                number += 1;
+                probing.spawn(probe(client.clone(), store.clone(), topic.clone(), number));
+            }
+            _ = looks.tick() => memory.push([0, 1].map(|service| memory_of(services[service].id()).round())),
+            Some(done) = requests.join_next() => refused += usize::from(!done.unwrap()),
+        }
+    }
+    while let Some(done) = requests.join_next().await {
+        refused += usize::from(!done.unwrap());
+    }
+    let mut fresh = Vec::new();
+    while let Some(done) = probing.join_next().await {
+        fresh.push(done.unwrap().expect("an acknowledged click becomes readable"));
+    }
+    fresh.sort();
+    let at = |part: f64| fresh[((fresh.len() - 1) as f64 * part) as usize].as_secs_f64() * 1_000.0;
+    println!(
+        "highest rate {highest:.0} clicks/s; at {half:.0} clicks/s for {seconds} s: {sent} requests, {refused} refused"
+    );
+    println!(
+        "acknowledged to readable in Redis, {} clicks: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        fresh.len(),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    );
+    println!("resident MB of the collector and the speed layer, every {} s: {memory:?}", seconds / 10);
+    for service in &mut services {
+        service.terminate().await.unwrap();
+    }
+}
