@@ -2,7 +2,7 @@
 //! and connections on which nothing moves any more although both ends keep them open.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -19,7 +19,8 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     Whole,
-    /// What is asked arrives, what is answered does not. Connections that lost an answer break once this is over.
+    /// What is asked arrives. What is answered does not, from the first end of a transaction (EXEC of Redis) on: what came
+    /// before it only asks. Connections that lost an answer break once this is over.
     AnswersLost,
     /// Answers arrive so much later, in their order.
     AnswersLate(Duration),
@@ -77,6 +78,7 @@ async fn connection(client: TcpStream, service: String, network: watch::Receiver
     _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((client_in, client_out), (server_in, server_out)) = (client.into_split(), server.into_split());
     let mut seen = network.clone();
+    let executed = AtomicBool::new(false);
     let half_open = async { seen.wait_for(|network| *network == Network::HalfOpen).await.is_ok() };
     tokio::select! {
         biased;
@@ -85,14 +87,16 @@ async fn connection(client: TcpStream, service: String, network: watch::Receiver
             let mut network = network;
             while network.changed().await.is_ok() {}
         }
-        () = requests(client_in, server_out) => {}
-        () = answers(server_in, client_out, network.clone(), held) => {}
+        () = requests(client_in, server_out, &executed) => {}
+        () = answers(server_in, client_out, network.clone(), held, &executed) => {}
     }
 }
 
-async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+/// Tells with `executed` whether the last of them ended a transaction.
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, executed: &AtomicBool) {
     let mut buffer = vec![0; BUFFER];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        executed.store(buffer[..length].ends_with(b"EXEC\r\n"), Ordering::Relaxed);
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
@@ -104,6 +108,7 @@ async fn answers(
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
     held: Arc<AtomicU64>,
+    executed: &AtomicBool,
 ) {
     let (late, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let read = async {
@@ -118,13 +123,13 @@ async fn answers(
             };
             let now = *network.borrow();
             let delay = match now {
-                Network::AnswersLost => {
+                Network::AnswersLost if spoiled || executed.load(Ordering::Relaxed) => {
                     spoiled = true;
                     held.fetch_add(length as u64, Ordering::Relaxed);
                     continue;
                 }
                 Network::AnswersLate(delay) => delay,
-                Network::Whole | Network::HalfOpen => Duration::ZERO,
+                Network::Whole | Network::AnswersLost | Network::HalfOpen => Duration::ZERO,
             };
             if delay > Duration::ZERO {
                 held.fetch_add(length as u64, Ordering::Relaxed);

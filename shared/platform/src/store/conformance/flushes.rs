@@ -2,6 +2,7 @@
 
 use clicks::live::{Expected, Flush, FlushOutcome};
 use clicks::position::Offset;
+use clicks::time::Day;
 
 use super::steps::{Writer, all, count, day, generation, late, new_partition};
 use super::{applied, dump, flush, loaded, refused, slice, sorted};
@@ -171,7 +172,9 @@ pub(super) async fn malformed_flushes_change_nothing(store: &dyn SpeedStore) {
     assert_eq!(before.slice.counts, [(count("12:00", "a"), LIMIT - 1)], "the largest count comes back");
     let good = writer.step(1, vec![(count("12:00", "b"), 1)]);
     type Spoil = fn(&mut Flush);
-    let spoils: [(&str, Spoil); 5] = [
+    let spoils: [(&str, Spoil); 7] = [
+        ("a fingerprint that is none", |step| step.meta.fingerprint = "x y".to_owned()),
+        ("a base day beyond the year 9999", |step| step.meta.base_day = Day::from_number(4_000_000)),
         ("a count of 2^62", |step| step.counts.push((count("12:00", "c"), LIMIT))),
         ("a late count beyond it", |step| step.late.push((late("2026-03-10", "2026-03-09T23:00:00Z", "c"), u64::MAX))),
         ("a total of 2^62", |step| step.meta.totals.seen = LIMIT),

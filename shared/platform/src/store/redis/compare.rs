@@ -125,3 +125,107 @@ fn misses_an_expiry(command: &Command, found: &Found) -> Result<bool, Stop> {
 fn goes_back<T: std::str::FromStr + Ord>(given: &str, stored: &str) -> Option<bool> {
     Some(given.parse::<T>().ok()? < stored.parse::<T>().ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clicks::id::{Region, TopicId};
+    use clicks::live::{Expected, Flush, Meta};
+    use clicks::position::{Offset, PartitionId};
+
+    const A: Generation = Generation::from_u128(0xa);
+    const B: Generation = Generation::from_u128(0xb);
+
+    fn command(expected: Expected, generation: Generation, stage: Stage) -> Command {
+        let day = Day::from_number(20_000);
+        let mut meta = Meta::new(Offset::new(5), day, day, Offset::ZERO);
+        meta.totals.expired = 10;
+        let (counts, late) = (Vec::new(), Vec::new());
+        let (drop_hours, drop_nights) = (Vec::new(), vec![day]);
+        let flush = Flush { expected, generation, stage, meta, counts, late, drop_hours, drop_nights };
+        let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
+        Command::new(&partition, &flush)
+    }
+
+    /// Generation A is live at offset 5; the commands below go on with it, or replace it by B.
+    fn found(goes_on: bool) -> Found {
+        let day = || Some(Day::from_number(20_000).to_string());
+        let meta = [Some("5".to_owned()), day(), day(), Some("9".to_owned()), Some("0".to_owned())];
+        let (meta, kind) = if goes_on { (meta, "hash") } else { (Default::default(), "none") };
+        let types = ["string", "none", "hash", kind, "set", "hash"].map(str::to_owned).to_vec();
+        Found { live: Some(A.to_string()), building: None, expected_offset: Some("5".to_owned()), meta, types }
+    }
+
+    fn at(offset: u64) -> Expected {
+        Expected::At { generation: A, next_offset: Offset::new(offset) }
+    }
+
+    #[test]
+    fn what_is_stored_is_as_expected_or_says_who_came_between() {
+        let is = |generation: Generation, offset: Option<&str>| {
+            Err(Stop::Mismatch(Some((generation.to_string(), offset.map(str::to_owned)))))
+        };
+        let damaged = |generation| Expected::Damaged { generation };
+        for (name, expected, generation, want) in [
+            ("goes on", at(5), A, Ok(())),
+            ("replaces", at(5), B, Ok(())),
+            ("another offset", at(4), A, is(A, Some("5"))),
+            ("nothing expected", Expected::Nothing, B, is(A, None)),
+            ("replaces what is damaged", damaged(Some(A)), B, Ok(())),
+            ("another one is damaged", damaged(Some(B)), B, is(A, None)),
+            ("it is a generation", damaged(None), B, is(A, None)),
+        ] {
+            let mut stored = found(generation == A);
+            if expected == Expected::Nothing || expected == damaged(Some(B)) {
+                stored.expected_offset = None;
+            }
+            assert_eq!(compare(&command(expected, generation, Stage::Live), &stored), want, "{name}");
+        }
+        let mut nothing = found(false);
+        (nothing.live, nothing.expected_offset) = (None, None);
+        assert_eq!(compare(&command(Expected::Nothing, B, Stage::Live), &nothing), Ok(()));
+        assert_eq!(compare(&command(at(5), B, Stage::Live), &nothing), Err(Stop::Mismatch(None)));
+        let mut beside = found(true);
+        beside.building = Some(B.to_string());
+        assert_eq!(compare(&command(at(5), A, Stage::Live), &beside), is(B, None), "the live one is not current");
+        assert_eq!(beside.replaced(&command(at(5), A, Stage::Live)), [B.to_string().as_str()]);
+        let mut odd = found(false);
+        odd.live = Some("x".to_owned());
+        assert_eq!(compare(&command(damaged(None), B, Stage::Live), &odd), Ok(()));
+        assert_eq!(odd.replaced(&command(damaged(None), B, Stage::Live)), [""; 0], "no generation is none to sweep");
+    }
+
+    #[test]
+    fn what_must_not_be_written_is_refused() {
+        type Spoil = fn(&mut Found);
+        let cases: [(&str, Generation, Stage, Spoil, &str); 9] = [
+            ("a foreign pointer", B, Stage::Live, |found| found.types[LIVE] = "list".to_owned(), "Refused(\"key"),
+            ("a foreign hash", B, Stage::Live, |found| found.types[HEAD] = "list".to_owned(), "Refused(\"key"),
+            ("the same, going on", A, Stage::Live, |found| found.types[HEAD] = "list".to_owned(), "Damaged(\"key"),
+            ("a set that is none", A, Stage::Live, |found| found.types[RETIRED] = "list".to_owned(), "Ok"),
+            (
+                "no new generation",
+                B,
+                Stage::Live,
+                |found| found.types[META] = "hash".to_owned(),
+                "Refused(\"generation",
+            ),
+            ("back beside", A, Stage::Beside, |_| {}, "Refused(\"a live"),
+            ("a missed expiry", A, Stage::Live, |found| found.meta[3] = Some("11".to_owned()), "Mismatch"),
+            ("a lost field", A, Stage::Live, |found| found.meta[1] = None, "Damaged(\"the stored meta"),
+            (
+                "a field that is none",
+                A,
+                Stage::Live,
+                |found| found.meta[4] = Some("x".to_owned()),
+                "Damaged(\"the stored",
+            ),
+        ];
+        for (name, generation, stage, spoil, want) in cases {
+            let mut stored = found(generation == A);
+            spoil(&mut stored);
+            let verdict = format!("{:?}", compare(&command(at(5), generation, stage), &stored));
+            assert!(verdict.trim_start_matches("Err(").starts_with(want), "{name}: {verdict}");
+        }
+    }
+}
