@@ -173,7 +173,7 @@ impl System {
         };
         let outcome = self.store.flush(&partition(number), &flush).await.unwrap();
         assert_eq!(outcome, FlushOutcome::Applied);
-        self.stored.insert(number, Expected::At { generation, next_offset });
+        self.stored.insert(number, Expected::At { generation, next_offset, lost: 0 });
     }
 
     /// Starts a server on a free port, and waits until it has read the ledger.

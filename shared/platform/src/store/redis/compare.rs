@@ -153,11 +153,17 @@ mod tests {
         let meta = [Some("5".to_owned()), day(), day(), Some("9".to_owned()), Some("0".to_owned())];
         let (meta, kind) = if goes_on { (meta, "hash") } else { (Default::default(), "none") };
         let types = ["string", "none", "hash", kind, "set", "hash"].map(str::to_owned).to_vec();
-        Found { live: Some(A.to_string()), building: None, expected_offset: Some("5".to_owned()), meta, types }
+        Found {
+            live: Some(A.to_string()),
+            building: None,
+            expected_position: ["5", "0"].map(|text| Some(text.to_owned())),
+            meta,
+            types,
+        }
     }
 
     fn at(offset: u64) -> Expected {
-        Expected::At { generation: A, next_offset: Offset::new(offset) }
+        Expected::At { generation: A, next_offset: Offset::new(offset), lost: 0 }
     }
 
     #[test]
@@ -177,12 +183,19 @@ mod tests {
         ] {
             let mut stored = found(generation == A);
             if expected == Expected::Nothing || expected == damaged(Some(B)) {
-                stored.expected_offset = None;
+                stored.expected_position = [None, None];
             }
             assert_eq!(compare(&command(expected, generation, Stage::Live), &stored), want, "{name}");
         }
+        let mut gap = found(true);
+        gap.expected_position[1] = Some("1".to_owned());
+        assert_eq!(
+            compare(&command(at(5), A, Stage::Live), &gap),
+            is(A, Some("5")),
+            "a record was lost to another one"
+        );
         let mut nothing = found(false);
-        (nothing.live, nothing.expected_offset) = (None, None);
+        (nothing.live, nothing.expected_position) = (None, [None, None]);
         assert_eq!(compare(&command(Expected::Nothing, B, Stage::Live), &nothing), Ok(()));
         assert_eq!(compare(&command(at(5), B, Stage::Live), &nothing), Err(Stop::Mismatch(None)));
         let mut beside = found(true);
