@@ -209,7 +209,7 @@ impl Default for Speed {
             admin: loopback(9101),
             group: "twofold-speed".to_owned(),
             partitions: None,
-            flush_interval: Time(Duration::from_millis(50)),
+            flush_interval: Time(Duration::from_millis(25)),
             sightings_max: 5_000_000,
             keep_closed: Time(Duration::from_secs(24 * 3600)),
             scrub_interval: Time(Duration::from_secs(300)),

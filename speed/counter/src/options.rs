@@ -34,7 +34,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             partitions: Partitions::All,
-            flush_interval: Duration::from_millis(50),
+            flush_interval: Duration::from_millis(25),
             poll_max: 1_000,
             sightings_max: 2_000_000,
             keep_closed: Span::hours(24),

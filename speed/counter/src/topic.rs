@@ -14,8 +14,8 @@
 //!
 //! A worker notes the number of the last question that *began* and waits until a later one is answered. There is one
 //! question outstanding at most, and half a flush interval between two beginnings, so a process with any number of
-//! partitions asks 40 times a second at most, at a flush interval of 50 ms; workers that are released together flush
-//! together, so under load it is about 20. Without any demand it is asked once a second, to find a topic that is gone.
+//! partitions asks 80 times a second at most, at a flush interval of 25 ms; workers that are released together flush
+//! together, so under load it is about 40. Without any demand it is asked once a second, to find a topic that is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
