@@ -122,30 +122,6 @@ impl LiveCounter {
         meta: Meta,
         sightings_max: usize,
     ) -> Self {
-        Self::with(rules, replaces, (generation, stage), meta, sightings_max)
-    }
-
-    /// Continues from what is stored. Dedup is empty: read the look-back with [`LiveCounter::remember`] first.
-    pub fn resume(rules: RulesBook, loaded: Loaded, sightings_max: usize) -> Self {
-        let stored = Expected::at(loaded.generation, &loaded.meta);
-        let mut counter = Self::with(rules, stored, (loaded.generation, loaded.stage), loaded.meta, sightings_max);
-        for (key, clicks) in loaded.counts {
-            let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
-            counter.counts.insert(window, Count { clicks, is_dirty: false });
-        }
-        counter.late.extend(loaded.late);
-        #[cfg(feature = "bugs")]
-        counter.take_what_was_kept();
-        counter
-    }
-
-    fn with(
-        rules: RulesBook,
-        stored: Expected,
-        (generation, stage): (Generation, Stage),
-        meta: Meta,
-        sightings_max: usize,
-    ) -> Self {
         let horizon = rules.live_horizon_max();
         LiveCounter {
             append: AppendTime::resume(meta.append_time),
@@ -155,7 +131,7 @@ impl LiveCounter {
             rules,
             generation,
             stage,
-            stored,
+            stored: replaces,
             meta,
             counts: HashMap::default(),
             late: HashMap::default(),
@@ -167,6 +143,20 @@ impl LiveCounter {
             #[cfg(feature = "bugs")]
             kept: kept::Kept::default(),
         }
+    }
+
+    /// Continues from what is stored. Dedup is empty: read the look-back with [`LiveCounter::remember`] first.
+    pub fn resume(rules: RulesBook, loaded: Loaded, sightings_max: usize) -> Self {
+        let stored = Expected::at(loaded.generation, &loaded.meta);
+        let mut counter = Self::begin(rules, stored, (loaded.generation, loaded.stage), loaded.meta, sightings_max);
+        for (key, clicks) in loaded.counts {
+            let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
+            counter.counts.insert(window, Count { clicks, is_dirty: false });
+        }
+        counter.late.extend(loaded.late);
+        #[cfg(feature = "bugs")]
+        counter.take_what_was_kept();
+        counter
     }
 
     pub fn meta(&self) -> &Meta {

@@ -181,8 +181,8 @@ pub enum Stage {
     Beside,
 }
 
-/// What a writer believes to be current: the generation that is counted beside the live one, or else the live one. A flush changes
-/// nothing unless it is so.
+/// What a writer believes to be current: the generation that is counted beside the live one, or else the live one. A flush
+/// changes nothing unless it is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
     /// There is no generation.

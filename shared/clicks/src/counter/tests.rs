@@ -32,6 +32,12 @@ fn counter() -> LiveCounter {
     )
 }
 
+/// What a store gives back of a first flush.
+fn loaded(flush: Flush) -> Loaded {
+    let Flush { generation, stage, meta, counts, late, .. } = flush;
+    Loaded { generation, stage, meta, counts, late }
+}
+
 fn observe(counter: &mut LiveCounter, value: Option<&[u8]>, at: Timestamp) -> Verdict {
     let offset = counter.meta().next_offset;
     counter.observe(&Observed { offset, broker_time: at, key: None, value, control: false }).unwrap()
@@ -45,13 +51,7 @@ fn a_resumed_counter_writes_the_whole_count() {
         observe(&mut first, Some(&value(id, start())), start());
     }
     let flush = first.flush();
-    let loaded = Loaded {
-        generation: flush.generation,
-        stage: flush.stage,
-        meta: flush.meta,
-        counts: flush.counts,
-        late: flush.late,
-    };
+    let loaded = loaded(flush);
     let mut second = LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX);
     observe(&mut second, Some(&value(500, start())), start());
     let flush = second.flush();
@@ -124,13 +124,7 @@ fn windows_before_the_base_day_are_expired_at_once() {
 }
 
 fn resumed(flush: &Flush) -> LiveCounter {
-    let loaded = Loaded {
-        generation: flush.generation,
-        stage: Stage::Live,
-        meta: flush.meta.clone(),
-        counts: flush.counts.clone(),
-        late: flush.late.clone(),
-    };
+    let loaded = loaded(flush.clone());
     LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX)
 }
 
@@ -188,13 +182,7 @@ fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
     }
     let flush = first.flush();
     assert_eq!(flush.meta.dedup_evicted, 2);
-    let loaded = Loaded {
-        generation: flush.generation,
-        stage: flush.stage,
-        meta: flush.meta,
-        counts: flush.counts,
-        late: flush.late,
-    };
+    let loaded = loaded(flush);
     let mut second = LiveCounter::resume(rules(), loaded, 3);
     for (n, value) in values[..5].iter().enumerate() {
         let offset = Offset::new(n as u64);

@@ -38,14 +38,14 @@ impl Slot {
         self.may_lie_in(meta.drift)
     }
 
-    /// Neither of the two: what is counted of it is what there is.
-    pub fn is_counted_exactly(&self, meta: &Meta) -> bool {
-        !self.may_hold_duplicates(meta) && !self.may_lack_clicks(meta)
-    }
-
     /// One of its on-time clicks may have fallen off the log before it was counted.
     pub fn may_lack_clicks(&self, meta: &Meta) -> bool {
         self.may_lie_in(meta.lost.appended)
+    }
+
+    /// Neither of the two: what is counted of it is what there is.
+    pub fn is_counted_exactly(&self, meta: &Meta) -> bool {
+        !self.may_hold_duplicates(meta) && !self.may_lack_clicks(meta)
     }
 }
 
