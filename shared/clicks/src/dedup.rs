@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! key (128 bits) ── top 8 bits ──► one of 256 shards ── the next bits, scaled ──► home slot
-//!                                  slots in key order: | key 16 B | time 4 B | … , 20 bytes each, at most 7/8 full
+//!                                  slots in key order: | key 16 B | time 4 B | … , 20 bytes each
 //! ```
 //!
-//! - **No queue of expiries.** A slot holds the time of its last sighting, so a key that is too old is simply not found.
-//!   Slots of such keys are dropped when their shard is full, and in turn, all shards once per horizon.
-//! - **No long pause.** A shard is rebuilt alone, in one pass in key order. The shards' sizes differ on purpose, so that
-//!   they are not rebuilt together.
+//! - **No queue of expiries.** A slot holds the time of its last sighting, so a key that is too old is simply not found,
+//!   and the next new key nearby takes its slot. What is left of such keys is dropped in turn, all shards once per horizon.
+//! - **No long pause.** A shard grows alone, in one pass in key order. The shards' sizes differ on purpose, so that they do
+//!   not grow together.
 //! - **A bound.** Keys are counted by slices of append time. Beyond the bound the oldest slice is forgotten as a whole,
 //!   and [`SlidingDedup::evicted`] says how many keys that were.
 
@@ -52,8 +52,10 @@ pub struct SlidingDedup {
     /// Keys whose last sighting lies in each slice, by the slice's number modulo the length; the last horizon of them.
     slices: Vec<u32>,
     slice_width: i64,
-    /// Number of the slice that append time has reached.
+    /// Number of the slice that append time has reached, its place, and the time at which it ends.
     slice: i64,
+    place: usize,
+    slice_end: i64,
     /// Sum of the slices.
     keys: usize,
     /// Everything sighted before it is forgotten; milliseconds.
@@ -75,6 +77,8 @@ impl SlidingDedup {
             slices: vec![0; SLICES + 1],
             slice_width: horizon.div_euclid(SLICES as i64) + 1,
             slice: i64::MIN,
+            place: 0,
+            slice_end: i64::MIN,
             keys: 0,
             floor: i64::MIN,
             swept: 0,
@@ -84,6 +88,7 @@ impl SlidingDedup {
 
     /// Records a sighting and tells how long ago the key was last sighted, if that is less than the horizon.
     /// `append_time` is a running maximum: it never moves back.
+    #[inline]
     pub fn sight(&mut self, key: DedupKey, append_time: Timestamp) -> Option<Span> {
         let now = append_time.as_millis();
         self.advance(now);
@@ -98,8 +103,7 @@ impl SlidingDedup {
             self.slices[then] -= 1;
             self.keys -= 1;
         }
-        let place = self.place_of(self.slice);
-        self.slices[place] += 1;
+        self.slices[self.place] += 1;
         self.keys += 1;
         if self.keys > self.keys_max {
             self.evict();
@@ -148,11 +152,16 @@ impl SlidingDedup {
     }
 
     /// Append time has reached `now`: slices that the horizon left behind are no longer counted, and some shards swept.
+    #[inline]
     fn advance(&mut self, now: i64) {
-        let slice = now.div_euclid(self.slice_width);
-        if slice == self.slice {
-            return;
+        if now >= self.slice_end {
+            self.enter_slice(now);
         }
+    }
+
+    #[cold]
+    fn enter_slice(&mut self, now: i64) {
+        let slice = now.div_euclid(self.slice_width);
         let passed = slice.saturating_sub(self.slice);
         if passed >= self.slices.len() as i64 {
             self.clear();
@@ -163,6 +172,8 @@ impl SlidingDedup {
             }
         }
         self.slice = slice;
+        self.place = self.place_of(slice);
+        self.slice_end = (slice + 1) * self.slice_width;
         self.sweep(now, passed.min(SLICES as i64));
     }
 

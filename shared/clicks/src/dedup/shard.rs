@@ -1,17 +1,19 @@
 //! One shard: a hash table with linear probing whose slots stand in key order.
 //!
 //! The home slot of a key grows with the key, and a key that finds its home taken moves up without overtaking a larger
-//! one. So a look-up ends at the first larger key (4 slots on average at 7/8 full, where plain probing needs 30), and a
-//! rebuild is one pass from left to right, in place or into a table of another size.
+//! one. So a look-up ends at the first larger key, and a rebuild is one pass from left to right into a table of another
+//! size. Slots whose sighting is out of reach are as good as empty: a key that comes takes the place of the next one that
+//! expired, and a table that is large enough is never rebuilt.
 
 use super::key::DedupKey;
 use crate::prefetch::prefetch;
 
-/// A full table has used this part of its homes.
-const FULL: (usize, usize) = (7, 8);
-/// A table that is fuller than this after a sweep grows by `GROWTH`.
-const ROOMY: (usize, usize) = (3, 4);
-const GROWTH: f64 = 1.3;
+/// A key that comes moves at most so many others: a table that is so crowded anywhere grows. The longest run of taken
+/// slots grows steeply with the fullness of the table, so large tables stay about four fifths full.
+const MOVES_MAX: usize = 256;
+/// Small tables double. Where memory counts, they grow little by little.
+const SMALL: usize = 16_384;
+const GROWTH: f64 = 1.1;
 /// The smallest table.
 const HOMES_MIN: usize = 8;
 /// Slots behind the last home, for the keys that its run pushes up.
@@ -54,6 +56,7 @@ impl Reach {
         Reach { now, age_max }
     }
 
+    #[inline]
     fn age(self, stamp: Stamp) -> Option<u32> {
         let age = stamp.age(self.now);
         (i64::from(age) <= self.age_max).then_some(age)
@@ -69,6 +72,7 @@ struct Slot {
 }
 
 impl Slot {
+    #[inline]
     fn is_kept(self, reach: Reach) -> bool {
         !self.stamp.is_none() && reach.age(self.stamp).is_some()
     }
@@ -80,12 +84,11 @@ pub(super) struct Shard {
     /// `homes` slots and a tail.
     slots: Vec<Slot>,
     homes: usize,
-    used: usize,
 }
 
 impl Shard {
     pub(super) const fn new(number: usize) -> Self {
-        Shard { number, slots: Vec::new(), homes: 0, used: 0 }
+        Shard { number, slots: Vec::new(), homes: 0 }
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -105,25 +108,47 @@ impl Shard {
             return reach.age(before);
         }
         let slot = Slot { key: key.as_u128(), stamp: now };
-        if !self.insert(at, slot) {
-            self.make_room(slot, reach);
+        if !self.insert(at, slot, reach) {
+            self.grow(slot, reach);
         }
         None
     }
 
+    /// Begins to bring the first slots that a sighting reads into the cache.
     #[inline]
     pub(super) fn touch(&self, key: DedupKey) {
-        if let Some(slot) = self.slots.get(self.home(key)) {
-            prefetch(slot);
+        let home = self.home(key);
+        // A line of the cache holds three.
+        for ahead in [0, 3] {
+            if let Some(slot) = self.slots.get(home + ahead) {
+                prefetch(slot);
+            }
         }
     }
 
-    /// Drops what is out of reach, and memory that is no longer needed.
+    /// Drops what is out of reach, before its stamp could look young again, and memory that is no longer needed.
     pub(super) fn sweep(&mut self, reach: Reach) {
-        self.retain(reach);
-        if self.used * 4 < self.homes && self.homes > HOMES_MIN {
-            self.rebuild((self.used * 2).max(HOMES_MIN), reach);
+        let kept = self.retain(reach);
+        if kept * 4 < self.homes && self.homes > HOMES_MIN {
+            self.rebuild((kept * 2).max(HOMES_MIN), reach);
         }
+    }
+
+    /// Drops what is out of reach, in place, and counts the rest. No slot moves up, so none is overwritten unread.
+    fn retain(&mut self, reach: Reach) -> usize {
+        let (mut next, mut kept) = (0, 0);
+        for at in 0..self.slots.len() {
+            let slot = self.slots[at];
+            if !slot.is_kept(reach) {
+                continue;
+            }
+            let place = next.max(home(DedupKey::from_u128(slot.key), self.homes));
+            self.slots[next..place].fill(Slot::default());
+            self.slots[place] = slot;
+            (next, kept) = (place + 1, kept + 1);
+        }
+        self.slots[next..].fill(Slot::default());
+        kept
     }
 
     #[inline]
@@ -140,57 +165,34 @@ impl Shard {
         home + ahead.unwrap_or(run.len())
     }
 
-    /// Moves the run from `at` on up by one slot. False when the table is full, or the run reaches its end.
+    /// Moves the run from `at` on up by one slot, onto the first that is free. False when that is too far away.
     #[inline]
-    fn insert(&mut self, at: usize, slot: Slot) -> bool {
-        if self.used * FULL.1 >= self.homes * FULL.0 {
-            return false;
-        }
+    fn insert(&mut self, at: usize, slot: Slot, reach: Reach) -> bool {
         let run = self.slots.get(at..).unwrap_or_default();
-        let Some(length) = run.iter().position(|slot| slot.stamp.is_none()) else { return false };
+        let Some(length) = run.iter().take(MOVES_MAX).position(|slot| !slot.is_kept(reach)) else { return false };
         self.slots.copy_within(at..at + length, at + 1);
         self.slots[at] = slot;
-        self.used += 1;
         true
     }
 
     #[cold]
-    fn make_room(&mut self, slot: Slot, reach: Reach) {
-        let kept = self.slots.iter().filter(|slot| slot.is_kept(reach)).count();
-        if kept * ROOMY.1 < self.homes * ROOMY.0 {
-            self.retain(reach);
-        } else {
+    fn grow(&mut self, slot: Slot, reach: Reach) {
+        loop {
             self.rebuild(self.next_size(), reach);
-        }
-        while !self.insert(self.seek(DedupKey::from_u128(slot.key)), slot) {
-            self.rebuild(self.next_size(), reach);
+            if self.insert(self.seek(DedupKey::from_u128(slot.key)), slot, reach) {
+                return;
+            }
         }
     }
 
     fn next_size(&self) -> usize {
-        // At this size the shards part: later each grows at another moment than its neighbours.
         let factor = match self.homes {
-            256..512 => GROWTH * (1.0 + self.number as f64 / 256.0),
+            // At this size the shards part: later each grows at another moment than its neighbours.
+            256..512 => 1.5 + self.number as f64 / 256.0,
+            ..SMALL => 2.0,
             _ => GROWTH,
         };
-        ((self.homes as f64 * factor) as usize + 1).max(HOMES_MIN)
-    }
-
-    /// Drops what is out of reach, in place. No slot moves up, so nothing is overwritten before it is read.
-    fn retain(&mut self, reach: Reach) {
-        let (mut next, mut used) = (0, 0);
-        for at in 0..self.slots.len() {
-            let slot = self.slots[at];
-            if !slot.is_kept(reach) {
-                continue;
-            }
-            let place = next.max(home(DedupKey::from_u128(slot.key), self.homes));
-            self.slots[next..place].fill(Slot::default());
-            self.slots[place] = slot;
-            (next, used) = (place + 1, used + 1);
-        }
-        self.slots[next..].fill(Slot::default());
-        self.used = used;
+        ((self.homes as f64 * factor) as usize).max(HOMES_MIN)
     }
 
     /// Moves what is in reach into a table with at least `homes` homes.
@@ -202,17 +204,21 @@ impl Shard {
 
     /// False when the last run does not fit.
     fn rebuilt(&mut self, homes: usize, reach: Reach) -> bool {
-        let mut slots = vec![Slot::default(); homes + homes.min(TAIL_MAX)];
-        let (mut next, mut used) = (0, 0);
+        let length = homes + homes.min(TAIL_MAX);
+        let mut slots = Vec::with_capacity(length);
         for slot in self.slots.iter().filter(|slot| slot.is_kept(reach)) {
-            let place = next.max(home(DedupKey::from_u128(slot.key), homes));
-            let Some(room) = slots.get_mut(place) else { return false };
-            *room = *slot;
-            (next, used) = (place + 1, used + 1);
+            let place = home(DedupKey::from_u128(slot.key), homes);
+            if slots.len() < place {
+                slots.resize(place, Slot::default());
+            }
+            if slots.len() == length {
+                return false;
+            }
+            slots.push(*slot);
         }
+        slots.resize(length, Slot::default());
         self.slots = slots;
         self.homes = homes;
-        self.used = used;
         true
     }
 }
