@@ -4,6 +4,7 @@
 //! [`LiveCounter::flush`] hands out; on any doubt it drops the whole counter and resumes from what is stored.
 
 mod ads;
+mod counts;
 #[cfg(feature = "bugs")]
 mod kept;
 mod reading;
@@ -26,6 +27,7 @@ use crate::window::{Hour, Minute};
 use crate::wire::{self, Rejection};
 
 use ads::{AdNumber, Ads};
+use counts::{Count, Counts};
 #[cfg(feature = "bugs")]
 pub use kept::forget;
 use reading::{Reading, Sighted};
@@ -74,13 +76,6 @@ struct Window {
     ad: AdNumber,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    clicks: u64,
-    /// It is in the list of what the next flush writes.
-    is_dirty: bool,
-}
-
 /// Counts, totals and dedup of one partition.
 #[derive(Debug)]
 pub struct LiveCounter {
@@ -92,7 +87,7 @@ pub struct LiveCounter {
     append: AppendTime,
     ads: Ads,
     dedup: SlidingDedup,
-    counts: HashMap<Window, Count, foldhash::fast::RandomState>,
+    counts: Counts,
     late: HashMap<LateKey, u64, foldhash::fast::RandomState>,
     dirty: Vec<Window>,
     dirty_late: BTreeSet<LateKey>,
@@ -133,7 +128,7 @@ impl LiveCounter {
             stage,
             stored: replaces,
             meta,
-            counts: HashMap::default(),
+            counts: Counts::default(),
             late: HashMap::default(),
             dirty: Vec::new(),
             dirty_late: BTreeSet::new(),
@@ -151,7 +146,7 @@ impl LiveCounter {
         let mut counter = Self::begin(rules, stored, (loaded.generation, loaded.stage), loaded.meta, sightings_max);
         for (key, clicks) in loaded.counts {
             let window = Window { minute: key.minute, class: key.class, ad: counter.ads.number_of(&key.ad) };
-            counter.counts.insert(window, Count { clicks, is_dirty: false });
+            counter.counts.insert(window, Count::stored(clicks));
         }
         counter.late.extend(loaded.late);
         #[cfg(feature = "bugs")]
@@ -358,10 +353,7 @@ impl LiveCounter {
             self.meta.totals.expired += 1;
             return;
         }
-        let count = self.counts.entry(window).or_default();
-        count.clicks += 1;
-        if !count.is_dirty {
-            count.is_dirty = true;
+        if self.counts.add(window) {
             self.dirty.push(window);
         }
     }
@@ -379,18 +371,22 @@ impl LiveCounter {
         CountKey { minute: window.minute, class: window.class, ad: self.ads.id(window.ad).clone() }
     }
 
+    fn clicks_of(&self, window: Window) -> u64 {
+        self.counts.get(window).expect("what is to be flushed was counted").clicks()
+    }
+
     /// Ads come and go, and a flood of made-up ones must not stay: those that are counted now get new numbers.
     fn forget_ads(&mut self) {
         if self.ads.len() < 2 * self.counts.len() + ADS_KEPT {
             return;
         }
         let mut ads = self.ads.emptied();
-        let counts = self.counts.drain().map(|(window, count)| {
+        let mut counts = Counts::default();
+        for (window, count) in self.counts.iter() {
             let ad = ads.number_of(self.ads.id(window.ad));
-            (Window { ad, ..window }, count)
-        });
-        self.counts = counts.collect();
-        self.ads = ads;
+            counts.insert(Window { ad, ..window }, count);
+        }
+        (self.ads, self.counts) = (ads, counts);
     }
 
     /// Counts that the next flush would write.
@@ -416,7 +412,7 @@ impl LiveCounter {
             generation: self.generation,
             stage: if self.meta.is_rebuilding() { self.stage } else { Stage::Live },
             meta: self.meta.clone(),
-            counts: self.dirty.iter().map(|window| (self.key_of(*window), self.counts[window].clicks)).collect(),
+            counts: self.dirty.iter().map(|window| (self.key_of(*window), self.clicks_of(*window))).collect(),
             late: self.dirty_late.iter().map(|key| (key.clone(), self.late[key])).collect(),
             drop_hours: Vec::new(),
             drop_nights: Vec::new(),
@@ -430,16 +426,14 @@ impl LiveCounter {
             self.stage = Stage::Live;
         }
         for window in self.dirty.drain(..) {
-            if let Some(count) = self.counts.get_mut(&window) {
-                count.is_dirty = false;
-            }
+            self.counts.clean(window);
         }
         self.dirty_late.clear();
         let early = if bugs::is_on(Bug::SealsEarly) { Span::minutes(1) } else { Span::ZERO };
         let sealed = Minute::of(self.watermark() + early);
         if sealed > self.sealed {
             self.sealed = sealed;
-            self.counts.retain(|window, _| window.minute >= sealed);
+            self.counts.seal(sealed);
             self.forget_ads();
         }
         let night = self.open_night();

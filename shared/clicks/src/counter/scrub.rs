@@ -33,7 +33,7 @@ impl LiveCounter {
             .counts
             .iter()
             .filter(|(window, _)| window.minute >= open)
-            .map(|(window, count)| (self.key_of(*window), count.clicks))
+            .map(|(window, count)| (self.key_of(window), count.clicks()))
             .collect();
         for (key, stored) in counts.iter().filter(|(key, _)| key.minute >= open) {
             let held = held.remove(key);
