@@ -229,13 +229,13 @@ impl LiveCounter {
     /// [`Gap`] when a record is not the next one; what precedes it was observed.
     pub fn observe_all(&mut self, records: &[Observed<'_>], changes_max: usize) -> Result<Observation, Gap> {
         let mut done = Observation::default();
-        let (mut parsed, mut readings) = (Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
-        'all: for few in records.chunks(AHEAD) {
-            parsed.extend(few.iter().map(|record| self.parse(record)));
-            // Loops of few instructions: the processor goes on to the next record while it waits for the one before.
+        let mut chunks = records.chunks(AHEAD);
+        let (mut few, mut parsed, mut readings) = (&records[..0], Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
+        // What a step brings into the cache arrives while other records go through theirs.
+        'all: while done.observed < records.len() {
+            let next = chunks.next().unwrap_or_default();
+            parsed.extend(next.iter().map(|record| self.parse(record)));
             parsed.iter().for_each(|parsed| self.touch_ad(parsed));
-            readings.extend(parsed.drain(..).map(|parsed| self.look_up(parsed)));
-            readings.iter().for_each(|reading| self.touch_count(reading));
             for (record, reading) in few.iter().zip(readings.drain(..)) {
                 if let Verdict::Rejected(rejection) = self.observe_reading(record, reading)? {
                     done.rejected.push(rejection.code());
@@ -245,6 +245,8 @@ impl LiveCounter {
                     break 'all;
                 }
             }
+            readings.extend(parsed.drain(..).map(|parsed| self.look_up(parsed)));
+            few = next;
         }
         if let Some(last) = done.observed.checked_sub(1) {
             self.remember_last(&records[last]);

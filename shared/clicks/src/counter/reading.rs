@@ -74,13 +74,7 @@ impl LiveCounter {
         let key = key.click(click.click_id);
         self.dedup.touch(key);
         let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad };
+        self.counts.touch(window);
         Reading::Click(Sighted { window, key, event_time: click.event_time })
-    }
-
-    #[inline]
-    pub(super) fn touch_count(&self, reading: &Reading<Sighted>) {
-        if let Reading::Click(click) = reading {
-            self.counts.touch(click.window);
-        }
     }
 }

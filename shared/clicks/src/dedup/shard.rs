@@ -9,11 +9,12 @@ use super::key::DedupKey;
 use crate::prefetch::prefetch;
 
 /// A key that comes moves at most so many others: a table that is so crowded anywhere grows. The longest run of taken
-/// slots grows steeply with the fullness of the table, so large tables stay about four fifths full.
+/// slots grows steeply with the fullness of the table: large ones, whose memory counts, stay about four fifths full and
+/// grow little by little; small ones have room, and double.
 const MOVES_MAX: usize = 256;
-/// Small tables double. Where memory counts, they grow little by little.
-const SMALL: usize = 16_384;
 const GROWTH: f64 = 1.1;
+const SMALL: usize = 16_384;
+const MOVES_MAX_SMALL: usize = 32;
 /// The smallest table.
 const HOMES_MIN: usize = 8;
 /// Slots behind the last home, for the keys that its run pushes up.
@@ -169,7 +170,8 @@ impl Shard {
     #[inline]
     fn insert(&mut self, at: usize, slot: Slot, reach: Reach) -> bool {
         let run = self.slots.get(at..).unwrap_or_default();
-        let Some(length) = run.iter().take(MOVES_MAX).position(|slot| !slot.is_kept(reach)) else { return false };
+        let moves_max = if self.homes < SMALL { MOVES_MAX_SMALL } else { MOVES_MAX };
+        let Some(length) = run.iter().take(moves_max).position(|slot| !slot.is_kept(reach)) else { return false };
         self.slots.copy_within(at..at + length, at + 1);
         self.slots[at] = slot;
         true

@@ -96,9 +96,12 @@ fn eight_digits(text: u64) -> Option<u32> {
 #[inline]
 fn time(text: &[u8; 24]) -> Option<Timestamp> {
     let [year_month, day_minute, second_millis] = *text.as_chunks::<8>().0 else { return None };
-    let date = Digits::of(year_month, *b"0000-00-")?;
-    let clock = Digits::of(day_minute, *b"00T00:00")?;
-    let second = Digits::of(second_millis, *b":00.000Z")?;
+    const DATE: Pattern = Pattern::new(*b"0000-00-");
+    const CLOCK: Pattern = Pattern::new(*b"00T00:00");
+    const SECOND: Pattern = Pattern::new(*b":00.000Z");
+    let date = Digits::of(year_month, &DATE)?;
+    let clock = Digits::of(day_minute, &CLOCK)?;
+    let second = Digits::of(second_millis, &SECOND)?;
     let year = date.pair(0) * 100 + date.pair(2);
     let (month, day) = (date.pair(5), clock.pair(0));
     let (hour, minute) = (clock.pair(3), clock.pair(6));
@@ -114,18 +117,36 @@ fn time(text: &[u8; 24]) -> Option<Timestamp> {
     Some(Timestamp::from_millis(seconds * 1_000 + i64::from(millis)))
 }
 
+/// A digit wherever the text has a zero, and the same character everywhere else.
+struct Pattern {
+    text: u64,
+    /// What each character may still grow by, once it is compared with the text, before its top bit is set.
+    room: u64,
+}
+
+impl Pattern {
+    const fn new(text: [u8; 8]) -> Self {
+        let mut room = [0; 8];
+        let mut at = 0;
+        while at < 8 {
+            room[at] = if text[at] == b'0' { 0x80 - 10 } else { 0x80 - 1 };
+            at += 1;
+        }
+        Pattern { text: u64::from_le_bytes(text), room: u64::from_le_bytes(room) }
+    }
+}
+
 /// Eight characters, judged and read together: each byte holds ten times its digit plus the next one.
 #[derive(Clone, Copy)]
 struct Digits(u64);
 
 impl Digits {
-    /// `None` unless there is a digit wherever the pattern has a zero, and the same character everywhere else.
+    /// `None` unless the text fits the pattern.
     #[inline]
-    fn of(text: [u8; 8], pattern: [u8; 8]) -> Option<Self> {
+    fn of(text: [u8; 8], pattern: &Pattern) -> Option<Self> {
         // Digits become 0 to 9, other characters 0. What is added sets the top bit of every byte that is larger.
-        let values = u64::from_le_bytes(text) ^ u64::from_le_bytes(pattern);
-        let room = u64::from_le_bytes(pattern.map(|wanted| if wanted == b'0' { 0x80 - 10 } else { 0x80 - 1 }));
-        let over = (values | values.wrapping_add(room)) & 0x8080_8080_8080_8080;
+        let values = u64::from_le_bytes(text) ^ pattern.text;
+        let over = (values | values.wrapping_add(pattern.room)) & 0x8080_8080_8080_8080;
         (over == 0).then(|| Digits(values * 10 + (values >> 8)))
     }
 
