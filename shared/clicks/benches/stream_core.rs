@@ -4,11 +4,16 @@
 //! `cargo bench -p clicks --bench stream_core [-- EVENTS]`. The runs are interleaved, the answers are compared before a
 //! time counts, and times are CPU time of this thread. Canonical values with 100,000 ads (log-uniform), 5 % retries and
 //! 1 % late clicks, appended at 20,000 a second.
+//!
+//! `-- EVENTS --write FILE` writes such events, but no late ones, as NDJSON; `-- --count FILE [ANSWER]` counts such a file
+//! in a process of its own, and writes the counts as CSV. With these two `tests/bench flink` compares.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
 
 use clicks::counter::{LiveCounter, Observed};
 use clicks::event::Click;
@@ -16,20 +21,24 @@ use clicks::id::{AdId, ClickId, UserId};
 use clicks::live::{Expected, Generation, Meta, Stage};
 use clicks::position::Offset;
 use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Day, Span, Timestamp};
+use clicks::time::{Span, Timestamp};
 use clicks::wire;
 use measure::{Random, cpu_nanos, median};
 
 const ROUNDS: usize = 5;
 /// What one poll of a partition returns.
 const BATCH: usize = 1_000;
+/// 2026-03-01T12:00:00Z.
+const START: Timestamp = Timestamp::from_millis(1_772_366_400_000);
 
 struct Event {
     at: usize,
     end: usize,
-    append_time: Timestamp,
+    /// In the whole log.
+    number: usize,
 }
 
+#[derive(Default)]
 struct Log {
     bytes: Vec<u8>,
     events: Vec<Event>,
@@ -37,45 +46,48 @@ struct Log {
 
 type Answer = BTreeMap<(String, i64), u64>;
 
-fn generate(number: usize) -> Log {
+fn append_time(number: usize) -> Timestamp {
+    START + Span::millis(number as i64 / 20)
+}
+
+fn generate(number: usize, late_percent: u64) -> Log {
     let mut random = Random::new(7);
-    let day: Day = "2026-03-01".parse().unwrap();
-    let start = day.start() + Span::hours(12);
     let mut log = Log { bytes: Vec::with_capacity(number * 128), events: Vec::with_capacity(number) };
-    let mut recent: Vec<(u128, u32)> = Vec::new();
+    let mut recent: Vec<Click> = Vec::new();
     for n in 0..number {
-        let append_time = start + Span::millis(n as i64 / 20);
-        let retried = (random.below(100) < 5 && !recent.is_empty()).then(|| random.below(recent.len() as u64) as usize);
-        let (id, ad) = match retried {
-            Some(which) => recent[which],
-            None => (random.bits(), 100_000f64.powf(random.unit()) as u32),
-        };
-        if retried.is_none() {
-            match recent.len() < 50_000 {
-                true => recent.push((id, ad)),
-                false => recent[n % 50_000] = (id, ad),
-            }
+        if random.below(100) < 5 && !recent.is_empty() {
+            log.push(n, &recent[random.below(recent.len() as u64) as usize]);
+            continue;
         }
-        let late = if random.below(100) == 0 { Span::minutes(30) } else { Span::millis(random.below(20_000) as i64) };
+        let (id, ad) = (random.bits(), 100_000f64.powf(random.unit()) as u32);
+        let is_late = random.below(100) < late_percent;
+        let late = if is_late { Span::minutes(30) } else { Span::millis(random.below(20_000) as i64) };
         let click = Click {
             click_id: ClickId::from_u128(id),
             ad_id: AdId::parse(&format!("ad-{ad}")).unwrap(),
             user_id: UserId::parse(&format!("u{}", random.below(1_000_000))).unwrap(),
-            event_time: append_time - late,
+            event_time: append_time(n) - late,
         };
-        let at = log.bytes.len();
-        log.bytes.extend_from_slice(wire::encode(&click).as_bytes());
-        log.events.push(Event { at, end: log.bytes.len(), append_time });
+        log.push(n, &click);
+        match recent.len() < 50_000 {
+            true => recent.push(click),
+            false => recent[n % 50_000] = click,
+        }
     }
     log
 }
 
 impl Log {
+    fn push(&mut self, number: usize, click: &Click) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(wire::encode(click).as_bytes());
+        self.events.push(Event { at, end: self.bytes.len(), number });
+    }
     fn observed(&self, n: usize) -> Observed<'_> {
         let event = &self.events[n];
         Observed {
-            offset: Offset::new(n as u64),
-            broker_time: event.append_time,
+            offset: Offset::new(event.number as u64),
+            broker_time: append_time(event.number),
             key: None,
             value: Some(&self.bytes[event.at..event.end]),
             control: false,
@@ -83,8 +95,8 @@ impl Log {
     }
 }
 
-fn counter(log: &Log) -> LiveCounter {
-    let day = log.events[0].append_time.day();
+fn counter() -> LiveCounter {
+    let day = START.day();
     let meta = Meta::new(Offset::ZERO, day, day.previous(), Offset::ZERO);
     let rules = RulesBook::new(Rules::default()).unwrap();
     LiveCounter::begin(rules, Expected::Nothing, (Generation::from_u128(1), Stage::Live), meta, usize::MAX)
@@ -92,7 +104,7 @@ fn counter(log: &Log) -> LiveCounter {
 
 /// Ours; with `flush_every` also what a flush costs before it leaves for the store.
 fn twofold(log: &Log, flush_every: usize) -> (u64, Answer) {
-    let mut counter = counter(log);
+    let mut counter = counter();
     let mut answer = Answer::new();
     let mut batch = Vec::with_capacity(BATCH);
     let (began, mut since) = (cpu_nanos(), 0);
@@ -116,6 +128,46 @@ fn twofold(log: &Log, flush_every: usize) -> (u64, Answer) {
     (nanos, answer)
 }
 
+fn write_events(log: &Log, path: &str) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    for event in &log.events {
+        file.write_all(&log.bytes[event.at..event.end]).unwrap();
+        file.write_all(b"\n").unwrap();
+    }
+    file.flush().unwrap();
+}
+
+/// Ours over a file of events, read batch by batch; the counts are taken out as for the one flush.
+fn count_file(path: &str, answer: Option<&str>) {
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path).unwrap());
+    let (mut counter, mut log, mut number) = (counter(), Log::default(), 0);
+    loop {
+        log.bytes.clear();
+        log.events.clear();
+        while log.events.len() < BATCH {
+            let at = log.bytes.len();
+            if file.read_until(b'\n', &mut log.bytes).unwrap() == 0 {
+                break;
+            }
+            log.events.push(Event { at, end: log.bytes.len() - 1, number });
+            number += 1;
+        }
+        let batch: Vec<Observed<'_>> = (0..log.events.len()).map(|n| log.observed(n)).collect();
+        if batch.is_empty() {
+            break;
+        }
+        let done = counter.observe_all(&batch, usize::MAX).unwrap();
+        assert!(done.observed == batch.len() && done.rejected.is_empty());
+    }
+    let counts = std::hint::black_box(counter.flush()).counts;
+    let Some(answer) = answer else { return };
+    let mut file = BufWriter::new(File::create(answer).unwrap());
+    for (key, clicks) in counts {
+        writeln!(file, "{},{},{clicks}", key.ad.as_str(), key.minute.number()).unwrap();
+    }
+    file.flush().unwrap();
+}
+
 /// As one would write it without thinking about cost.
 fn idiomatic(log: &Log) -> (u64, Answer) {
     #[derive(serde::Deserialize)]
@@ -135,7 +187,7 @@ fn idiomatic(log: &Log) -> (u64, Answer) {
         if !seen.insert((fields.ad_id.clone(), fields.click_id)) {
             continue;
         }
-        if event.append_time.as_millis() - time <= 600_000 {
+        if append_time(event.number).as_millis() - time <= 600_000 {
             *counts.entry((fields.ad_id, time.div_euclid(60_000))).or_default() += 1;
         }
     }
@@ -151,8 +203,16 @@ fn memory(log: &Log) -> u64 {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |flag: &str| arguments.iter().position(|argument| argument == flag).map(|at| &arguments[at + 1..]);
+    if let Some(rest) = after("--count") {
+        return count_file(&rest[0], rest.get(1).map(String::as_str));
+    }
     let number = measure::argument().unwrap_or(2_000_000);
-    let log = generate(number);
+    if let Some(rest) = after("--write") {
+        return write_events(&generate(number, 0), &rest[0]);
+    }
+    let log = generate(number, 1);
     println!("{number} events of {} bytes", log.bytes.len() / number);
     let per_event = |nanos: u64| nanos as f64 / number as f64;
     let (mut ours, mut flushed, mut plain, mut limit) = (vec![], vec![], vec![], vec![]);

@@ -2,6 +2,7 @@
 //! record away: CPU of the whole process per record. `cargo bench -p counter --bench consume [-- RECORDS]`, after
 //! `cargo build --release --bin twofold`. One partition, lz4, canonical clicks on 100,000 ads (log-uniform) with 5 %
 //! retries. The runs are interleaved, and the counts are compared with what was produced before a time counts.
+//! `-- RECORDS --beside COMMAND...` runs one more peer in each round, see `beside`.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
@@ -97,6 +98,13 @@ fn peer(brokers: &str, records: usize) -> Duration {
     Duration::from_nanos(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
 
+/// A peer of another language (`tests/bench flink`): it learns where the topic and the counts are and what they cost.
+fn beside(command: &[String], brokers: &str, redis: &Redis, records: usize, spent: Duration) {
+    let mut peer = Command::new(&command[0]);
+    peer.args(&command[1..]).args([brokers, TOPIC, &redis.url(), &records.to_string(), &spent.as_nanos().to_string()]);
+    assert!(peer.status().unwrap().success());
+}
+
 /// `twofold speed` from an empty Redis to the end of the topic: its CPU time and what it has counted.
 async fn ours(config: &std::path::Path, redis: &Redis, topic: &Topic, records: u64) -> (Duration, u64) {
     redis.cli(&["FLUSHALL"]).await.unwrap();
@@ -160,6 +168,9 @@ async fn main() {
             each(discarded)
         );
         ratios.push(ratio);
+        if let Some(at) = arguments.iter().position(|argument| argument == "--beside") {
+            beside(&arguments[at + 1..], &brokers, &redis, records, spent);
+        }
     }
     println!("Kafka to counts in Redis / BaseConsumer::poll that discards: median {:.2}", median(ratios));
 }
