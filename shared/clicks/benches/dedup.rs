@@ -1,4 +1,8 @@
-//! Sliding dedup at many keys beside `hashbrown` and a queue of expiries: time and bytes per key, and the longest pause.
+//! Sliding dedup at many keys beside `hashbrown` and a queue of expiries, and beside a bare table: time and bytes per key,
+//! and the longest pause.
+//!
+//! The bare table is the limit of the machine: twice as large as all keys from the start, its memory touched before, one
+//! slot of 20 bytes looked at ahead and written per key. It never expires; keys that come again do so soon.
 //!
 //! `cargo bench -p clicks --bench dedup [-- KEYS]`, 50 million by default. Each round grows to that many keys, which fill
 //! one horizon, then goes on for half a horizon, so that as many keys expire as come.
@@ -126,14 +130,39 @@ fn plain(number: usize, horizon: Span) -> Run {
     Run { growing, steady, bytes_per_key, pause_ms_max, duplicates }
 }
 
+/// The limit: see above.
+fn bare(number: usize, horizon: Span) -> Run {
+    const SLOT: usize = 5;
+    let slots = number * 2;
+    let mut table = vec![1u32; slots * SLOT];
+    table.fill(0);
+    let (growing, steady, pause_ms_max, duplicates) = run(number, horizon, |few, now| {
+        let homes = few.map(|key| ((key >> 64) * slots as u128 >> 64) as usize * SLOT);
+        // Independent loads, so that the processor has many of them under way.
+        std::hint::black_box(homes.iter().fold(0, |sum, home| sum ^ table[*home]));
+        let mut known = 0;
+        for (key, mut home) in few.iter().zip(homes) {
+            let words = [*key as u32, (*key >> 32) as u32, (*key >> 64) as u32, (*key >> 96) as u32];
+            while table[home + 4] != 0 && table[home..home + 4] != words {
+                home = (home + SLOT) % table.len();
+            }
+            known += u64::from(table[home + 4] != 0);
+            table[home..home + 4].copy_from_slice(&words);
+            table[home + 4] = now.as_millis() as u32 | 1;
+        }
+        known
+    });
+    Run { growing, steady, bytes_per_key: (table.len() * 4) as f64 / number as f64, pause_ms_max, duplicates }
+}
+
 fn main() {
     let number = measure::argument().unwrap_or(50_000_000);
     let horizon = Span::minutes(15);
-    let (mut our, mut their) = (vec![], vec![]);
+    let (mut our, mut their, mut limit) = (vec![], vec![], vec![]);
     for round in 1..=ROUNDS {
-        let (a, b) = (ours(number, horizon), plain(number, horizon));
-        assert_eq!(a.duplicates, b.duplicates, "the answers differ");
-        for (name, run) in [("twofold", &a), ("hash map and queue", &b)] {
+        let (a, b, c) = (ours(number, horizon), plain(number, horizon), bare(number, horizon));
+        assert!(a.duplicates == b.duplicates && a.duplicates == c.duplicates, "the answers differ");
+        for (name, run) in [("twofold", &a), ("hash map and queue", &b), ("bare table", &c)] {
             println!(
                 "round {round}, {name}: growing {:.0} ns, steady {:.0} ns per key; at most {:.1} bytes per key; longest pause {:.1} ms",
                 run.growing, run.steady, run.bytes_per_key, run.pause_ms_max
@@ -141,6 +170,12 @@ fn main() {
         }
         our.push(a.steady);
         their.push(b.steady);
+        limit.push(c.growing);
     }
-    println!("{number} keys, hash map and queue / twofold, steady: {:.1}", median(their) / median(our));
+    let (our, their, limit) = (median(our), median(their), median(limit));
+    println!(
+        "{number} keys, steady: hash map and queue / twofold {:.1}, twofold / bare table, half full {:.1}",
+        their / our,
+        our / limit
+    );
 }

@@ -234,6 +234,7 @@ impl LiveCounter {
         // What a step brings into the cache arrives while other records go through theirs.
         'all: while done.observed < records.len() {
             let next = chunks.next().unwrap_or_default();
+            chunks.clone().next().unwrap_or_default().iter().for_each(reading::touch_value);
             parsed.extend(next.iter().map(|record| self.parse(record)));
             parsed.iter().for_each(|parsed| self.touch_ad(parsed));
             for (record, reading) in few.iter().zip(readings.drain(..)) {

@@ -5,11 +5,12 @@
 
 use crate::dedup::DedupKey;
 use crate::event::Class;
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 use crate::window::Minute;
 use crate::wire::{self, Rejection};
 
-use super::ads::NameHash;
+use super::ads::Sought;
 use super::{LiveCounter, Observed, Window};
 
 /// A record that was read, with what is known of it if it is a click.
@@ -24,7 +25,7 @@ pub(super) enum Reading<C> {
 #[derive(Debug)]
 pub(super) struct Parsed<'a> {
     click: wire::Read<'a>,
-    ad: NameHash,
+    ad: Sought,
 }
 
 /// A click as the counter judges it.
@@ -33,6 +34,14 @@ pub(super) struct Sighted {
     pub(super) window: Window,
     pub(super) key: DedupKey,
     pub(super) event_time: Timestamp,
+}
+
+/// Brings the value into the cache, as far as most reach.
+#[inline]
+pub(super) fn touch_value(record: &Observed<'_>) {
+    for line in record.value.unwrap_or_default().chunks(64).take(2) {
+        prefetch(&line[0]);
+    }
 }
 
 impl LiveCounter {
@@ -49,7 +58,7 @@ impl LiveCounter {
         }
         match wire::read(record.value) {
             Ok(click) => {
-                let ad = self.ads.hash(click.ad_id.as_bytes());
+                let ad = self.ads.seek(click.ad_id.as_bytes());
                 Reading::Click(Parsed { click, ad })
             }
             Err(rejection) => Reading::Rejected(rejection),
@@ -59,7 +68,7 @@ impl LiveCounter {
     #[inline]
     pub(super) fn touch_ad(&self, reading: &Reading<Parsed<'_>>) {
         if let Reading::Click(parsed) = reading {
-            self.ads.touch(parsed.ad);
+            self.ads.touch(&parsed.ad);
         }
     }
 
@@ -70,7 +79,7 @@ impl LiveCounter {
             Reading::Rejected(rejection) => return Reading::Rejected(rejection),
             Reading::Click(parsed) => parsed,
         };
-        let (ad, key) = self.ads.find(click.ad_id.as_bytes(), ad);
+        let (ad, key) = self.ads.find(click.ad_id.as_bytes(), &ad);
         let key = key.click(click.click_id);
         self.dedup.touch(key);
         let window = Window { minute: Minute::of(click.event_time), class: Class::Valid, ad };

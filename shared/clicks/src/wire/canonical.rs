@@ -9,21 +9,10 @@
 
 use std::borrow::Cow;
 
-use crate::id::{ClickId, NAME_LENGTH_MAX, is_name_byte};
+use crate::id::{ClickId, NAME_LENGTH_MAX};
 use crate::time::Timestamp;
 
 use super::{Name, Read};
-
-/// Which bytes a name may hold.
-static IS_NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = is_name_byte(byte as u8);
-        byte += 1;
-    }
-    table
-};
 
 /// Reads a canonical value; `None`: ask the JSON parser.
 #[inline]
@@ -50,46 +39,61 @@ fn after<'a, const N: usize>(value: &'a [u8], text: &[u8; N]) -> Option<&'a [u8]
 #[inline]
 fn name(text: &[u8]) -> Option<(Name<'_>, &[u8])> {
     let mut length = 0;
-    while length < text.len() && IS_NAME[text[length] as usize] {
-        length += 1;
+    // Behind a name there is always more than a word, or the value is not canonical.
+    while let Some(word) = text[length..].first_chunk::<8>() {
+        let name_bytes = (!name_bytes(u64::from_le_bytes(*word)) & TOPS).trailing_zeros() / 8;
+        length += name_bytes as usize;
+        if name_bytes < 8 {
+            let (name, rest) = text.split_at(length);
+            return (0 < length && length <= NAME_LENGTH_MAX).then_some((Name(Cow::Borrowed(name)), rest));
+        }
     }
-    let (name, rest) = text.split_at(length);
-    (0 < length && length <= NAME_LENGTH_MAX).then_some((Name(Cow::Borrowed(name)), rest))
+    None
 }
 
-/// A hyphenated UUID in either case.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const TOPS: u64 = 0x8080_8080_8080_8080;
+
+/// The top bit of each byte tells whether a name may hold it: letters, digits, `-`, `.` and `_`.
+#[inline]
+const fn name_bytes(word: u64) -> u64 {
+    // No byte carries into the next, as all are below 128.
+    let low = word & !TOPS;
+    let letters = within(low | (ONES * 0x20), b'a', b'z');
+    let digits = within(low, b'-', b'9') & !within(low, b'/', b'/');
+    (letters | digits | within(low, b'_', b'_')) & !word
+}
+
+/// The top bit of each byte tells whether it lies in `[first, last]`; all bytes are below 128.
+#[inline]
+const fn within(bytes: u64, first: u8, last: u8) -> u64 {
+    (bytes + ONES * (0x80 - first as u64)) & !(bytes + ONES * (0x7f - last as u64)) & TOPS
+}
+
+/// A hyphenated UUID in either case. Loops of a fixed length over bytes, which the compiler turns into a few instructions
+/// for all of them.
 #[inline]
 fn uuid(text: &[u8; 36]) -> Option<ClickId> {
     if [text[8], text[13], text[18], text[23]] != *b"----" {
         return None;
     }
-    let four = |at: usize| u64::from(u32::from_be_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
-    let eight = |a: usize, b: usize| eight_digits(four(a) << 32 | four(b));
-    let (a, b, c, d) = (eight(0, 4)?, eight(9, 14)?, eight(19, 24)?, eight(28, 32)?);
-    let join = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-    Some(ClickId::from_u128(u128::from(join(a, b)) << 64 | u128::from(join(c, d))))
-}
-
-/// Eight hexadecimal digits, the first in the highest byte, all at once.
-#[inline]
-fn eight_digits(text: u64) -> Option<u32> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    if text & TOPS != 0 {
-        return None;
+    let mut digits = [0; 32];
+    digits[..8].copy_from_slice(&text[..8]);
+    digits[8..12].copy_from_slice(&text[9..13]);
+    digits[12..16].copy_from_slice(&text[14..18]);
+    digits[16..20].copy_from_slice(&text[19..23]);
+    digits[20..].copy_from_slice(&text[24..]);
+    let mut bad = 0;
+    for digit in &mut digits {
+        let (number, letter) = (digit.wrapping_sub(b'0'), (*digit | 0x20).wrapping_sub(b'a'));
+        bad |= u8::from(number > 9) & u8::from(letter > 5);
+        *digit = if number > 9 { letter.wrapping_add(10) } else { number };
     }
-    // The top bit of each byte tells whether it lies in [low, high]; no byte carries into the next, as all are below 128.
-    let within = |bytes: u64, low: u8, high: u8| {
-        (bytes + ONES * u64::from(0x80 - low)) & !(bytes + ONES * u64::from(0x7f - high)) & TOPS
-    };
-    let letters = within(text | (ONES * 0x20), b'a', b'f');
-    if within(text, b'0', b'9') | letters != TOPS {
-        return None;
+    let mut bytes = [0; 16];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = pair[0] << 4 | pair[1];
     }
-    let mut digits = (text & (ONES * 0x0f)) + (letters >> 7) * 9;
-    digits = (digits | digits >> 4) & 0x00ff_00ff_00ff_00ff;
-    digits = (digits | digits >> 8) & 0x0000_ffff_0000_ffff;
-    Some((digits | digits >> 16) as u32)
+    (bad == 0).then(|| ClickId::from_bytes(bytes))
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.mmmZ` from 1970 on. Leap seconds and other years are left to the parser.
@@ -175,4 +179,23 @@ const fn days_since_1970(year: u32, month: u32, day: u32) -> u32 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days_before_month = (153 * month + 2) / 5;
     year * 365 + year / 4 - year / 100 + year / 400 + days_before_month + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::is_name_byte;
+
+    #[test]
+    fn a_word_tells_which_of_its_bytes_a_name_may_hold() {
+        for byte in 0..=255u8 {
+            for at in 0..8 {
+                let mut word = *b"aaaaaaaa";
+                word[at] = byte;
+                let mut wanted = [0x80; 8];
+                wanted[at] = u8::from(is_name_byte(byte)) << 7;
+                assert_eq!(name_bytes(u64::from_le_bytes(word)), u64::from_le_bytes(wanted), "{byte:#x} at {at}");
+            }
+        }
+    }
 }
