@@ -137,7 +137,7 @@ fn bare(number: usize, horizon: Span) -> Run {
     let mut table = vec![1u32; slots * SLOT];
     table.fill(0);
     let (growing, steady, pause_ms_max, duplicates) = run(number, horizon, |few, now| {
-        let homes = few.map(|key| ((key >> 64) * slots as u128 >> 64) as usize * SLOT);
+        let homes = few.map(|key| (((key >> 64) * slots as u128) >> 64) as usize * SLOT);
         // Independent loads, so that the processor has many of them under way.
         std::hint::black_box(homes.iter().fold(0, |sum, home| sum ^ table[*home]));
         let mut known = 0;
