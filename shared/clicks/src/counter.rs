@@ -11,6 +11,8 @@ mod reading;
 mod scrub;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use hashbrown::HashMap;
 
@@ -191,16 +193,24 @@ impl LiveCounter {
         self.meta.append_time - self.rules.live_horizon_max()
     }
 
-    /// Takes a record of the look-back (before the next offset) into dedup without counting it. `append_time` is the
-    /// running maximum over the look-back; where that starts at the first record with a broker time at or after
+    /// Takes records of the look-back (before the next offset) into dedup without counting them. `append` is the append
+    /// time over the look-back; where that starts at the first record with a broker time at or after
     /// [`LiveCounter::look_back_from`], it equals the partition's own.
-    pub fn remember(&mut self, record: &Observed<'_>, append_time: Timestamp) {
+    pub fn remember(&mut self, records: &[Observed<'_>], append: &mut AppendTime) {
+        let ControlFlow::Continue(()) = self.step_through(records, |counter, record, reading| {
+            counter.remember_reading(reading, append.observe(record.broker_time));
+            ControlFlow::<Infallible>::Continue(())
+        });
+    }
+
+    #[inline]
+    fn remember_reading(&mut self, reading: Reading<Sighted>, append_time: Timestamp) {
         // A generation that begins takes over the append time that the partition has reached; one that resumes knows it.
         self.meta.append_time = self.append.observe(append_time);
-        if record.control || bugs::is_on(Bug::NoLookBack) || self.has_kept_dedup() {
+        if bugs::is_on(Bug::NoLookBack) || self.has_kept_dedup() {
             return;
         }
-        if let Reading::Click(click) = self.read(record) {
+        if let Reading::Click(click) = reading {
             let rules = self.rules.on(click.event_time.day());
             // The judgement was made when the record was counted; only the sighting matters now.
             let _ = judge(rules, &mut self.dedup, click.key, click.event_time, append_time);
@@ -229,30 +239,44 @@ impl LiveCounter {
     /// [`Gap`] when a record is not the next one; what precedes it was observed.
     pub fn observe_all(&mut self, records: &[Observed<'_>], changes_max: usize) -> Result<Observation, Gap> {
         let mut done = Observation::default();
+        let end = self.step_through(records, |counter, record, reading| {
+            match counter.observe_reading(record, reading) {
+                Ok(Verdict::Rejected(rejection)) => done.rejected.push(rejection.code()),
+                Ok(_) => {}
+                Err(gap) => return ControlFlow::Break(Err(gap)),
+            }
+            done.observed += 1;
+            if counter.changes() < changes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(Ok(())) }
+        });
+        end.break_value().unwrap_or(Ok(()))?;
+        if let Some(last) = done.observed.checked_sub(1) {
+            self.remember_last(&records[last]);
+        }
+        Ok(done)
+    }
+
+    /// Takes the records through the steps to the last one, several at a time: what a step brings into the cache arrives
+    /// while other records go through theirs.
+    #[inline]
+    fn step_through<'a, B>(
+        &mut self,
+        records: &[Observed<'a>],
+        mut last_step: impl FnMut(&mut Self, &Observed<'a>, Reading<Sighted>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let mut chunks = records.chunks(AHEAD);
         let (mut few, mut parsed, mut readings) = (&records[..0], Vec::with_capacity(AHEAD), Vec::with_capacity(AHEAD));
-        // What a step brings into the cache arrives while other records go through theirs.
-        'all: while done.observed < records.len() {
+        for _ in 0..=chunks.len() {
             let next = chunks.next().unwrap_or_default();
             chunks.clone().next().unwrap_or_default().iter().for_each(reading::touch_value);
             parsed.extend(next.iter().map(|record| self.parse(record)));
             parsed.iter().for_each(|parsed| self.touch_ad(parsed));
             for (record, reading) in few.iter().zip(readings.drain(..)) {
-                if let Verdict::Rejected(rejection) = self.observe_reading(record, reading)? {
-                    done.rejected.push(rejection.code());
-                }
-                done.observed += 1;
-                if self.changes() >= changes_max {
-                    break 'all;
-                }
+                last_step(self, record, reading)?;
             }
             readings.extend(parsed.drain(..).map(|parsed| self.look_up(parsed)));
             few = next;
         }
-        if let Some(last) = done.observed.checked_sub(1) {
-            self.remember_last(&records[last]);
-        }
-        Ok(done)
+        ControlFlow::Continue(())
     }
 
     #[inline]

@@ -156,16 +156,15 @@ impl Worker {
                 let silent = LogError::Unavailable(format!("no record at {next}, which lies before its end"));
                 return Err(Break::log(&self.partition, silent));
             }
-            for record in records {
-                if record.offset != next {
-                    let source = clicks::counter::Gap { expected: next, found: record.offset };
+            for (record, expected) in records.iter().zip(next.value()..) {
+                if record.offset.value() != expected {
+                    let source = clicks::counter::Gap { expected: Offset::new(expected), found: record.offset };
                     return Err(Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }));
                 }
-                let append_time = append.observe(record.broker_time);
-                live.remember(&observed(&record), append_time);
-                next = record.offset.next();
-                last = Some(record);
             }
+            live.remember(&records.iter().map(observed).collect::<Vec<_>>(), &mut append);
+            next = Offset::new(next.value() + records.len() as u64);
+            last = records.into_iter().next_back();
         }
         Ok((reader, last))
     }

@@ -163,7 +163,7 @@ fn without_a_record_there_is_no_progress_to_expire_by() {
 fn a_generation_takes_over_the_append_time_of_its_look_back() {
     let mut counter = counter();
     let record = Observed { offset: Offset::ZERO, broker_time: start(), key: None, value: None, control: false };
-    counter.remember(&record, start());
+    counter.remember(&[record], &mut AppendTime::resume(Timestamp::MIN));
     assert_eq!(counter.meta().append_time, start(), "or a restart before the first record looks back for ever");
     let resumed = resumed(&counter.flush());
     assert_eq!(resumed.look_back_from(), start() - Span::minutes(15));
@@ -184,11 +184,11 @@ fn evictions_are_neither_forgotten_nor_counted_twice_over_a_restart() {
     assert_eq!(flush.meta.dedup_evicted, 2);
     let loaded = loaded(flush);
     let mut second = LiveCounter::resume(rules(), loaded, 3);
-    for (n, value) in values[..5].iter().enumerate() {
+    let record = |n: usize| {
         let offset = Offset::new(n as u64);
-        let record = Observed { offset, broker_time: at(n), key: None, value: Some(value), control: false };
-        second.remember(&record, at(n));
-    }
+        Observed { offset, broker_time: at(n), key: None, value: Some(&values[n][..]), control: false }
+    };
+    second.remember(&[0, 1, 2, 3, 4].map(record), &mut AppendTime::resume(Timestamp::MIN));
     assert_eq!(second.meta().dedup_evicted, 2, "the look-back repeats what is known");
     observe(&mut second, Some(&values[5]), at(5));
     assert_eq!(second.meta().dedup_evicted, 3);
