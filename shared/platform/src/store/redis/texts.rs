@@ -72,7 +72,7 @@ mod tests {
     fn texts_come_back_in_lists() {
         let mut texts = Texts::default();
         for number in [0, 9, 10, u64::MAX] {
-            texts.push(|text| text.push_str("a"));
+            texts.push(|text| text.push('a'));
             texts.push_number(number);
         }
         texts.push(|_| {});
