@@ -83,7 +83,17 @@ impl KeyspaceError {
 
 /// Field of an hour hash.
 pub fn hour_field(key: &CountKey) -> String {
-    format!("{:02}:{}:{}", key.minute.number().rem_euclid(60), key.class.code(), key.ad)
+    let mut field = String::new();
+    write_hour_field(&mut field, key);
+    field
+}
+
+/// Adds the field of an hour hash to `text`. Each flush writes thousands.
+pub fn write_hour_field(text: &mut String, key: &CountKey) {
+    let within = key.minute.number().rem_euclid(60) as u8;
+    text.extend([b'0' + within / 10, b'0' + within % 10].map(char::from));
+    text.extend([':', key.class.code(), ':']);
+    text.push_str(key.ad.as_str());
 }
 
 pub fn parse_hour_field(hour: Hour, field: &str) -> Result<CountKey, KeyspaceError> {

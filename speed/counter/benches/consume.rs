@@ -1,30 +1,38 @@
-//! Kafka to counts in Redis by the real `twofold speed`, beside a consumer that polls the same topic and throws every
-//! record away: CPU of the whole process per record. `cargo bench -p counter --bench consume [-- RECORDS]`, after
-//! `cargo build --release --bin twofold`. One partition, lz4, canonical clicks on 100,000 ads (log-uniform) with 5 %
-//! retries. The runs are interleaved, and the counts are compared with what was produced before a time counts.
+//! Kafka to counts in Redis by the speed layer, wired and set as `twofold speed` does it, beside a consumer that polls the
+//! same topic and throws every record away: CPU of the whole process per record. `cargo bench -p counter --bench consume
+//! [-- RECORDS]`. One partition, lz4, canonical clicks on 100,000 ads (log-uniform) with 5 % retries. Both run in a process
+//! of their own, in turns, and the counts are compared with what was produced before a time counts.
 //! `-- RECORDS --beside COMMAND...` runs one more peer in each round, see `beside`.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, UserId};
+use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::rules::Rules;
 use clicks::time::Span;
 use clicks::wire;
 use measure::{argument, cpu_of, median};
 use platform::clock::{Clock, SystemClock};
-use platform::log::{KafkaLog, KafkaOptions, Log, Topic};
+use platform::ledger::{Ledger, Published};
+use platform::log::{KafkaLog, KafkaOptions, Topic, TopicSpec};
+use platform::objects::Objects;
+use platform::settings::Settings;
 use platform::store::{LiveQuery, RedisOptions, RedisStore, SpeedStore};
-use promises::binary::twofold;
-use promises::services::{Kafka, Process, Redis, free_port, new_folder};
+use platform::telemetry;
+use promises::services::{Kafka, Process, Redis, new_folder};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio_util::sync::CancellationToken;
 
 const ROUNDS: usize = 3;
 const TOPIC: &str = "clicks";
@@ -69,7 +77,14 @@ fn produce(brokers: &str, records: usize) -> u64 {
     distinct
 }
 
-/// The peer, in a process of its own: prints the nanoseconds of CPU that it took.
+/// This program again, in a process of its own that does one part alone.
+fn again(part: &str, arguments: [&str; 3]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(part).args(arguments);
+    command
+}
+
+/// The peer: prints the nanoseconds of CPU that it took.
 fn discard(brokers: &str, records: usize) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -91,9 +106,8 @@ fn discard(brokers: &str, records: usize) {
 }
 
 fn peer(brokers: &str, records: usize) -> Duration {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--discard", brokers, &records.to_string()]).stderr(Stdio::inherit());
-    let output = command.output().unwrap();
+    let mut command = again("--discard", [brokers, &records.to_string(), ""]);
+    let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success());
     Duration::from_nanos(String::from_utf8(output.stdout).unwrap().trim().parse().unwrap())
 }
@@ -105,13 +119,40 @@ fn beside(command: &[String], brokers: &str, redis: &Redis, records: usize, spen
     assert!(peer.status().unwrap().success());
 }
 
-/// `twofold speed` from an empty Redis to the end of the topic: its CPU time and what it has counted.
-async fn ours(config: &std::path::Path, redis: &Redis, topic: &Topic, records: u64) -> (Duration, u64) {
+fn kafka(brokers: &str) -> KafkaOptions {
+    KafkaOptions::new(brokers, TOPIC, Region::parse("local").unwrap())
+}
+
+fn ledger(folder: &str) -> Ledger {
+    Ledger::new(Objects::open_folder(folder.into()).unwrap())
+}
+
+/// The speed layer as `twofold speed` runs it by default, but for its admin port, which nobody asks here. Until it is ended.
+fn count(brokers: &str, redis: &str, folder: &str) {
+    telemetry::init_logs("warn");
+    telemetry::metrics();
+    let settings = Settings::default().speed;
+    let options = counter::Options {
+        partitions: counter::Partitions::Fixed(vec![0]),
+        flush_interval: settings.flush_interval.0,
+        sightings_max: settings.sightings_max,
+        keep_closed: Span::millis(settings.keep_closed.0.as_millis() as i64),
+        scrub_interval: settings.scrub_interval.0,
+        ..counter::Options::default()
+    };
+    let run = async {
+        let log = Arc::new(KafkaLog::connect(kafka(brokers)).await.unwrap());
+        let store = Arc::new(RedisStore::connect(&RedisOptions::new(redis)).unwrap());
+        counter::run(options, log, store, ledger(folder), Arc::new(SystemClock), CancellationToken::new()).await
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(run).unwrap();
+}
+
+/// The speed layer from an empty Redis to the end of the topic: its CPU time and what it has counted.
+async fn ours(brokers: &str, folder: &Path, redis: &Redis, topic: &Topic, records: u64) -> (Duration, u64) {
     redis.cli(&["FLUSHALL"]).await.unwrap();
     let store = RedisStore::connect(&RedisOptions::new(redis.url())).unwrap();
-    let mut command = twofold();
-    command.arg("--config").arg(config).arg("speed");
-    command.env("TWOFOLD__SPEED__ADMIN", format!("127.0.0.1:{}", free_port().unwrap())).env("RUST_LOG", "warn");
+    let command = again("--count", [brokers, &redis.url(), folder.to_str().unwrap()]);
     let mut process = Process::spawn("speed", command).unwrap();
     let began = Instant::now();
     let meta = loop {
@@ -124,53 +165,64 @@ async fn ours(config: &std::path::Path, redis: &Redis, topic: &Topic, records: u
         }
     };
     let spent = cpu_of(process.id());
-    process.terminate().await.unwrap();
+    process.kill().unwrap();
     assert_eq!(meta.totals.seen, records);
     (spent, meta.totals.counted)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--discard") {
-        return discard(&arguments[at + 1], arguments[at + 2].parse().unwrap());
-    }
-    let records = argument().unwrap_or(2_000_000);
-    let (kafka, redis) = (Kafka::start(Default::default()).await.unwrap(), Redis::start().await.unwrap());
-    let (brokers, folder) = (kafka.brokers(), new_folder("consume").unwrap());
-    let config = folder.join("twofold.toml");
-    std::fs::create_dir(folder.join("objects")).unwrap();
-    let text = format!(
-        "[kafka]\nbrokers = \"{brokers}\"\ntopic = \"{TOPIC}\"\npartitions = 1\nreplication_factor = 1\n\
-         [redis]\nurl = \"{}\"\n[storage]\nurl = \"file://{}\"\n[speed]\npartitions = [0]\n",
-        redis.url(),
-        folder.join("objects").display(),
-    );
-    std::fs::write(&config, text).unwrap();
-    let created = twofold().arg("--config").arg(&config).args(["topic", "create"]).output().unwrap();
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
-    let options = KafkaOptions::new(&brokers, TOPIC, Region::parse("local").unwrap());
-    let topic = KafkaLog::connect(options).await.unwrap().topic().await.unwrap();
+/// As `twofold topic create` does it.
+async fn create(options: &KafkaOptions, ledger: &Ledger) -> Topic {
+    let spec = TopicSpec { partitions: 1, replication_factor: 1, ..TopicSpec::default() };
+    let topic = KafkaLog::create_topic(options, &spec).await.unwrap();
+    let genesis = Genesis { first_day: SystemClock.now().day(), rules: Rules::default() };
+    let mut books = ledger.begin(genesis).await.unwrap();
+    let life = TopicLife {
+        region: topic.region.clone(),
+        topic_id: topic.id,
+        name: topic.name.clone(),
+        partitions: topic.partitions,
+    };
+    assert!(matches!(ledger.publish(&mut books, Body::Topic(life)).await.unwrap(), Published::Ours));
+    topic
+}
+
+async fn compare(records: usize, beside_us: Option<&[String]>) {
+    let (brokers, redis) = (Kafka::start(Default::default()).await.unwrap(), Redis::start().await.unwrap());
+    let (brokers, folder) = (brokers.brokers(), new_folder("consume").unwrap());
+    let topic = create(&kafka(&brokers), &ledger(folder.to_str().unwrap())).await;
     let distinct = produce(&brokers, records);
     println!(
         "{records} records of one partition, lz4, {distinct} distinct clicks; CPU of the whole process per record"
     );
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let (spent, counted) = ours(&config, &redis, &topic, records as u64).await;
+        let (spent, counted) = ours(&brokers, &folder, &redis, &topic, records as u64).await;
         assert_eq!(counted, distinct, "the answer is wrong: no time counts");
         let discarded = peer(&brokers, records);
         let each = |spent: Duration| spent.as_nanos() as f64 / records as f64;
         let ratio = spent.as_secs_f64() / discarded.as_secs_f64();
         println!(
-            "round {round}: twofold {:.0} ns, BaseConsumer::poll that discards {:.0} ns, ratio {ratio:.2}",
+            "round {round}: the speed layer {:.0} ns, BaseConsumer::poll that discards {:.0} ns, ratio {ratio:.2}",
             each(spent),
             each(discarded)
         );
         ratios.push(ratio);
-        if let Some(at) = arguments.iter().position(|argument| argument == "--beside") {
-            beside(&arguments[at + 1..], &brokers, &redis, records, spent);
+        if let Some(command) = beside_us {
+            beside(command, &brokers, &redis, records, spent);
         }
     }
     println!("Kafka to counts in Redis / BaseConsumer::poll that discards: median {:.2}", median(ratios));
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[1..] {
+        ["--discard", brokers, records, ..] => discard(brokers, records.parse().unwrap()),
+        ["--count", brokers, redis, folder] => count(brokers, redis, folder),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let peer = arguments.iter().position(|argument| argument == "--beside").map(|at| &arguments[at + 1..]);
+            runtime.block_on(compare(argument().unwrap_or(2_000_000), peer));
+        }
+    }
 }

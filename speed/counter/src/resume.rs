@@ -2,7 +2,7 @@
 
 use clicks::books::Books;
 use clicks::bugs::{self, Bug};
-use clicks::counter::LiveCounter;
+use clicks::counter::{LiveCounter, Observed};
 use clicks::live::{Expected, Loaded};
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
@@ -10,14 +10,14 @@ use clicks::time::{Interval, Span, Timestamp};
 use clicks::watermark::AppendTime;
 use clicks::wire;
 use metrics::counter;
-use platform::log::{Bounds, LogError, LogRecord, Reader};
+use platform::log::{Bounds, LogError, Reader, Records};
 use std::time::Duration;
 
 use crate::begin::base_time;
 use crate::doubt::Break;
 use crate::error::CounterError;
 use crate::scrub::sum;
-use crate::worker::{Held, Worker, observed};
+use crate::worker::{Held, TOGETHER, Worker};
 
 /// How long the log may hold back records that lie before its end.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -85,8 +85,8 @@ impl Worker {
         let fingerprint = meta.fingerprint.clone();
         let mut live = LiveCounter::resume(rules.clone(), loaded, self.shared.options.sightings_max);
         let from = self.look_back_start(rules, &mut live).await?;
-        let (reader, last) = self.look_back(&mut live, from).await?;
-        match last {
+        let (reader, read) = self.look_back(&mut live, from).await?;
+        match read.iter().next_back() {
             _ if fingerprint.is_empty() => {}
             Some(last) if !is_another(&last, &fingerprint) => {}
             Some(last) => {
@@ -140,33 +140,36 @@ impl Worker {
     }
 
     /// Reads `[from, next offset)` into dedup without counting. The reader stands at the next offset afterwards; the last
-    /// record that was read is the one before it, if there was any.
+    /// of the records is the one before it, if there was any.
     pub(crate) async fn look_back(
         &self,
         live: &mut LiveCounter,
         from: Offset,
-    ) -> Result<(Box<dyn Reader>, Option<LogRecord>), Break> {
+    ) -> Result<(Box<dyn Reader>, Records), Break> {
         let end = live.meta().next_offset;
         let mut reader = self.open(from).await?;
-        let (mut next, mut append, mut last) = (from, AppendTime::resume(Timestamp::MIN), None);
+        let (mut next, mut append, mut records) = (from, AppendTime::resume(Timestamp::MIN), Records::default());
         while next < end {
             let most = self.shared.options.poll_max.min(end.distance_from(next) as usize);
-            let records = reader.poll(most, SILENCE_MAX).await.map_err(|e| Break::log(&self.partition, e))?;
+            reader.fill(&mut records, most, SILENCE_MAX).await.map_err(|e| Break::log(&self.partition, e))?;
             if records.is_empty() {
                 let silent = LogError::Unavailable(format!("no record at {next}, which lies before its end"));
                 return Err(Break::log(&self.partition, silent));
             }
-            for (record, expected) in records.iter().zip(next.value()..) {
-                if record.offset.value() != expected {
-                    let source = clicks::counter::Gap { expected: Offset::new(expected), found: record.offset };
-                    return Err(Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }));
+            let mut rest = records.iter();
+            while rest.len() > 0 {
+                let few: Vec<_> = rest.by_ref().take(TOGETHER).collect();
+                for record in &few {
+                    if record.offset != next {
+                        let source = clicks::counter::Gap { expected: next, found: record.offset };
+                        return Err(Break::Failed(CounterError::Gap { partition: self.partition.clone(), source }));
+                    }
+                    next = record.offset.next();
                 }
+                live.remember(&few, &mut append);
             }
-            live.remember(&records.iter().map(observed).collect::<Vec<_>>(), &mut append);
-            next = Offset::new(next.value() + records.len() as u64);
-            last = records.into_iter().next_back();
         }
-        Ok((reader, last))
+        Ok((reader, records))
     }
 
     pub(crate) async fn bounds(&self) -> Result<Bounds, Break> {
@@ -192,7 +195,7 @@ fn exceeds(loaded: &Loaded) -> bool {
 }
 
 /// It is not the record that was counted.
-pub(crate) fn is_another(record: &LogRecord, fingerprint: &str) -> bool {
-    let found = wire::fingerprint(record.key.as_deref(), record.value.as_deref(), record.broker_time);
+pub(crate) fn is_another(record: &Observed<'_>, fingerprint: &str) -> bool {
+    let found = wire::fingerprint(record.key, record.value, record.broker_time);
     found != fingerprint && !bugs::is_on(Bug::NoFingerprint)
 }

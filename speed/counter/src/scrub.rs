@@ -197,7 +197,7 @@ impl Worker {
         let last = meta.next_offset.minus(1);
         let Ok(mut reader) = self.shared.log.open(self.partition.number, last).await else { return Ok(()) };
         match reader.poll(1, LAST_RECORD).await.unwrap_or_default().first() {
-            Some(record) if record.offset == last && is_another(record, &meta.fingerprint) => {
+            Some(record) if record.offset == last && is_another(&record.observed(), &meta.fingerprint) => {
                 let generation = Some(live.generation());
                 let why = format!("another record is at {last} than was counted");
                 Err(Break::Unsound(Unsound { generation, reason: Reason::Fingerprint }, why))

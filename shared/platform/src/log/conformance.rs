@@ -12,9 +12,10 @@ use bytes::Bytes;
 use clicks::partitioner::partition_of;
 use clicks::position::Offset;
 use clicks::time::{Span, Timestamp};
+use clicks::wire::HEADER_CONTROL;
 use futures::future::join_all;
 
-use super::{Bounds, Header, Log, LogError, LogRecord, NewRecord, RECORD_LENGTH_MAX, Reader, Target};
+use super::{Bounds, Header, Log, LogError, LogRecord, NewRecord, RECORD_LENGTH_MAX, Reader, Records, Target};
 use crate::clock::{Clock, SystemClock};
 
 /// An implementation, and what the suite needs that the port does not offer.
@@ -156,12 +157,13 @@ async fn records_come_back_as_they_were<L: LogUnderTest>(under_test: &L) {
         header("n\u{e4}me", Some("w\u{e4}rt".as_bytes())),
         header("", Some(b"no name")),
     ];
+    let control = vec![header("tf-contro", None), header(HEADER_CONTROL, None)];
     let parts: [Option<&'static [u8]>; 4] = [None, Some(b""), Some(b"text"), Some(b"\x00\xff\xfe")];
     let large = Bytes::from(vec![b'x'; 500_000]);
     let mut sent: Vec<NewRecord> = Vec::new();
     for key in parts {
         for value in parts {
-            for headers in [Vec::new(), every_header.clone()] {
+            for headers in [Vec::new(), every_header.clone(), control.clone()] {
                 sent.push(NewRecord {
                     key: key.map(Bytes::from_static),
                     value: value.map(Bytes::from_static),
@@ -178,6 +180,14 @@ async fn records_come_back_as_they_were<L: LogUnderTest>(under_test: &L) {
         let NewRecord { key, value, headers } = sent;
         let want = LogRecord { offset: appended.offset, broker_time: appended.broker_time, key, value, headers };
         assert_eq!(records[appended.offset.value() as usize], want);
+    }
+    let (mut reader, mut filled, mut rest) =
+        (log.open(0, Offset::ZERO).await.unwrap(), Records::default(), &records[..]);
+    while !rest.is_empty() {
+        reader.fill(&mut filled, 7, LONG).await.unwrap();
+        assert!((1..=7).contains(&filled.len()), "a filled batch has records, and not more than were asked for");
+        let want = rest.split_off(..filled.len()).unwrap().iter().map(|record| format!("{:?}", record.observed()));
+        assert!(filled.iter().map(|record| format!("{record:?}")).eq(want), "filled as polled");
     }
 }
 

@@ -16,6 +16,7 @@
 pub mod conformance;
 mod kafka;
 mod memory;
+mod records;
 mod topic;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use clicks::time::Timestamp;
 
 pub use kafka::{KafkaLog, KafkaOptions};
 pub use memory::{AppendFault, MemoryLog};
+pub use records::Records;
 pub use topic::{Finding, Severity, TopicError, TopicReport, TopicSpec};
 
 /// Most bytes of key and value of a record together, and of a batch of records on its way to the broker.
@@ -187,6 +189,14 @@ pub trait Reader: Send + fmt::Debug {
     /// there is at least one. After an error the reader is of no further use. Dropping the future of a call loses
     /// nothing.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError>;
+
+    /// As [`Reader::poll`], in the place of what is in `records`, and without headers: for whoever looks at each record
+    /// once.
+    async fn fill(&mut self, records: &mut Records, max: usize, wait: Duration) -> Result<(), LogError> {
+        records.clear();
+        self.poll(max, wait).await?.iter().for_each(|record| records.push(record.observed()));
+        Ok(())
+    }
 }
 
 /// When a wait that begins now is over.

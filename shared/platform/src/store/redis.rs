@@ -11,6 +11,7 @@ mod error;
 mod link;
 mod read;
 mod sweep;
+mod texts;
 mod watch;
 
 use std::collections::HashMap;

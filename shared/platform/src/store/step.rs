@@ -34,7 +34,8 @@ fn check(flush: &Flush) -> Result<(), String> {
     if meta.fingerprint.len() > FINGERPRINT_MAX || !meta.fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(format!("`{}` is no fingerprint", meta.fingerprint));
     }
-    if let Some((key, _)) = flush.counts.iter().find(|(key, _)| flush.drop_hours.contains(&key.minute.hour())) {
+    let is_dropped = |hour| !flush.drop_hours.is_empty() && flush.drop_hours.contains(&hour);
+    if let Some((key, _)) = flush.counts.iter().find(|(key, _)| is_dropped(key.minute.hour())) {
         return Err(format!("hour {} is both written and dropped", key.minute.hour().number()));
     }
     if let Some((key, _)) = flush.late.iter().find(|(key, _)| flush.drop_nights.contains(&key.night)) {

@@ -35,12 +35,28 @@ pub(super) fn encode(headers: &[Header]) -> Result<Option<OwnedHeaders>, LogErro
 
 /// The headers of a message that was read, in order.
 pub(super) fn decode(message: Message<'_>) -> Result<Vec<Header>, LogError> {
+    let mut decoded = Vec::new();
+    each(message, |name, value| {
+        let name = name.to_string_lossy().into_owned();
+        decoded.push(Header { name, value: value.map(Bytes::copy_from_slice) });
+    })?;
+    Ok(decoded)
+}
+
+/// A message that was read has a header of this name.
+pub(super) fn has(message: Message<'_>, wanted: &str) -> Result<bool, LogError> {
+    let mut found = false;
+    each(message, |name, _| found |= name.to_bytes() == wanted.as_bytes())?;
+    Ok(found)
+}
+
+fn each(message: Message<'_>, mut take: impl FnMut(&CStr, Option<&[u8]>)) -> Result<(), LogError> {
     let mut headers = ptr::null_mut();
     // SAFETY: the pointer is that of a message which is borrowed for the whole of this function; the headers, parsed at
     // the first call, belong to it.
     match unsafe { native::rd_kafka_message_headers(message.native(), &mut headers) } {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {}
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => return Ok(Vec::new()),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__NOENT => return Ok(()),
         error => {
             let code = RDKafkaErrorCode::from(error);
             return Err(LogError::Failed(format!("the headers of a record cannot be read: {code}")));
@@ -48,22 +64,19 @@ pub(super) fn decode(message: Message<'_>) -> Result<Vec<Header>, LogError> {
     }
     // SAFETY: the headers live as long as the message.
     let count = unsafe { native::rd_kafka_header_cnt(headers) };
-    (0..count)
-        .map(|index| {
-            let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
-            // SAFETY: the headers live as long as the message, and the index is below their count. On success the name
-            // is a string that ends with a zero byte, and the value is null or has that length.
-            unsafe {
-                let got = native::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut length);
-                if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    let code = RDKafkaErrorCode::from(got);
-                    return Err(LogError::Failed(format!("header {index} of a record cannot be read: {code}")));
-                }
-                let name = CStr::from_ptr(name).to_string_lossy().into_owned();
-                let value = (!value.is_null())
-                    .then(|| Bytes::copy_from_slice(slice::from_raw_parts(value.cast::<u8>(), length)));
-                Ok(Header { name, value })
+    for index in 0..count {
+        let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the headers live as long as the message, and the index is below their count. On success the name
+        // is a string that ends with a zero byte, and the value is null or has that length.
+        unsafe {
+            let got = native::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut length);
+            if got != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                let code = RDKafkaErrorCode::from(got);
+                return Err(LogError::Failed(format!("header {index} of a record cannot be read: {code}")));
             }
-        })
-        .collect()
+            let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), length));
+            take(CStr::from_ptr(name), value);
+        }
+    }
+    Ok(())
 }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use clicks::counter::Observed;
 use clicks::position::Offset;
+use clicks::time::Timestamp;
+use clicks::wire::HEADER_CONTROL;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
-use super::super::{LogError, LogRecord, Reader, deadline};
+use super::super::{LogError, LogRecord, Reader, Records, deadline};
 use super::batch::{Batches, Message};
 use super::client::{Client, LastError, OffThread};
 use super::errors::{Place, explain, passes};
@@ -67,15 +70,29 @@ impl KafkaReader {
         Ok(KafkaReader { consumer, lookups, place, next: from, end: None })
     }
 
-    /// What is there now, up to `max` records.
-    fn take(&mut self, max: usize) -> Vec<LogRecord> {
-        let mut batch = Batch { records: Vec::new(), next: self.next, place: &self.place };
-        if let Err(end) = self.consumer.take(max, &mut batch) {
-            self.end = Some(end);
+    /// Waits until there are records, or the time is over, and adds those that are there, up to `max`.
+    async fn wait(&mut self, records: &mut impl Sink, max: usize, wait: Duration) -> Result<(), LogError> {
+        let until = deadline(wait);
+        // A record in hand is returned without a further await, so dropping this future cannot lose it.
+        while self.end.is_none() {
+            self.take(records, max);
+            if records.count() > 0 {
+                return Ok(());
+            }
+            let filled = self.consumer.filled.clone();
+            if self.end.is_none() && tokio::time::timeout_at(until, filled.notified()).await.is_err() {
+                return Ok(());
+            }
         }
-        let Batch { records, next, .. } = batch;
-        self.next = next;
-        records
+        Err(self.give_up().await)
+    }
+
+    /// What is there now, up to `max` records.
+    fn take(&mut self, records: &mut impl Sink, max: usize) {
+        let mut batch = Batch { records, next: self.next, place: &self.place };
+        let taken = self.consumer.take(max, &mut batch);
+        self.next = batch.next;
+        self.end = taken.err();
     }
 
     /// What is left to say after the last record. Awaits, so `end` stays until it is said.
@@ -109,10 +126,10 @@ impl Assigned {
         Ok(Assigned { batches, _queue: queue, filled, consumer })
     }
 
-    fn take(&mut self, max: usize, batch: &mut Batch<'_>) -> Result<(), End> {
+    fn take(&mut self, max: usize, batch: &mut Batch<'_, impl Sink>) -> Result<(), End> {
         // The consumer as a whole has events of its own; and messages that came before its queue was split are here,
         // ahead of all others.
-        while batch.records.len() < max
+        while batch.records.count() < max
             && let Some(event) = self.consumer.poll(Duration::ZERO)
         {
             match event {
@@ -120,7 +137,7 @@ impl Assigned {
                 Err(error) => batch.judge(error)?,
             }
         }
-        let room = max - batch.records.len();
+        let room = max - batch.records.count();
         self.batches.drain(room, |message| match message.error() {
             Some(code) => batch.judge(KafkaError::MessageConsumption(code)),
             None => batch.push(message),
@@ -128,17 +145,47 @@ impl Assigned {
     }
 }
 
+/// Where records are put.
+trait Sink {
+    fn count(&self) -> usize;
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError>;
+}
+
+impl Sink for Vec<LogRecord> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError> {
+        let (key, value) = (message.key().map(Bytes::copy_from_slice), message.value().map(Bytes::copy_from_slice));
+        self.push(LogRecord { offset, broker_time, key, value, headers: headers::decode(message)? });
+        Ok(())
+    }
+}
+
+impl Sink for Records {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError> {
+        let control = headers::has(message, HEADER_CONTROL)?;
+        self.push(Observed { offset, broker_time, key: message.key(), value: message.value(), control });
+        Ok(())
+    }
+}
+
 /// Records that were taken from the client, in order.
-struct Batch<'a> {
-    records: Vec<LogRecord>,
+struct Batch<'a, S> {
+    records: &'a mut S,
     next: Offset,
     place: &'a Place,
 }
 
-impl Batch<'_> {
+impl<S: Sink> Batch<'_, S> {
     fn push(&mut self, message: Message<'_>) -> Result<(), End> {
-        self.records.push(read(message, self.next, self.place).map_err(End::Failed)?);
-        self.next = self.next.next();
+        let offset = expect(self.next, message, self.place).map_err(End::Failed)?;
+        let broker_time = append_time(message.time(), &self.place.topic).map_err(End::Failed)?;
+        self.records.put(offset, broker_time, message).map_err(End::Failed)?;
+        self.next = offset.next();
         Ok(())
     }
 
@@ -163,19 +210,14 @@ impl Batch<'_> {
 #[async_trait]
 impl Reader for KafkaReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
-        let until = deadline(wait);
-        // A record in hand is returned without a further await, so dropping this future cannot lose it.
-        while self.end.is_none() {
-            let records = self.take(max);
-            if !records.is_empty() {
-                return Ok(records);
-            }
-            let filled = self.consumer.filled.clone();
-            if self.end.is_none() && tokio::time::timeout_at(until, filled.notified()).await.is_err() {
-                return Ok(Vec::new());
-            }
-        }
-        Err(self.give_up().await)
+        let mut records = Vec::new();
+        self.wait(&mut records, max, wait).await?;
+        Ok(records)
+    }
+
+    async fn fill(&mut self, records: &mut Records, max: usize, wait: Duration) -> Result<(), LogError> {
+        records.clear();
+        self.wait(records, max, wait).await
     }
 }
 
@@ -185,7 +227,8 @@ impl fmt::Debug for KafkaReader {
     }
 }
 
-fn read(message: Message<'_>, expected: Offset, place: &Place) -> Result<LogRecord, LogError> {
+/// The message's offset, which must be the next one.
+fn expect(expected: Offset, message: Message<'_>, place: &Place) -> Result<Offset, LogError> {
     let offset = super::offset(message.offset(), place)?;
     if offset != expected {
         return Err(LogError::Failed(format!(
@@ -193,11 +236,5 @@ fn read(message: Message<'_>, expected: Offset, place: &Place) -> Result<LogReco
              transactions, or the topic's `cleanup.policy` is not `delete`"
         )));
     }
-    Ok(LogRecord {
-        offset,
-        broker_time: append_time(message.time(), &place.topic)?,
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.value().map(Bytes::copy_from_slice),
-        headers: headers::decode(message)?,
-    })
+    Ok(offset)
 }

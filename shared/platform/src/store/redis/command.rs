@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use clicks::keyspace::{PartitionKeys, hour_field, late_field, meta_fields};
+use clicks::keyspace::{PartitionKeys, late_field, meta_fields, write_hour_field};
 use clicks::live::{Expected, Flush, Stage};
 use clicks::position::PartitionId;
 use clicks::time::Day;
 use clicks::window::Hour;
+
+use super::texts::Texts;
 
 /// The script; its head says what the keys and arguments are.
 pub const FLUSH_SCRIPT: &str = include_str!("flush.lua");
@@ -34,7 +36,7 @@ pub(super) struct Command {
     pub(super) stage: Stage,
     pub(super) meta: Vec<(&'static str, String)>,
     /// Field, count, field, count, ... of each hour and night that is written.
-    pub(super) hashes: Vec<Vec<String>>,
+    pub(super) hashes: Vec<Texts>,
     /// How many of the hashes are hours.
     hours: usize,
 }
@@ -60,13 +62,17 @@ impl Command {
             Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
             Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
         };
-        let mut hours: BTreeMap<Hour, Vec<String>> = BTreeMap::new();
+        let mut hours: BTreeMap<Hour, Texts> = BTreeMap::new();
         for (key, count) in &flush.counts {
-            hours.entry(key.minute.hour()).or_default().extend([hour_field(key), count.to_string()]);
+            let counts = hours.entry(key.minute.hour()).or_default();
+            counts.push(|text| write_hour_field(text, key));
+            counts.push_number(*count);
         }
-        let mut nights: BTreeMap<Day, Vec<String>> = BTreeMap::new();
+        let mut nights: BTreeMap<Day, Texts> = BTreeMap::new();
         for (key, count) in &flush.late {
-            nights.entry(key.night).or_default().extend([late_field(key), count.to_string()]);
+            let counts = nights.entry(key.night).or_default();
+            counts.push(|text| text.push_str(&late_field(key)));
+            counts.push_number(*count);
         }
 
         // In the order of their places above.
@@ -104,7 +110,7 @@ impl Command {
         arguments.extend(self.meta.into_iter().flat_map(|(field, value)| [field.to_owned(), value]));
         for counts in self.hashes {
             arguments.push((counts.len() / 2).to_string());
-            arguments.extend(counts);
+            arguments.extend(counts.iter().map(str::to_owned));
         }
         (self.keys, arguments)
     }
