@@ -1,10 +1,10 @@
 //! How soon a click that the collector acknowledged is readable in Redis, at half of the highest rate that this machine
 //! reaches with everything on it: Kafka, Redis, `twofold collect`, `twofold speed` and the client. `cargo bench -p counter
-//! --bench freshness [-- SECONDS]`, after `cargo build --release --bin twofold`.
+//! --bench freshness [-- SECONDS [RATE]]`, after `cargo build --release --bin twofold`.
 //!
 //! First as fast as the collector answers (closed loop), then half of that, sent by the clock whatever is answered (open
-//! loop). Every 20 ms one click of an ad of its own is sent alone; it is looked for from its acknowledgement on. Resident
-//! memory of both processes is told ten times: dedup fills for 15 minutes, and from then on it is to stay as it is.
+//! loop); or as many clicks a second as were asked for. Every 20 ms one click of an ad of its own is sent alone; it is looked for from its acknowledgement on. Resident
+//! memory of both processes is told fifteen times: dedup fills for 15 minutes, and from then on it is to stay as it is.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use clicks::id::{AdId, Region};
 use clicks::partitioner::partition_of;
 use clicks::time::{Day, Interval, Span};
-use measure::{argument, memory_of};
+use measure::{argument, arguments, memory_of};
 use platform::clock::{Clock, SystemClock};
 use platform::log::{KafkaLog, KafkaOptions, Log, Topic};
 use platform::store::{Ads, LiveQuery, RedisOptions, RedisStore, SpeedStore};
@@ -34,6 +34,8 @@ const BATCH: usize = 100;
 /// Requests under way while the highest rate is looked for.
 const AT_ONCE: usize = 16;
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// How often memory is looked at.
+const LOOKS: f64 = 15.0;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn lines(number: usize) -> String {
@@ -118,7 +120,7 @@ fn settings(folder: &Path, brokers: &str, redis: &Redis, collector: u16) -> Stri
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let seconds = argument().unwrap_or(30) as u64;
+    let (seconds, rate) = (argument().unwrap_or(30) as u64, arguments().nth(1));
     let (kafka, redis) = (Kafka::start(Default::default()).await.unwrap(), Redis::start().await.unwrap());
     let (folder, collector) = (new_folder("freshness").unwrap(), free_port().unwrap());
     let config = folder.join("twofold.toml");
@@ -142,12 +144,12 @@ async fn main() {
     highest_rate(&client, Duration::from_secs(2)).await;
     let highest = highest_rate(&client, Duration::from_secs(8)).await;
     sleep(Duration::from_secs(3)).await;
-    let half = highest / 2.0;
+    let half = rate.map_or(highest / 2.0, |rate| rate as f64);
     let mut load = interval(Duration::from_secs_f64(BATCH as f64 / half));
     // What is late is sent at once: an open loop does not wait for anybody.
     load.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut probes, until) = (interval(PROBE_EVERY), Instant::now() + Duration::from_secs(seconds));
-    let mut looks = interval(Duration::from_secs_f64(seconds as f64 / 10.0));
+    let mut looks = interval(Duration::from_secs_f64(seconds as f64 / LOOKS));
     let mut memory = Vec::new();
     let (mut requests, mut probing, mut sent, mut refused, mut number) = (JoinSet::new(), JoinSet::new(), 0, 0, 0);
     while Instant::now() < until {
@@ -185,7 +187,7 @@ async fn main() {
         at(0.99),
         at(1.0)
     );
-    println!("resident MB of the collector and the speed layer, every {} s: {memory:?}", seconds / 10);
+    println!("resident MB of the collector and the speed layer, every {:.0} s: {memory:?}", seconds as f64 / LOOKS);
     for service in &mut services {
         service.terminate().await.unwrap();
     }

@@ -24,7 +24,12 @@ pub fn memory_of(process: u32) -> f64 {
 
 /// The first argument that is a number; `cargo bench` passes flags of its own.
 pub fn argument() -> Option<usize> {
-    std::env::args().skip(1).find_map(|argument| argument.parse().ok())
+    arguments().next()
+}
+
+/// All arguments that are numbers.
+pub fn arguments() -> impl Iterator<Item = usize> {
+    std::env::args().skip(1).filter_map(|argument| argument.parse().ok())
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {
