@@ -4,7 +4,7 @@
 //!
 //! First as fast as the collector answers (closed loop), then half of that, sent by the clock whatever is answered (open
 //! loop); or as many clicks a second as were asked for. Every 20 ms one click of an ad of its own is sent alone; it is looked for from its acknowledgement on. Resident
-//! memory of both processes is told fifteen times: dedup fills for 15 minutes, and from then on it is to stay as it is.
+//! memory of both processes is told fifteen times: dedup fills for 15 minutes, and from then on it must stay as it is.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
@@ -34,6 +34,8 @@ const BATCH: usize = 100;
 /// Requests under way while the highest rate is looked for.
 const AT_ONCE: usize = 16;
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// Seconds until dedup is full, and what fills with it.
+const WARM_UP: f64 = 1_000.0;
 /// How often memory is looked at.
 const LOOKS: f64 = 15.0;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -190,5 +192,13 @@ async fn main() {
     println!("resident MB of the collector and the speed layer, every {:.0} s: {memory:?}", seconds as f64 / LOOKS);
     for service in &mut services {
         service.terminate().await.unwrap();
+    }
+    let warm = &memory[memory.len().min((WARM_UP * LOOKS / seconds as f64).ceil() as usize)..];
+    for (service, name) in ["collector", "speed layer"].into_iter().enumerate() {
+        if let [first, .., last] = warm {
+            let (first, last) = (first[service], last[service]);
+            println!("{name}: {first} MB when it was warm, {last} MB at the end");
+            assert!(last < first * 1.1 + 16.0, "the memory of the {name} grows");
+        }
     }
 }
