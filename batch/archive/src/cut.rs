@@ -9,6 +9,8 @@
 //! | bytes, records | the object is full |
 //! | edge | the first record of the partition at or past a day's cut time is the last one of its object |
 //! | age | only by the clock: the object has been open for too long |
+//! | memory | all partitions together hold as much as they may |
+//! | gap | what follows is lost |
 //!
 //! The edge: night N may run once coverage has reached end of day N + L, and coverage moves only with what is stored. An
 //! object that is open since 00:00 would be stored at 00:15 by its age, so every night would wait for five minutes for
@@ -35,6 +37,10 @@ pub(crate) enum Cut {
     Records,
     Edge,
     Age,
+    Memory,
+    Gap,
+    /// The part of an object behind the end of a gap, see [`crate::chain`].
+    Bridge,
     /// Somebody asked for it, or the archiver stops.
     Asked,
 }
@@ -47,6 +53,9 @@ impl Cut {
             Cut::Records => "records",
             Cut::Edge => "edge",
             Cut::Age => "age",
+            Cut::Memory => "memory",
+            Cut::Gap => "gap",
+            Cut::Bridge => "bridge",
             Cut::Asked => "asked",
         }
     }
@@ -76,6 +85,11 @@ impl Buffer {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Bytes of its records in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether a record appended at this time must not be in the same object.
@@ -125,7 +139,8 @@ pub(crate) fn edge_after(rules: &RulesBook, append_time: Timestamp) -> Timestamp
     rules.cut_time(rules.night_of(append_time))
 }
 
-fn size(record: &LogRecord) -> u64 {
+/// Bytes of a record in memory.
+pub(crate) fn size(record: &LogRecord) -> u64 {
     let length = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, |part| part.len() as u64);
     let headers = record.headers.iter().map(|header| 64 + header.name.len() as u64 + length(&header.value));
     RECORD_BYTES + length(&record.key) + length(&record.value) + headers.sum::<u64>()

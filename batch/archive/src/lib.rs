@@ -24,6 +24,12 @@ mod archiver;
 
 mod worker;
 
+mod upload;
+
+mod settle;
+
+mod memory;
+
 mod confirmed;
 
 mod heartbeat;

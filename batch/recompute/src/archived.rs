@@ -91,6 +91,14 @@ impl Archived {
     /// Of a life that has ended nothing may be left, once it is older than anything that a night reads. Whether a night
     /// still reads it is for [`crate::previous`] to say, which knows what the last one has read.
     pub(crate) fn check_held(&self, books: &Books) -> Result<(), InputError> {
+        // A night does not know yet what to do about records that are missing for ever.
+        if let Some(gap) = self.chains.values().flat_map(|chain| &chain.gaps).next() {
+            return Err(InputError::Lost {
+                partition: gap.mark.partition.clone(),
+                held: format!("nothing of [{}, {}), by a recorded gap", gap.from, gap.to),
+                needed: "all of it".to_owned(),
+            });
+        }
         for (partition, through) in books.through() {
             let chain = self.chains.get(partition);
             if chain.is_some_and(|chain| self.has_expired(chain)) {

@@ -4,7 +4,9 @@
 mod chain;
 mod codec;
 mod faulty;
+mod gaps;
 mod golden;
+mod marks;
 mod run;
 mod support;
 mod world;

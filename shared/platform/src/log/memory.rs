@@ -77,15 +77,24 @@ impl Content {
         Bounds { first: self.first, end: self.first.plus(self.records.len() as u64) }
     }
 
-    /// Up to `max` records from `next` on; `None` when `next` is not on the log.
-    fn read(&self, next: Offset, max: usize) -> Option<Vec<LogRecord>> {
+    /// Up to `max` records of up to `bytes` from `next` on; `None` when `next` is not on the log.
+    fn read(&self, next: Offset, max: usize, bytes: usize) -> Option<Vec<LogRecord>> {
         let Bounds { first, end } = self.bounds();
         if next < first || next > end {
             return None;
         }
         let start = next.distance_from(first) as usize;
         let stop = start.saturating_add(max).min(self.records.len());
-        Some(self.records.range(start..stop).cloned().collect())
+        let mut records = Vec::new();
+        let mut left = bytes;
+        for record in self.records.range(start..stop) {
+            match left.checked_sub(record.length()) {
+                None if !records.is_empty() => break,
+                rest => left = rest.unwrap_or(0),
+            }
+            records.push(record.clone());
+        }
+        Some(records)
     }
 }
 
@@ -247,9 +256,16 @@ impl Shared {
         Ok(bounds)
     }
 
-    fn read(&self, life: &Life, number: u32, next: Offset, max: usize) -> Result<Vec<LogRecord>, LogError> {
+    fn read(
+        &self,
+        life: &Life,
+        number: u32,
+        next: Offset,
+        max: usize,
+        bytes: usize,
+    ) -> Result<Vec<LogRecord>, LogError> {
         let content = self.partition(life, number)?.content();
-        content.read(next, max).ok_or_else(|| LogError::OutOfRange {
+        content.read(next, max, bytes).ok_or_else(|| LogError::OutOfRange {
             partition: number,
             requested: next,
             available: content.bounds(),
@@ -318,13 +334,17 @@ struct MemoryReader {
 #[async_trait]
 impl Reader for MemoryReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        self.poll_within(max, usize::MAX, wait).await
+    }
+
+    async fn poll_within(&mut self, max: usize, bytes: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
         let until = deadline(wait);
         loop {
             let life = self.shared.life();
             let partition = self.shared.partition(&life, self.partition)?;
             // Taken before looking: what happens after the look, wakes it.
             let changed = partition.changed.notified();
-            let records = self.shared.read(&life, self.partition, self.next, max)?;
+            let records = self.shared.read(&life, self.partition, self.next, max, bytes)?;
             if let Some(last) = records.last() {
                 self.next = last.offset.next();
                 return Ok(records);
