@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clicks::ledger::TopicLife;
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::Span;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::confirmed::Questions;
 use crate::cut::Limits;
+use crate::endings;
 use crate::error::ArchiveError;
 use crate::heartbeat;
 use crate::memory::Memory;
@@ -40,6 +42,8 @@ pub struct Options {
     /// What all partitions together may hold in memory: records that are not stored yet, and objects on their way. When a
     /// store is away, reading goes on up to it.
     pub memory_bytes_max: u64,
+    /// A topic life that another one follows is taken for over when nothing came for so long, by the clock port.
+    pub end_after: Span,
     /// Records that one poll may give.
     pub poll_records_max: usize,
     /// Bytes of keys, values and headers that one poll may give; a single record may have more.
@@ -73,6 +77,7 @@ impl Default for Options {
             object_age_max: Span::minutes(15),
             heartbeat_interval: Span::seconds(5),
             memory_bytes_max: 1024 * 1024 * 1024,
+            end_after: Span::minutes(15),
             poll_records_max: 1_000,
             poll_bytes_max: 1024 * 1024,
             poll_wait: Duration::from_millis(500),
@@ -89,6 +94,7 @@ impl Options {
             ("object_bytes_max", i64::try_from(self.object_bytes_max).unwrap_or(i64::MAX)),
             ("object_records_max", i64::try_from(self.object_records_max).unwrap_or(i64::MAX)),
             ("object_age_max", self.object_age_max.as_millis()),
+            ("end_after", self.end_after.as_millis()),
             ("heartbeat_interval", self.heartbeat_interval.as_millis()),
             ("poll_records_max", i64::try_from(self.poll_records_max).unwrap_or(i64::MAX)),
             ("poll_bytes_max", i64::try_from(self.poll_bytes_max).unwrap_or(i64::MAX)),
@@ -201,6 +207,9 @@ pub async fn run(
     let life = known.or_else(|| books.current_life(&found.region));
     let life = life.ok_or_else(|| ArchiveError::NoLife(found.region.to_string()))?;
     let ended = books.has_ended(life);
+    // Of the lives that are over, whose topics may be gone, somebody has to record the end.
+    let over = books.lives().iter().filter(|other| other.region == life.region && other.topic_id != life.topic_id);
+    let over: Vec<TopicLife> = over.filter(|other| !ended && books.has_ended(other)).cloned().collect();
     let topic = Topic { id: life.topic_id, partitions: life.partitions, ..found.clone() };
     let rules = books.rules().clone();
     // Of its own, so that one task that fails stops the others without stopping whoever called.
@@ -234,6 +243,7 @@ pub async fn run(
     if ended {
         tracing::warn!(topic = %shared.topic.id, "another topic was recorded since; archiving what this one still holds");
     }
+    tasks.spawn(endings::run(shared.clone(), over));
     tasks.spawn(heartbeat::run(shared, beating));
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {

@@ -106,11 +106,7 @@ async fn end_gone(shared: &Shared, partition: &PartitionId, before: Option<Seen>
 }
 
 /// Ends a partition whose log is stored up to `end`, and gives its chain as it is then; `None` when the archiver stops.
-pub(crate) async fn end_drained(
-    shared: &Shared,
-    chain: &Chain,
-    end: Offset,
-) -> Result<Option<EndMark>, ArchiveError> {
+pub(crate) async fn end_drained(shared: &Shared, chain: &Chain, end: Offset) -> Result<Option<EndMark>, ArchiveError> {
     let mark = mark(shared, chain, end, EndCause::Drained);
     let recorded = patiently("end", &shared.stop, || record(&shared.objects, &mark)).await?;
     if recorded.as_ref() == Some(&mark) {

@@ -22,6 +22,7 @@ use crate::archiver::Shared;
 use crate::chain::{Chain, Marks, read_chain_end};
 use crate::confirmed::Fetched;
 use crate::cut::{self, Buffer, Cut, edge_after};
+use crate::endings::end_drained;
 use crate::error::ArchiveError;
 use crate::memory::Held;
 use crate::patience::patiently;
@@ -53,6 +54,8 @@ pub(crate) struct Worker {
     asked: watch::Receiver<u64>,
     /// The call to cut now that is to be answered, once everything before this offset is stored.
     target: Option<(u64, Offset)>,
+    /// When to look whether a life that is over has come to its end.
+    end_due: Timestamp,
 }
 
 enum Step {
@@ -63,6 +66,8 @@ enum Step {
     Asked,
     /// The next record is lost, and everything before it is stored.
     Lost,
+    /// Nothing has come for long, in a life that is over.
+    Quiet,
     Stop,
 }
 
@@ -85,6 +90,7 @@ impl Worker {
             reader: None,
             asked: shared.options.handle.asked(),
             target: None,
+            end_due: shared.clock.now(),
             shared,
         };
         worker.go_on().await?;
@@ -119,6 +125,7 @@ impl Worker {
                 Step::Cut(cut) => self.cut(cut),
                 Step::Asked => self.aim().await?,
                 Step::Lost => self.go_on().await?,
+                Step::Quiet => self.end().await?,
                 Step::Stop => return Ok(()),
             }
         }
@@ -126,6 +133,7 @@ impl Worker {
 
     async fn step(&mut self) -> Step {
         let idle = self.uploading.is_none();
+        let end_due = self.end_due();
         let Worker { shared, reader, buffer, asked, uploading, .. } = self;
         let options = &shared.options;
         let poll_held = options.poll_held();
@@ -137,6 +145,12 @@ impl Worker {
                 // While a put is under way, a further object would only wait, and the buffer may as well grow.
                 Some(time) if idle => shared.clock.sleep_until(time).await,
                 _ => std::future::pending().await,
+            }
+        };
+        let quiet = async {
+            match end_due {
+                Some(time) => shared.clock.sleep_until(time).await,
+                None => std::future::pending().await,
             }
         };
         let number = self.number;
@@ -164,6 +178,7 @@ impl Worker {
             // The handle is ours too, so its sender lives.
             _ = asked.changed() => Step::Asked,
             () = due => Step::Cut(Cut::Age),
+            () = quiet => Step::Quiet,
             // All partitions together hold what they may: what is here becomes an object early, so that they go on.
             () = std::future::ready(()), if idle && buffer.bytes() >= poll_held && !shared.memory.has_room(poll_held) => {
                 Step::Cut(Cut::Memory)
@@ -272,6 +287,31 @@ impl Worker {
             if self.next >= bounds.end {
                 self.cut(Cut::Asked);
             }
+        }
+        Ok(())
+    }
+
+    /// Only a life that another one follows ends, and only once.
+    fn end_due(&self) -> Option<Timestamp> {
+        let waits = self.shared.ended && self.uploading.is_none() && self.known.chain.end.is_none();
+        let last = self.append_time.last();
+        let quiet = if last == Timestamp::MIN { last } else { last + self.shared.options.end_after };
+        waits.then(|| self.end_due.max(quiet))
+    }
+
+    /// Records the end of a life that is over, if everything that its log holds is stored.
+    async fn end(&mut self) -> Result<(), ArchiveError> {
+        // Should it not be, it is looked at again later.
+        self.end_due = self.shared.clock.now() + self.shared.options.heartbeat_interval;
+        self.cut(Cut::Asked);
+        let shared = self.shared.clone();
+        let bounds = patiently("bounds", &shared.stop, || shared.log.bounds(self.number)).await?;
+        let Some(bounds) = bounds.filter(|bounds| bounds.end == self.stored()) else { return Ok(()) };
+        // After the bounds, which would be those of another life otherwise.
+        let Some(topic) = patiently("topic", &shared.stop, || shared.ask_topic()).await? else { return Ok(()) };
+        shared.check_topic(&topic)?;
+        if let Some(end) = end_drained(&shared, &self.known.chain, bounds.end).await? {
+            self.known.chain.end = Some(end);
         }
         Ok(())
     }

@@ -155,6 +155,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The life of the topic that is there now, asked of the broker.
     async fn topic(&self) -> Result<Topic, LogError>;
 
+    /// The identity of the life that a topic of this name has now, on the same cluster; `None` when there is none. Asking
+    /// for a topic never creates it.
+    async fn find(&self, name: &str) -> Result<Option<TopicId>, LogError> {
+        let topic = self.topic().await?;
+        Ok((topic.name == name).then_some(topic.id))
+    }
+
     /// Appends one record and waits until it is durable.
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError>;
 
