@@ -35,8 +35,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<SpeedCommand>,
     },
-    /// The archiver: Kafka to raw Parquet.
-    Archive,
+    /// The archiver: Kafka to raw Parquet. Without a subcommand it archives until it is stopped.
+    Archive {
+        #[command(subcommand)]
+        command: Option<ArchiveCommand>,
+    },
     /// The merged answer: API and page.
     Serve,
     /// All four services in one process.
@@ -66,6 +69,19 @@ pub enum BatchCommand {
     CatchUp,
     /// What is closed, what comes next, and what it waits for.
     Status,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ArchiveCommand {
+    /// Deletes raw objects of old days, never what a night may still read.
+    Prune {
+        /// How long an append day is kept after its end, as in `400d`.
+        #[arg(long, default_value = "400d", value_parser = humantime::parse_duration)]
+        keep: std::time::Duration,
+        /// Only tells what would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]

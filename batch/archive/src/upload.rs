@@ -147,7 +147,9 @@ async fn stored(shared: &Shared, mut known: Known, segment: Segment) -> Result<P
         tracing::warn!(object = %key, "a gap was recorded where this object lies; the chain is read again");
         let reading = || read_chain_from(&shared.objects, known.chain.clone());
         let Some(chain) = patiently("chain", stop, reading).await? else { return Ok(Put::GaveUp(rows)) };
+        // Not so when what follows it is recorded as lost: the others have gone on behind that.
         let is_last = chain.segments.last().is_some_and(|last| last.key == key) && chain.bridge().is_none();
+        let is_last = is_last && chain.next_offset() == Some(end);
         known.chain = chain;
         return Ok(if is_last { Put::Stored(known) } else { Put::Moved(known) });
     }

@@ -419,14 +419,25 @@ impl Worker {
 
 /// Memory for one poll. While there is none nothing is read, and the lag grows.
 async fn room(shared: &Shared, number: u32, bytes: u64) -> Held {
-    if shared.memory.has_room(bytes) {
-        return shared.memory.reserve(bytes).await;
+    let _stopped = (!shared.memory.has_room(bytes)).then(|| Stopped::new(number));
+    shared.memory.reserve(bytes).await
+}
+
+/// A partition is not read because there is no memory for it. Dropping it tells the opposite, also when waiting is given up.
+struct Stopped(metrics::Gauge);
+
+impl Stopped {
+    fn new(number: u32) -> Self {
+        let gauge = metrics::gauge!("twofold_archive_reading_stopped", "partition" => number.to_string());
+        gauge.set(1.0);
+        Stopped(gauge)
     }
-    let stopped = metrics::gauge!("twofold_archive_reading_stopped", "partition" => number.to_string());
-    stopped.set(1.0);
-    let held = shared.memory.reserve(bytes).await;
-    stopped.set(0.0);
-    held
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.set(0.0);
+    }
 }
 
 /// The first edge that the stored records have not passed. The very first record of a partition passes one.

@@ -7,7 +7,7 @@
 
 mod group;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct Shared {
     name: String,
     clock: Arc<dyn Clock>,
     life: RwLock<Arc<Life>>,
+    others: Mutex<BTreeMap<String, TopicId>>,
     faults: Mutex<VecDeque<AppendFault>>,
     groups: Arc<Groups>,
 }
@@ -120,7 +121,7 @@ impl MemoryLog {
     pub fn with_id(region: Region, name: &str, partitions: u32, clock: Arc<dyn Clock>, id: TopicId) -> Self {
         let life = RwLock::new(Life::new(id, partitions));
         let (name, faults, groups) = (name.to_owned(), Mutex::default(), Arc::new(Groups::new(partitions)));
-        MemoryLog { shared: Arc::new(Shared { region, name, clock, life, faults, groups }) }
+        MemoryLog { shared: Arc::new(Shared { region, name, clock, life, others: Mutex::default(), faults, groups }) }
     }
 
     /// Deletes the topic and creates it again, empty, with another identity and without skew. Readers go on at their
@@ -179,6 +180,11 @@ impl MemoryLog {
         let life = self.shared.life();
         self.shared.partition(&life, partition)?.content().skew = skew;
         Ok(())
+    }
+
+    /// Another topic, of which nothing else is known, is there too.
+    pub fn also_there(&self, name: &str, id: TopicId) {
+        self.shared.others.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), id);
     }
 
     /// Makes the next append that is not told to fail already end with [`LogError::Unavailable`].
@@ -283,6 +289,11 @@ impl Log for MemoryLog {
             id: life.id,
             partitions: life.partitions.len() as u32,
         })
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<TopicId>, LogError> {
+        let others = self.shared.others.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(if self.shared.name == name { Some(self.shared.life().id) } else { others.get(name).copied() })
     }
 
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
