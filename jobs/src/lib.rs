@@ -8,6 +8,7 @@ pub mod demo;
 pub mod exit;
 pub mod input;
 pub mod period;
+pub mod prune;
 pub mod services;
 pub mod speed;
 pub mod topic;

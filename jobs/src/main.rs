@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use twofold::cli::{Cli, Command, ConfigCommand, SpeedCommand};
+use twofold::cli::{ArchiveCommand, Cli, Command, ConfigCommand, SpeedCommand};
 use twofold::exit::{Exit, OutputError};
 use twofold::input::InputError;
-use twofold::{batch, check, demo, exit, period, services, speed, topic};
+use twofold::{batch, check, demo, exit, period, prune, services, speed, topic};
 
 use platform::settings::Settings;
 use platform::telemetry;
@@ -62,7 +62,10 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Collect => services::collect(&settings).await,
         Command::Speed { command: None } => services::speed(&settings).await,
         Command::Speed { command: Some(SpeedCommand::Status) } => speed::status(&settings, cli.json).await,
-        Command::Archive => services::archive(&settings).await,
+        Command::Archive { command: None } => services::archive(&settings).await,
+        Command::Archive { command: Some(ArchiveCommand::Prune { keep, dry_run }) } => {
+            prune::run(&settings, keep, dry_run, cli.json).await
+        }
         Command::Serve => services::serve(&settings).await,
         Command::Up => services::up(&settings).await,
         Command::Batch(command) => batch::run(&settings, command, cli.json).await,

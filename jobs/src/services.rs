@@ -148,6 +148,8 @@ async fn archiver(settings: Settings, stop: CancellationToken) -> Result<()> {
     let options = archive::Options {
         object_bytes_max: settings.archive.object_bytes_max as u64,
         object_age_max: Span::millis(settings.archive.object_age_max.0.as_millis() as i64),
+        memory_bytes_max: settings.archive.memory_bytes_max as u64,
+        end_after: Span::millis(settings.archive.end_after.0.as_millis() as i64),
         heartbeat_interval: Span::millis(settings.archive.heartbeat.0.as_millis() as i64),
         begin: if settings.archive.begin { archive::Begin::AtFirst } else { archive::Begin::AtZero },
         writer: process_name(),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clicks::ledger::TopicLife;
 use clicks::position::Offset;
 use clicks::rules::RulesBook;
 use clicks::time::Span;
@@ -18,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::confirmed::Questions;
 use crate::cut::Limits;
+use crate::endings;
 use crate::error::ArchiveError;
 use crate::heartbeat;
+use crate::memory::Memory;
 use crate::progress::Handle;
 use crate::worker::Worker;
 
@@ -28,8 +31,7 @@ use crate::worker::Worker;
 pub struct Options {
     /// Partitions that this archiver owns; `None` for all.
     pub partitions: Option<Vec<u32>>,
-    /// An object ends when its records have this many bytes in memory. The bound of memory per partition, with what one
-    /// poll gives and the encoded object.
+    /// An object ends when its records have this many bytes in memory.
     pub object_bytes_max: u64,
     /// An object ends with this many records.
     pub object_records_max: u64,
@@ -37,8 +39,15 @@ pub struct Options {
     pub object_age_max: Span,
     /// How often a heartbeat is written to each partition, by the clock port.
     pub heartbeat_interval: Span,
+    /// What all partitions together may hold in memory: records that are not stored yet, and objects on their way. When a
+    /// store is away, reading goes on up to it.
+    pub memory_bytes_max: u64,
+    /// A topic life that another one follows is taken for over when nothing came for so long, by the clock port.
+    pub end_after: Span,
     /// Records that one poll may give.
     pub poll_records_max: usize,
+    /// Bytes of keys, values and headers that one poll may give; a single record may have more.
+    pub poll_bytes_max: usize,
     /// How long one poll waits for records, in real time.
     pub poll_wait: Duration,
     /// Stands in footers and heartbeats, for operators: which process wrote this.
@@ -67,7 +76,10 @@ impl Default for Options {
             object_records_max: 1_000_000,
             object_age_max: Span::minutes(15),
             heartbeat_interval: Span::seconds(5),
+            memory_bytes_max: 1024 * 1024 * 1024,
+            end_after: Span::minutes(15),
             poll_records_max: 1_000,
+            poll_bytes_max: 1024 * 1024,
             poll_wait: Duration::from_millis(500),
             writer: "archiver".to_owned(),
             begin: Begin::default(),
@@ -82,8 +94,10 @@ impl Options {
             ("object_bytes_max", i64::try_from(self.object_bytes_max).unwrap_or(i64::MAX)),
             ("object_records_max", i64::try_from(self.object_records_max).unwrap_or(i64::MAX)),
             ("object_age_max", self.object_age_max.as_millis()),
+            ("end_after", self.end_after.as_millis()),
             ("heartbeat_interval", self.heartbeat_interval.as_millis()),
             ("poll_records_max", i64::try_from(self.poll_records_max).unwrap_or(i64::MAX)),
+            ("poll_bytes_max", i64::try_from(self.poll_bytes_max).unwrap_or(i64::MAX)),
         ];
         match positive.into_iter().find(|(_, value)| *value <= 0) {
             Some((name, value)) => {
@@ -91,6 +105,20 @@ impl Options {
             }
             None => Ok(()),
         }
+    }
+
+    /// With less, each partition could hold too little for an object while none of them may read on.
+    fn check_memory(&self, partitions: usize) -> Result<(), ArchiveError> {
+        let least = 2 * self.poll_held() * partitions as u64;
+        match self.memory_bytes_max < least {
+            true => Err(ArchiveError::Memory { bytes_max: self.memory_bytes_max, partitions, least }),
+            false => Ok(()),
+        }
+    }
+
+    /// Memory that is reserved for one poll: its bytes, and what its records cost besides.
+    pub(crate) fn poll_held(&self) -> u64 {
+        2 * self.poll_bytes_max as u64
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -110,6 +138,7 @@ pub(crate) struct Shared {
     pub ended: bool,
     pub questions: Questions,
     pub rules: RulesBook,
+    pub memory: Memory,
     pub stop: CancellationToken,
 }
 
@@ -178,11 +207,15 @@ pub async fn run(
     let life = known.or_else(|| books.current_life(&found.region));
     let life = life.ok_or_else(|| ArchiveError::NoLife(found.region.to_string()))?;
     let ended = books.has_ended(life);
+    // Of the lives that are over, whose topics may be gone, somebody has to record the end.
+    let over = books.lives().iter().filter(|other| other.region == life.region && other.topic_id != life.topic_id);
+    let over: Vec<TopicLife> = over.filter(|other| !ended && books.has_ended(other)).cloned().collect();
     let topic = Topic { id: life.topic_id, partitions: life.partitions, ..found.clone() };
     let rules = books.rules().clone();
     // Of its own, so that one task that fails stops the others without stopping whoever called.
     let stop = stop.child_token();
     let shared = Arc::new(Shared {
+        memory: Memory::new(options.memory_bytes_max),
         options,
         log,
         objects,
@@ -195,6 +228,7 @@ pub async fn run(
     });
     shared.check_topic(&found)?;
     let owned = owned(&shared)?;
+    shared.options.check_memory(owned.len())?;
     // A store that lets a second writer overwrite the first would void everything that is said here.
     probe(&shared.objects, &format!("archiver-{}", uuid::Uuid::new_v4())).await?;
     let workers = try_join_all(owned.iter().map(|number| Worker::open(shared.clone(), *number))).await?;
@@ -209,6 +243,7 @@ pub async fn run(
     if ended {
         tracing::warn!(topic = %shared.topic.id, "another topic was recorded since; archiving what this one still holds");
     }
+    tasks.spawn(endings::run(shared.clone(), over));
     tasks.spawn(heartbeat::run(shared, beating));
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {

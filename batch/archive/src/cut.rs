@@ -9,6 +9,8 @@
 //! | bytes, records | the object is full |
 //! | edge | the first record of the partition at or past a day's cut time is the last one of its object |
 //! | age | only by the clock: the object has been open for too long |
+//! | memory | all partitions together hold as much as they may |
+//! | gap | what follows is lost |
 //!
 //! The edge: night N may run once coverage has reached end of day N + L, and coverage moves only with what is stored. An
 //! object that is open since 00:00 would be stored at 00:15 by its age, so every night would wait for five minutes for
@@ -35,6 +37,10 @@ pub(crate) enum Cut {
     Records,
     Edge,
     Age,
+    Memory,
+    Gap,
+    /// The part of an object behind the end of a gap, see [`crate::chain`].
+    Bridge,
     /// Somebody asked for it, or the archiver stops.
     Asked,
 }
@@ -47,6 +53,9 @@ impl Cut {
             Cut::Records => "records",
             Cut::Edge => "edge",
             Cut::Age => "age",
+            Cut::Memory => "memory",
+            Cut::Gap => "gap",
+            Cut::Bridge => "bridge",
             Cut::Asked => "asked",
         }
     }
@@ -76,6 +85,11 @@ impl Buffer {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Bytes of its records in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether a record appended at this time must not be in the same object.
@@ -125,7 +139,8 @@ pub(crate) fn edge_after(rules: &RulesBook, append_time: Timestamp) -> Timestamp
     rules.cut_time(rules.night_of(append_time))
 }
 
-fn size(record: &LogRecord) -> u64 {
+/// Bytes of a record in memory.
+pub(crate) fn size(record: &LogRecord) -> u64 {
     let length = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, |part| part.len() as u64);
     let headers = record.headers.iter().map(|header| 64 + header.name.len() as u64 + length(&header.value));
     RECORD_BYTES + length(&record.key) + length(&record.value) + headers.sum::<u64>()
@@ -137,6 +152,7 @@ mod tests {
     use bytes::Bytes;
     use clicks::position::Offset;
     use clicks::rules::Rules;
+    use platform::log::Header;
 
     const LIMITS: Limits = Limits { bytes_max: 10_000, records_max: 5, age_max: Span::minutes(15) };
 
@@ -212,5 +228,64 @@ mod tests {
         }
         assert_eq!(buffer.take().len(), 2);
         assert_eq!(buffer.due(), None);
+    }
+
+    /// A click as the collector writes it: 500 bytes in memory.
+    fn click_record() -> LogRecord {
+        let header = |name: &str, bytes: usize| Header { name: name.to_owned(), value: Some(vec![b'x'; bytes].into()) };
+        LogRecord {
+            key: Some(Bytes::from_static(b"summer-sales")),
+            headers: vec![header("tf-received", 13), header("user-agent", 80)],
+            ..record(150)
+        }
+    }
+
+    fn default_limits() -> Limits {
+        crate::Options::default().limits()
+    }
+
+    /// Objects of one of 16 partitions in a day with one click a second in all of them, and heartbeats.
+    fn objects_of_a_slow_day() -> u64 {
+        let (rules, midnight) = (RulesBook::new(Rules::default()).unwrap(), at("02T00:00:00"));
+        let mut buffer = Buffer::new(default_limits(), midnight + Span::minutes(10));
+        let mut objects = 0;
+        let mut end = |buffer: &mut Buffer| objects += u64::from(!buffer.take().is_empty());
+        for second in 0..86_400 {
+            let now = midnight + Span::seconds(second);
+            if buffer.due().is_some_and(|due| now >= due) {
+                end(&mut buffer);
+            }
+            for _ in 0..i32::from(second % 5 == 0) + i32::from(second % 16 == 3) {
+                if buffer.ends_before(now).is_some() {
+                    end(&mut buffer);
+                }
+                if buffer.push(click_record(), now, &rules, now).is_some() {
+                    end(&mut buffer);
+                }
+            }
+        }
+        end(&mut buffer);
+        objects
+    }
+
+    /// The same with 100,000 clicks a second: objects are full long before they are old.
+    fn objects_of_a_fast_day() -> u64 {
+        let (rules, noon) = (RulesBook::new(Rules::default()).unwrap(), at("02T12:00:00"));
+        let mut buffer = Buffer::new(default_limits(), Timestamp::MAX);
+        let full = (1..).find(|_| buffer.push(click_record(), noon, &rules, noon).is_some()).unwrap();
+        let seconds = |seconds: u64| (seconds * 100_000 / 16).div_ceil(full);
+        // The edge cuts the first hour in two.
+        seconds(600) + seconds(3_000) + 23 * seconds(3_600)
+    }
+
+    #[test]
+    fn the_readme_says_how_many_objects_there_are() {
+        let readme = include_str!("../../../README.md");
+        let said = format!(
+            "{} objects per partition and day at 1 click a second, {} at 100,000",
+            objects_of_a_slow_day(),
+            objects_of_a_fast_day()
+        );
+        assert!(readme.contains(&said), "{said}");
     }
 }

@@ -6,7 +6,7 @@ use platform::ledger::LedgerError;
 use platform::log::LogError;
 use platform::objects::ObjectError;
 
-use crate::chain::ChainError;
+use crate::chain::{ChainError, MarkError};
 use crate::codec::CodecError;
 
 /// Why an archiver ended. Nothing is lost by any of them: the next start goes on at the end of the chain.
@@ -20,10 +20,17 @@ pub enum ArchiveError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Chain(#[from] ChainError),
+    #[error(transparent)]
+    Mark(#[from] MarkError),
     #[error("partition {partition}: {source}")]
     Codec { partition: PartitionId, source: Box<CodecError> },
     #[error("setting `{name}` of the archiver is {value}: {reason}")]
     Options { name: &'static str, value: String, reason: &'static str },
+    #[error(
+        "setting `memory_bytes_max` of the archiver is {bytes_max}: {partitions} partitions need at least {least}; raise it, \
+         or let each archiver take fewer partitions"
+    )]
+    Memory { bytes_max: u64, partitions: usize, least: u64 },
     #[error("the ledger knows no topic of region {0}; record it with `twofold topic create`")]
     NoLife(String),
     #[error(
@@ -44,11 +51,6 @@ pub enum ArchiveError {
          bucket or prefix? If what came before may be missing for ever, let the archive begin there (`--begin`)"
     )]
     EmptyChain { partition: PartitionId, store: String, first: Offset },
-    #[error(
-        "partition {partition} has lost the records [{from}, {to}): the log's retention removed them before they were \
-         stored. Look for a copy of them; nothing is skipped in silence"
-    )]
-    Gap { partition: PartitionId, from: Offset, to: Offset },
     #[error(
         "partition {partition} is stored up to offset {stored}, its log ends at {end}: the log was cut back (an unclean \
          leader election, or restored from a backup). Records of two histories must not be mixed. Begin a new topic: give \

@@ -32,6 +32,7 @@ pub(crate) async fn run(shared: Arc<Shared>, partitions: Vec<u32>) -> Result<(),
 }
 
 async fn beat(shared: &Shared, partitions: &[u32]) -> Result<(), ArchiveError> {
+    metrics::gauge!("twofold_archive_memory_bytes").set(shared.memory.used() as f64);
     let topic = match shared.ask_topic().await {
         Ok(topic) => topic,
         Err(error) => return missed("topic", error),

@@ -24,6 +24,16 @@ mod archiver;
 
 mod worker;
 
+mod upload;
+
+mod settle;
+
+mod endings;
+
+mod prune;
+
+mod memory;
+
 mod confirmed;
 
 mod heartbeat;
@@ -37,3 +47,4 @@ mod error;
 pub use archiver::{Begin, Options, run};
 pub use error::ArchiveError;
 pub use progress::{Ended, Handle, PartitionProgress, Phase, Progress};
+pub use prune::{PruneError, PruneMode, PruneOptions, Pruned, PrunedPartition, prune};

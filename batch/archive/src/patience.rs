@@ -7,7 +7,7 @@ use platform::log::LogError;
 use platform::objects::ObjectError;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::ChainError;
+use crate::chain::{ChainError, MarkError};
 use crate::footer::FooterError;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -42,8 +42,15 @@ impl Transient for ChainError {
     fn is_transient(&self) -> bool {
         match self {
             ChainError::Object(error) | ChainError::Footer(FooterError::Object(error)) => error.is_transient(),
+            ChainError::Mark(error) => error.is_transient(),
             _ => false,
         }
+    }
+}
+
+impl Transient for MarkError {
+    fn is_transient(&self) -> bool {
+        matches!(self, MarkError::Object(error) if error.is_transient())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use archive::chain::{Chain, Segment, read_chain};
+use archive::chain::{Chain, Gap, GapCause, Segment, read_chain, seal};
 use archive::schema::schema;
 use arrow::array::AsArray;
 use arrow::datatypes::TimestampMillisecondType;
@@ -14,6 +14,7 @@ use clicks::time::{Day, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use platform::clock::Clock;
 use platform::objects::{ObjectError, Objects};
 
 use crate::error::{BatchError, Incomplete, InputError, Lag};
@@ -109,6 +110,54 @@ impl Archived {
         Ok(())
     }
 
+    /// Seals every gap that the night passes by: it counts on it that nothing is there, so from now on nothing is. Gives the
+    /// archive as it is then.
+    pub(crate) async fn sealed(
+        self,
+        objects: &Objects,
+        books: &Books,
+        night: Day,
+        clock: &dyn Clock,
+    ) -> Result<Self, BatchError> {
+        let cut = books.rules().cut_time(night);
+        let gaps = self.chains.values().flat_map(|chain| &chain.gaps);
+        let open: Vec<_> = gaps.filter(|gap| !gap.is_sealed && lost_from(gap) < cut).collect();
+        if open.is_empty() {
+            return Ok(self);
+        }
+        for gap in open {
+            tracing::error!(partition = %gap.mark.partition, from = %gap.from, to = %gap.to, %night, "records are lost, the night goes on without them");
+            metrics::counter!("twofold_batch_sealed_gaps_total").increment(1);
+            seal(objects, gap, &format!("night {night}"), clock.now()).await?;
+        }
+        Archived::read(objects, books).await
+    }
+
+    /// Losses that on-time clicks of `day` may be among, in words.
+    pub(crate) fn losses(&self, books: &Books, day: Day) -> Vec<String> {
+        let begin = day.start() - books.rules().on(day).ahead_max;
+        let cut = books.rules().cut_time(day);
+        let mut losses = Vec::new();
+        for chain in self.chains.values() {
+            // Who has begun the archive on purpose where the log began has decided on what was before it.
+            for gap in chain.gaps.iter().filter(|gap| gap.mark.cause != GapCause::Begin) {
+                let after = chain.segments.iter().find(|segment| segment.footer.start >= gap.to);
+                let until = after.map_or(Timestamp::MAX, |segment| segment.footer.append_time_min);
+                if lost_from(gap) >= cut || until < begin {
+                    continue;
+                }
+                let (partition, from, to) = (&chain.partition, gap.from, gap.to);
+                let records = to.distance_from(from);
+                let since = gap.mark.append_time_before.map_or_else(String::new, |time| format!(" from {time}"));
+                losses.push(format!(
+                    "the {records} records [{from}, {to}) of partition {partition}, appended{since} up to {until}, were lost \
+                     before they were archived"
+                ));
+            }
+        }
+        losses
+    }
+
     /// cut(night): per partition the first offset with append time at or after the cut time; the chain's end in a life
     /// that is over and has no such record; where it was, when nothing of that life is held any more. A function of the
     /// log: a rerun finds the same.
@@ -133,9 +182,14 @@ impl Archived {
     }
 }
 
+/// No record of the gap was appended earlier.
+fn lost_from(gap: &Gap) -> Timestamp {
+    gap.mark.append_time_before.unwrap_or(Timestamp::MIN)
+}
+
 async fn cut(objects: &Objects, chain: &Chain, time: Timestamp) -> Result<Offset, BatchError> {
     // Append time never goes back along a chain, so the segment can be found by halving.
-    let at = chain.segments.partition_point(|segment| segment.footer.append_time_max < time);
+    let at = chain.segments.partition_point(|segment| segment.append_time_max < time);
     match chain.segments.get(at) {
         None => Ok(chain.next_offset().unwrap_or_default()),
         Some(segment) if segment.footer.append_time_min >= time => Ok(segment.footer.start),

@@ -151,6 +151,7 @@ async fn run(
             false => Ok(NightOutcome::NothingDue { next: night, due, last_night: books.last_night() }),
         };
     }
+    let archived = archived.sealed(objects, &books, night, clock).await?;
     let body = compute(options, objects, &books, &archived, clock, night, request.accept.as_ref()).await?;
     let report = report(&body, books.head() + 1);
     match ledger.publish(&mut books, Body::Night(Box::new(body))).await? {
@@ -195,7 +196,7 @@ async fn compute(
     let engine = Engine::new(options, objects)?;
     let (mut counted, list) = count_checked(&engine, options, objects, books, archived, &plan).await?;
     let clicks = counted.days.get(&night).map_or(0, |day| day.totals.clicks);
-    let decision = Decision::new(objections(options, books, night, clicks), accept);
+    let decision = Decision::new(objections(options, books, archived, night, clicks), accept);
     let mut withheld = None;
     if let Decision::Withhold(objections) = &decision {
         tracing::warn!(%night, "withheld: {}", Objection::list(objections));

@@ -5,6 +5,7 @@ use clicks::ledger::{Acceptance, Check, Objection};
 use clicks::time::Day;
 
 use crate::Options;
+use crate::archived::Archived;
 use crate::night::Accept;
 
 /// Days before it that a day's volume is held against, and how many there must be.
@@ -41,8 +42,16 @@ impl Decision {
 }
 
 /// All objections against `day`, which has `clicks`.
-pub(crate) fn objections(options: &Options, books: &Books, day: Day, clicks: u64) -> Vec<Objection> {
-    volume(books, day, clicks, options.volume_factor).into_iter().collect()
+pub(crate) fn objections(
+    options: &Options,
+    books: &Books,
+    archived: &Archived,
+    day: Day,
+    clicks: u64,
+) -> Vec<Objection> {
+    let losses = archived.losses(books, day).into_iter();
+    let gaps = losses.map(|detail| Objection { check: Check::Gap, detail });
+    gaps.chain(volume(books, day, clicks, options.volume_factor)).collect()
 }
 
 /// Far more or fewer clicks than usual: the median of the week before.

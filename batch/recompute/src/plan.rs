@@ -139,7 +139,7 @@ fn seed(books: &Books) -> u128 {
 fn first_news(scope: &Scope, archived: &Archived) -> Option<Timestamp> {
     let news = archived.chains.values().filter_map(|chain| {
         let through = scope.through.get(&chain.partition).copied().unwrap_or_default();
-        let at = chain.segments.partition_point(|segment| segment.footer.end <= through);
+        let at = chain.segments.partition_point(|segment| segment.end <= through);
         chain.segments.get(at).map(|segment| segment.footer.append_time_min)
     });
     news.min()
@@ -157,6 +157,6 @@ fn look_back_from(scope: &Scope, news: Option<Timestamp>) -> Timestamp {
 }
 
 fn inputs_of(chain: &Chain, from: Timestamp, cut: Offset) -> Vec<Input> {
-    let needed = chain.segments.iter().filter(|s| s.footer.append_time_max >= from && s.footer.start < cut);
-    needed.map(|segment| Input { to: segment.footer.end.min(cut), segment: segment.clone() }).collect()
+    let needed = chain.segments.iter().filter(|s| s.append_time_max >= from && s.footer.start < cut);
+    needed.map(|segment| Input { to: segment.end.min(cut), segment: segment.clone() }).collect()
 }

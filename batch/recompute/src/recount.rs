@@ -89,7 +89,7 @@ async fn compute(
     let (counted, list) = count_checked(&engine, options, objects, books, archived, &plan).await?;
     let count = counted.days.get(&day).cloned().unwrap_or_default();
     let decision = match books.state(day) {
-        PeriodState::Withheld => Decision::new(objections(options, books, day, count.totals.clicks), accept),
+        PeriodState::Withheld => Decision::new(objections(options, books, archived, day, count.totals.clicks), accept),
         // Whoever has reopened it has given a reason; what was lost of it is said by its first revision already.
         _ => Decision::Publish,
     };

@@ -143,7 +143,11 @@ impl Scan {
             return Err(self.damaged(reason));
         }
         self.clicks = 0;
+        // Where an object reaches over the end of a gap, what lies behind is in the next one again.
+        self.append_time = self.append_time.min(input.segment.append_time_max);
         self.left.pop_front();
+        // Between two objects records may be missing by a recorded gap: the chain has proven which.
+        self.next = self.left.front().map_or(self.next, |input| input.segment.footer.start);
         Ok(())
     }
 

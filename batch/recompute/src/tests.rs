@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod epochs;
+mod gaps;
 mod hooked;
 mod lives;
 mod model;

@@ -1,11 +1,14 @@
-//! Where raw objects lie and what their columns are.
+//! Where raw objects and the records of their chain lie, and what their columns are.
 //!
 //! ```text
 //! raw/v1/region=eu/topic=0190f5c4-…/part=7/day=2026-03-01/00000000000000001200.parquet
+//! raw/v1/region=eu/topic=0190f5c4-…/part=7/chain/00000000000000001900.gap.json
 //! ```
 //!
 //! One object is one contiguous offset range of one partition. Its whole key is a function of its *first* record: two
-//! writers that disagree about the end still collide on the name, and a create-only put lets one of them win.
+//! writers that disagree about the end still collide on the name, and a create-only put lets one of them win. A record
+//! of the chain (a *mark*) says what no object can: that records are lost, that nothing follows, where the chain begins.
+//! Its key is a function of the offset at which it stands, for the same reason.
 
 use std::fmt;
 use std::str::FromStr;
@@ -139,28 +142,118 @@ impl fmt::Display for RawKey {
 
 /// A key below `raw/` that is none of ours. It is never skipped in silence: a foreign object may be a lost one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the key of a raw object")]
+#[error("`{0}` is not the key of a raw object, nor of a record of a chain")]
 pub struct ForeignKey(pub String);
 
 impl FromStr for RawKey {
     type Err = ForeignKey;
     fn from_str(text: &str) -> Result<Self, ForeignKey> {
-        let wrong = || ForeignKey(text.to_owned());
-        let parts: Vec<&str> = text.strip_prefix(RAW).ok_or_else(wrong)?.split('/').collect();
-        let [region, topic, part, day, file] = parts.as_slice() else { return Err(wrong()) };
-        let value =
-            |part: &str, name: &str| part.strip_prefix(name).and_then(|p| p.strip_prefix('=')).map(str::to_owned);
-        let key = RawKey {
-            partition: PartitionId {
-                region: value(region, "region").and_then(|v| Region::parse(&v).ok()).ok_or_else(wrong)?,
-                topic: value(topic, "topic").and_then(|v| TopicId::parse(&v).ok()).ok_or_else(wrong)?,
-                number: value(part, "part").and_then(|v| v.parse().ok()).ok_or_else(wrong)?,
-            },
-            day: value(day, "day").and_then(|v| v.parse().ok()).ok_or_else(wrong)?,
-            start: file.strip_suffix(".parquet").and_then(|v| v.parse().ok()).map(Offset::new).ok_or_else(wrong)?,
+        match text.parse()? {
+            ChainKey::Object(key) => Ok(key),
+            ChainKey::Mark(_) => Err(ForeignKey(text.to_owned())),
+        }
+    }
+}
+
+/// What a mark says; its name is part of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MarkKind {
+    /// The chain begins here: what was before it was deleted on purpose.
+    Base,
+    /// The topic life ended: nothing follows.
+    End,
+    /// The records from here on, up to the offset that the mark names, were lost before they were stored.
+    Gap,
+    /// Somebody has counted on the gap that begins here; it is never filled again.
+    Seal,
+}
+
+impl MarkKind {
+    pub const ALL: [MarkKind; 4] = [MarkKind::Base, MarkKind::End, MarkKind::Gap, MarkKind::Seal];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            MarkKind::Base => "base",
+            MarkKind::End => "end",
+            MarkKind::Gap => "gap",
+            MarkKind::Seal => "seal",
+        }
+    }
+}
+
+/// Key of one mark.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarkKey {
+    pub partition: PartitionId,
+    /// The offset at which it stands in the chain.
+    pub at: Offset,
+    pub kind: MarkKind,
+}
+
+/// Prefix under which the marks of one partition lie, within that of its chain.
+pub fn marks_prefix(partition: &PartitionId) -> String {
+    format!("{}{MARKS}/", chain_prefix(partition))
+}
+
+const MARKS: &str = "chain";
+
+impl fmt::Display for MarkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:020}.{}.json", marks_prefix(&self.partition), self.at.value(), self.kind.name())
+    }
+}
+
+/// Any key that may lie among those of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainKey {
+    Object(RawKey),
+    Mark(MarkKey),
+}
+
+impl ChainKey {
+    pub const fn partition(&self) -> &PartitionId {
+        match self {
+            ChainKey::Object(key) => &key.partition,
+            ChainKey::Mark(key) => &key.partition,
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.strip_prefix(RAW)?.split('/').collect();
+        let [region, topic, part, folder, file] = parts.as_slice() else { return None };
+        let partition = PartitionId {
+            region: Region::parse(value(region, "region")?).ok()?,
+            topic: TopicId::parse(value(topic, "topic")?).ok()?,
+            number: value(part, "part")?.parse().ok()?,
         };
+        if *folder == MARKS {
+            let (at, kind) = file.strip_suffix(".json")?.split_once('.')?;
+            let kind = MarkKind::ALL.into_iter().find(|known| known.name() == kind)?;
+            return Some(ChainKey::Mark(MarkKey { partition, at: at.parse().ok().map(Offset::new)?, kind }));
+        }
+        let start = file.strip_suffix(".parquet")?.parse().ok().map(Offset::new)?;
+        Some(ChainKey::Object(RawKey { partition, day: value(folder, "day")?.parse().ok()?, start }))
+    }
+}
+
+fn value<'a>(part: &'a str, name: &str) -> Option<&'a str> {
+    part.strip_prefix(name)?.strip_prefix('=')
+}
+
+impl fmt::Display for ChainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChainKey::Object(key) => key.fmt(f),
+            ChainKey::Mark(key) => key.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ChainKey {
+    type Err = ForeignKey;
+    fn from_str(text: &str) -> Result<Self, ForeignKey> {
         // One spelling per key: 19 digits or `part=07` would otherwise be a second object for the same records.
-        if key.to_string() == text { Ok(key) } else { Err(wrong()) }
+        ChainKey::parse(text).filter(|key| key.to_string() == text).ok_or_else(|| ForeignKey(text.to_owned()))
     }
 }
 
@@ -186,6 +279,33 @@ mod tests {
                 _ => text.replace("00000000000000001200.parquet", bad),
             };
             assert!(spoiled.parse::<RawKey>().is_err(), "{spoiled}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_mark_is_pinned_and_has_one_spelling() {
+        let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 7 };
+        let key = MarkKey { partition, at: Offset::new(1900), kind: MarkKind::Gap };
+        let text =
+            "raw/v1/region=eu/topic=00000000-0000-0000-0000-000000000007/part=7/chain/00000000000000001900.gap.json";
+        assert_eq!(key.to_string(), text);
+        for kind in MarkKind::ALL {
+            let key = MarkKey { kind, ..key.clone() };
+            assert_eq!(key.to_string().parse(), Ok(ChainKey::Mark(key)));
+        }
+        assert!(text.starts_with(&marks_prefix(&key.partition)));
+        assert!(text.parse::<RawKey>().is_err(), "a mark is no object");
+        for (good, bad) in [
+            ("part=7", "part=07"),
+            ("chain/", "marks/"),
+            ("chain/", "day=2026-03-01/"),
+            ("00000000000000001900", "1900"),
+            (".gap.", ".hole."),
+            (".gap.json", ".gap"),
+            (".gap.json", ".parquet"),
+            (".gap.json", ".gap.json#1"),
+        ] {
+            assert!(text.replace(good, bad).parse::<ChainKey>().is_err(), "{bad}");
         }
     }
 }

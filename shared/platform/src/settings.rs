@@ -112,6 +112,11 @@ pub struct Archive {
     pub heartbeat: Time,
     pub object_bytes_max: usize,
     pub object_age_max: Time,
+    /// What all partitions together may hold in memory, bytes: records that are not stored yet, also while the store is
+    /// away, and objects on their way.
+    pub memory_bytes_max: usize,
+    /// A topic that another one follows is taken for over when nothing came for so long.
+    pub end_after: Time,
     /// Begin an archive although the log has already lost its first records.
     pub begin: bool,
 }
@@ -224,6 +229,8 @@ impl Default for Archive {
             heartbeat: Time(Duration::from_secs(5)),
             object_bytes_max: 64 << 20,
             object_age_max: Time(Duration::from_secs(15 * 60)),
+            memory_bytes_max: 1 << 30,
+            end_after: Time(Duration::from_secs(15 * 60)),
             begin: false,
         }
     }

@@ -59,7 +59,7 @@ async fn a_hole_is_found_by_the_footers() {
     let ChainError::Hole { before, end, after, start, .. } = &error else { panic!("{error}") };
     assert_eq!((before.start.value(), end.value(), after.start.value(), start.value()), (100, 190, 200, 200));
     assert!(error.to_string().contains("00000000000000000200.parquet"), "{error}");
-    let known = Chain { segments: Vec::new(), partition: partition() };
+    let known = Chain::empty(partition());
     assert!(matches!(read_chain_from(&objects, known).await, Err(ChainError::Hole { .. })));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Faulty(Arc<State>);
 struct State {
     inner: InMemory,
     away: AtomicBool,
+    /// Deletes that still succeed, less one; 0 for all.
+    deletes: AtomicUsize,
     chaos: Mutex<Option<SmallRng>>,
     /// Puts under way per folder of a partition, and the most that there were.
     puts: Mutex<BTreeMap<String, (usize, usize)>>,
@@ -45,6 +47,15 @@ impl Faulty {
     /// Every call fails while it is away.
     pub fn set_away(&self, away: bool) {
         self.0.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.0.away.load(Ordering::SeqCst)
+    }
+
+    /// After so many deletes every further one fails.
+    pub fn fail_deletes_after(&self, deletes: usize) {
+        self.0.deletes.store(deletes.wrapping_add(1), Ordering::SeqCst);
     }
 
     /// From now on some puts hang for a moment, some fail before, some after they took effect.
@@ -133,7 +144,16 @@ impl ObjectStore for Faulty {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.0.inner.delete_stream(locations)
+        let state = self.0.clone();
+        let allowed = move |location: Result<Path>| {
+            let left = state.deletes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| match left {
+                0 => Some(0),
+                1 => None,
+                left => Some(left - 1),
+            });
+            if left.is_ok() { location } else { Err(failure("no further delete")) }
+        };
+        self.0.inner.delete_stream(locations.map(allowed).boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -104,6 +104,10 @@ impl World {
         self.clock.advance_to(self.clock.now() + span);
     }
 
+    pub async fn log_end(&self, partition: u32) -> Offset {
+        self.log.bounds(partition).await.unwrap().end
+    }
+
     /// Everything that is on a partition.
     pub async fn logged(&self, partition: u32) -> Vec<LogRecord> {
         let bounds = self.log.bounds(partition).await.unwrap();
@@ -148,6 +152,10 @@ impl Archiver {
     pub async fn kill(self) {
         self.task.abort();
         let _ = soon(self.task).await;
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Waits until it ends by itself.

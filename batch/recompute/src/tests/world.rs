@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use archive::chain::{GapCause, GapMark, VERSION, record};
 use archive::codec::encode;
 use clicks::books::Books;
 use clicks::control::{HEARTBEAT, Heartbeat};
@@ -158,6 +159,31 @@ impl World {
                 *stored += rows.len();
             }
         }
+    }
+
+    /// The next `count` records that are not archived are gone from the log, and an archiver records it.
+    pub(super) async fn lose(&mut self, partition: &PartitionId, count: usize) {
+        let stored = self.stored.entry(partition.clone()).or_default();
+        let before = stored.checked_sub(1).map(|last| self.logs[partition][last].append_time);
+        let mark = GapMark {
+            version: VERSION,
+            partition: partition.clone(),
+            from: Offset::new(*stored as u64),
+            to: Offset::new((*stored + count) as u64),
+            cause: GapCause::Retention,
+            writer: "test".to_owned(),
+            noticed_at: Timestamp::EPOCH,
+            append_time_before: before,
+        };
+        record(&self.objects, &mark).await.unwrap();
+        *stored += count;
+    }
+
+    /// An object that a zombie stores: the records `[from, to)` of a partition.
+    pub(super) async fn store_late(&self, partition: &PartitionId, from: usize, to: usize) {
+        let rows: Vec<_> = self.logs[partition][from..to].iter().map(|l| (l.record.clone(), l.append_time)).collect();
+        let object = encode(partition, "zombie", &rows).unwrap();
+        self.objects.create(&object.footer.key().to_string(), object.bytes).await.unwrap();
     }
 
     /// Archives a heartbeat of every partition of a topic life at the cut time of night `n`.

@@ -49,6 +49,7 @@ pub async fn suite<L: LogUnderTest>(under_test: &L) {
     retention_is_an_error_not_a_skip(under_test).await;
     a_reader_that_retention_overtakes_is_told(under_test).await;
     readers_wait_and_go_on(under_test).await;
+    a_poll_is_bounded_by_bytes(under_test).await;
     a_poll_that_is_dropped_loses_nothing(under_test).await;
     a_new_life_has_another_identity(under_test).await;
     a_reader_beyond_the_new_life_is_told(under_test).await;
@@ -293,6 +294,30 @@ async fn readers_wait_and_go_on<L: LogUnderTest>(under_test: &L) {
 
     let mut second = log.open(0, Offset::new(7)).await.unwrap();
     assert_eq!(offsets(&read(&mut *second, 3).await), [7, 8, 9], "readers do not take from each other");
+}
+
+async fn a_poll_is_bounded_by_bytes<L: LogUnderTest>(under_test: &L) {
+    let log = under_test.fresh(1).await;
+    // Lengths of values; one alone is longer than the bound.
+    let lengths = [400, 400, 200, 1, 5_000, 300, 900, 0, 100];
+    append(&log, 0, lengths.map(|length| "x".repeat(length))).await;
+    let (mut reader, mut next, mut largest) = (log.open(0, Offset::ZERO).await.unwrap(), 0, 0);
+    while next < lengths.len() {
+        let records = reader.poll_within(3, 1_000, LONG).await.unwrap();
+        let bytes: usize = records.iter().map(LogRecord::length).sum();
+        assert!(
+            records.len() == 1 || (records.len() <= 3 && bytes <= 1_000),
+            "{} records, {bytes} bytes",
+            records.len()
+        );
+        for record in &records {
+            assert_eq!((record.offset, record.length()), (Offset::new(next as u64), lengths[next]));
+            next += 1;
+        }
+        largest = largest.max(records.len());
+    }
+    assert_eq!(next, lengths.len());
+    assert!(largest > 1, "no poll gave more than one record");
 }
 
 async fn a_poll_that_is_dropped_loses_nothing<L: LogUnderTest>(under_test: &L) {

@@ -7,7 +7,7 @@
 
 mod group;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct Shared {
     name: String,
     clock: Arc<dyn Clock>,
     life: RwLock<Arc<Life>>,
+    others: Mutex<BTreeMap<String, TopicId>>,
     faults: Mutex<VecDeque<AppendFault>>,
     groups: Arc<Groups>,
 }
@@ -77,15 +78,24 @@ impl Content {
         Bounds { first: self.first, end: self.first.plus(self.records.len() as u64) }
     }
 
-    /// Up to `max` records from `next` on; `None` when `next` is not on the log.
-    fn read(&self, next: Offset, max: usize) -> Option<Vec<LogRecord>> {
+    /// Up to `max` records of up to `bytes` from `next` on; `None` when `next` is not on the log.
+    fn read(&self, next: Offset, max: usize, bytes: usize) -> Option<Vec<LogRecord>> {
         let Bounds { first, end } = self.bounds();
         if next < first || next > end {
             return None;
         }
         let start = next.distance_from(first) as usize;
         let stop = start.saturating_add(max).min(self.records.len());
-        Some(self.records.range(start..stop).cloned().collect())
+        let mut records = Vec::new();
+        let mut left = bytes;
+        for record in self.records.range(start..stop) {
+            match left.checked_sub(record.length()) {
+                None if !records.is_empty() => break,
+                rest => left = rest.unwrap_or(0),
+            }
+            records.push(record.clone());
+        }
+        Some(records)
     }
 }
 
@@ -111,7 +121,7 @@ impl MemoryLog {
     pub fn with_id(region: Region, name: &str, partitions: u32, clock: Arc<dyn Clock>, id: TopicId) -> Self {
         let life = RwLock::new(Life::new(id, partitions));
         let (name, faults, groups) = (name.to_owned(), Mutex::default(), Arc::new(Groups::new(partitions)));
-        MemoryLog { shared: Arc::new(Shared { region, name, clock, life, faults, groups }) }
+        MemoryLog { shared: Arc::new(Shared { region, name, clock, life, others: Mutex::default(), faults, groups }) }
     }
 
     /// Deletes the topic and creates it again, empty, with another identity and without skew. Readers go on at their
@@ -170,6 +180,11 @@ impl MemoryLog {
         let life = self.shared.life();
         self.shared.partition(&life, partition)?.content().skew = skew;
         Ok(())
+    }
+
+    /// Another topic, of which nothing else is known, is there too.
+    pub fn also_there(&self, name: &str, id: TopicId) {
+        self.shared.others.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), id);
     }
 
     /// Makes the next append that is not told to fail already end with [`LogError::Unavailable`].
@@ -247,9 +262,16 @@ impl Shared {
         Ok(bounds)
     }
 
-    fn read(&self, life: &Life, number: u32, next: Offset, max: usize) -> Result<Vec<LogRecord>, LogError> {
+    fn read(
+        &self,
+        life: &Life,
+        number: u32,
+        next: Offset,
+        max: usize,
+        bytes: usize,
+    ) -> Result<Vec<LogRecord>, LogError> {
         let content = self.partition(life, number)?.content();
-        content.read(next, max).ok_or_else(|| LogError::OutOfRange {
+        content.read(next, max, bytes).ok_or_else(|| LogError::OutOfRange {
             partition: number,
             requested: next,
             available: content.bounds(),
@@ -267,6 +289,11 @@ impl Log for MemoryLog {
             id: life.id,
             partitions: life.partitions.len() as u32,
         })
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<TopicId>, LogError> {
+        let others = self.shared.others.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(if self.shared.name == name { Some(self.shared.life().id) } else { others.get(name).copied() })
     }
 
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {
@@ -318,13 +345,17 @@ struct MemoryReader {
 #[async_trait]
 impl Reader for MemoryReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        self.poll_within(max, usize::MAX, wait).await
+    }
+
+    async fn poll_within(&mut self, max: usize, bytes: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
         let until = deadline(wait);
         loop {
             let life = self.shared.life();
             let partition = self.shared.partition(&life, self.partition)?;
             // Taken before looking: what happens after the look, wakes it.
             let changed = partition.changed.notified();
-            let records = self.shared.read(&life, self.partition, self.next, max)?;
+            let records = self.shared.read(&life, self.partition, self.next, max, bytes)?;
             if let Some(last) = records.last() {
                 self.next = last.offset.next();
                 return Ok(records);

@@ -111,6 +111,13 @@ impl LogRecord {
         self.headers.iter().find(|header| header.name == name).and_then(|header| header.value.as_deref())
     }
 
+    /// Bytes of its key, value and headers together.
+    pub fn length(&self) -> usize {
+        let length = |part: &Option<Bytes>| part.as_ref().map_or(0, Bytes::len);
+        let headers = self.headers.iter().map(|header| header.name.len() + length(&header.value));
+        length(&self.key) + length(&self.value) + headers.sum::<usize>()
+    }
+
     /// It is a record of our own: it carries the control header.
     pub fn is_control(&self) -> bool {
         self.headers.iter().any(|header| header.name == clicks::wire::HEADER_CONTROL)
@@ -154,6 +161,13 @@ pub trait Log: Send + Sync + fmt::Debug {
     /// The life of the topic that is there now, asked of the broker.
     async fn topic(&self) -> Result<Topic, LogError>;
 
+    /// The identity of the life that a topic of this name has now, on the same cluster; `None` when there is none. Asking
+    /// for a topic never creates it.
+    async fn find(&self, name: &str) -> Result<Option<TopicId>, LogError> {
+        let topic = self.topic().await?;
+        Ok((topic.name == name).then_some(topic.id))
+    }
+
     /// Appends one record and waits until it is durable.
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError>;
 
@@ -195,6 +209,14 @@ pub trait Reader: Send + fmt::Debug {
     /// there is at least one. After an error the reader is of no further use. Dropping the future of a call loses
     /// nothing.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError>;
+
+    /// As [`Reader::poll`], and no more than `bytes` of keys, values and headers together, unless the first record alone
+    /// has more: for whoever keeps what it reads, and bounds its memory. A reader that does not look at bytes gives one
+    /// record at a time.
+    async fn poll_within(&mut self, max: usize, bytes: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        let _ = bytes;
+        self.poll(max.min(1), wait).await
+    }
 
     /// As [`Reader::poll`], in the place of what is in `records`, and without headers: for whoever looks at each record
     /// once.

@@ -2,6 +2,7 @@
 //! message costs an event and a lock of its own: three times the CPU of a batch.
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::slice;
 
@@ -16,11 +17,22 @@ use super::client::Client;
 /// The queue of an assigned partition. It must be dropped before its consumer.
 pub(super) struct Batches {
     queue: *mut native::rd_kafka_queue_t,
-    messages: Vec<*mut native::rd_kafka_message_t>,
+    /// Room for what a call gives.
+    fetched: Vec<*mut native::rd_kafka_message_t>,
+    /// What is fetched and not taken yet.
+    waiting: VecDeque<*mut native::rd_kafka_message_t>,
 }
 
-// SAFETY: librdkafka's queues may be used from any thread; the messages are empty between calls.
+// SAFETY: librdkafka's queues and messages may be used from any thread, and those that wait are ours alone.
 unsafe impl Send for Batches {}
+
+/// What whoever is handed a message does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Whole,
+    /// Not at all: it comes again at the next call.
+    NoRoom,
+}
 
 impl Batches {
     /// `None` when librdkafka does not know the partition.
@@ -29,32 +41,55 @@ impl Batches {
         // SAFETY: the handle is valid while the consumer is borrowed; the name is copied. The result is ours to destroy.
         let queue =
             unsafe { native::rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition) };
-        (!queue.is_null()).then(|| Batches { queue, messages: Vec::new() })
+        (!queue.is_null()).then(|| Batches { queue, fetched: Vec::new(), waiting: VecDeque::new() })
     }
 
-    /// Hands up to `max` messages that are there to `take`, in order, without waiting. What comes after an error that
-    /// `take` returns is dropped: whoever gets one reads no further.
-    pub(super) fn drain<E>(&mut self, max: usize, mut take: impl FnMut(Message<'_>) -> Result<(), E>) -> Result<(), E> {
-        self.messages.resize(max, std::ptr::null_mut());
-        // SAFETY: the queue is alive, and there is room for `max` pointers.
-        let count = unsafe { native::rd_kafka_consume_batch_queue(self.queue, 0, self.messages.as_mut_ptr(), max) };
+    /// Hands up to `max` messages that are there to `take`, in order, without waiting, until there is no room. What comes
+    /// after an error that `take` returns is dropped: whoever gets one reads no further.
+    pub(super) fn drain<E>(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(Message<'_>) -> Result<Taken, E>,
+    ) -> Result<(), E> {
+        let missing = max.saturating_sub(self.waiting.len());
+        self.fetched.resize(missing, std::ptr::null_mut());
+        // SAFETY: the queue is alive, and there is room for as many pointers.
+        let count = unsafe { native::rd_kafka_consume_batch_queue(self.queue, 0, self.fetched.as_mut_ptr(), missing) };
         // It fails only for arguments that these are not.
-        self.messages.truncate(usize::try_from(count).unwrap_or_default());
-        let mut outcome = Ok(());
-        for message in self.messages.drain(..) {
-            if outcome.is_ok() {
-                // SAFETY: the message is alive until it is destroyed below, and nothing borrows it longer.
-                outcome = take(Message(unsafe { &*message }));
+        self.fetched.truncate(usize::try_from(count).unwrap_or_default());
+        self.waiting.extend(self.fetched.drain(..));
+        for _ in 0..max {
+            let Some(message) = self.waiting.front() else { break };
+            // SAFETY: the message is alive until it is destroyed below, and nothing borrows it longer.
+            match take(Message(unsafe { &**message })) {
+                Ok(Taken::Whole) => self.destroy_front(),
+                Ok(Taken::NoRoom) => break,
+                Err(error) => {
+                    self.destroy_all();
+                    return Err(error);
+                }
             }
-            // SAFETY: the call above gave it to us, and only once.
+        }
+        Ok(())
+    }
+
+    fn destroy_front(&mut self) {
+        if let Some(message) = self.waiting.pop_front() {
+            // SAFETY: librdkafka gave it to us, it is in nobody else's hands, and it is destroyed only here, once.
             unsafe { native::rd_kafka_message_destroy(message) };
         }
-        outcome
+    }
+
+    fn destroy_all(&mut self) {
+        while !self.waiting.is_empty() {
+            self.destroy_front();
+        }
     }
 }
 
 impl Drop for Batches {
     fn drop(&mut self) {
+        self.destroy_all();
         // SAFETY: `of` took the ownership of this handle, and its consumer is still there.
         unsafe { native::rd_kafka_queue_destroy(self.queue) }
     }

@@ -65,7 +65,12 @@ pub(super) fn describe<C: ClientContext>(
     described
 }
 
-fn ask<C: ClientContext>(client: &Client<C>, topic: &str, timeout: Duration) -> Result<Description, KafkaError> {
+/// Asks once. Unlike reading metadata it never makes a broker create the topic.
+pub(super) fn ask<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Description, KafkaError> {
     let name = CString::new(topic)?;
     let timeout_millis = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let handle = client.native_ptr();

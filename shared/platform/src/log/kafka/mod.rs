@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use clicks::id::TopicId;
 use clicks::position::Offset;
 use clicks::time::Timestamp;
 use rdkafka::TopicPartitionList;
@@ -92,6 +93,16 @@ impl Log for KafkaLog {
             id: found.id,
             partitions: found.partitions,
         })
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<TopicId>, LogError> {
+        let (producer, topic, timeout) = (self.producer.clone(), name.to_owned(), self.options.request_timeout);
+        let found = blocking(move || describe::ask(producer.client(), &topic, timeout)).await?;
+        match found.map_err(|error| explain(error, &Place::topic(name))) {
+            Ok(found) => Ok(Some(found.id)),
+            Err(LogError::NoTopic(_)) => Ok(None),
+            Err(error) => Err(self.last_error.add_to(error)),
+        }
     }
 
     async fn append(&self, target: Target, record: NewRecord) -> Result<Appended, LogError> {

@@ -17,7 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tokio::sync::Notify;
 
 use super::super::{LogError, LogRecord, Reader, Records, deadline};
-use super::batch::{Batches, Message};
+use super::batch::{Batches, Message, Taken};
 use super::client::{Client, LastError, OffThread};
 use super::errors::{Place, explain, passes};
 use super::{KafkaOptions, Lookups, append_time, blocking, headers};
@@ -70,7 +70,8 @@ impl KafkaReader {
         Ok(KafkaReader { consumer, lookups, place, next: from, end: None })
     }
 
-    /// Waits until there are records, or the time is over, and adds those that are there, up to `max`.
+    /// Waits until there are records, or the time is over, and adds those that are there, up to `max` and as far as there
+    /// is room.
     async fn wait(&mut self, records: &mut impl Sink, max: usize, wait: Duration) -> Result<(), LogError> {
         let until = deadline(wait);
         // A record in hand is returned without a further await, so dropping this future cannot lose it.
@@ -130,17 +131,19 @@ impl Assigned {
         // The consumer as a whole has events of its own; and messages that came before its queue was split are here,
         // ahead of all others.
         while batch.records.count() < max
+            && batch.records.has_room()
             && let Some(event) = self.consumer.poll(Duration::ZERO)
         {
             match event {
-                Ok(message) => batch.push(Message::borrowed(&message))?,
+                // It cannot be put back, so it is taken as it is.
+                Ok(message) => batch.push(Message::borrowed(&message), Sink::put)?,
                 Err(error) => batch.judge(error)?,
-            }
+            };
         }
         let room = max - batch.records.count();
         self.batches.drain(room, |message| match message.error() {
             Some(code) => batch.judge(KafkaError::MessageConsumption(code)),
-            None => batch.push(message),
+            None => batch.push(message, Sink::put_if_room),
         })
     }
 }
@@ -148,28 +151,66 @@ impl Assigned {
 /// Where records are put.
 trait Sink {
     fn count(&self) -> usize;
-    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError>;
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<Taken, LogError>;
+
+    fn has_room(&self) -> bool {
+        true
+    }
+    fn put_if_room(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<Taken, LogError> {
+        self.put(offset, broker_time, message)
+    }
 }
 
-impl Sink for Vec<LogRecord> {
+/// Records of up to so many bytes, or a single one of any length.
+struct Bounded {
+    records: Vec<LogRecord>,
+    left: usize,
+}
+
+impl Bounded {
+    fn new(bytes: usize) -> Self {
+        Bounded { records: Vec::new(), left: bytes }
+    }
+
+    fn add(&mut self, record: LogRecord) -> Taken {
+        self.left = self.left.saturating_sub(record.length());
+        self.records.push(record);
+        Taken::Whole
+    }
+}
+
+impl Sink for Bounded {
     fn count(&self) -> usize {
-        self.len()
+        self.records.len()
     }
-    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError> {
-        let (key, value) = (message.key().map(Bytes::copy_from_slice), message.value().map(Bytes::copy_from_slice));
-        self.push(LogRecord { offset, broker_time, key, value, headers: headers::decode(message)? });
-        Ok(())
+    fn has_room(&self) -> bool {
+        self.left > 0
     }
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<Taken, LogError> {
+        Ok(self.add(record(offset, broker_time, message)?))
+    }
+    fn put_if_room(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<Taken, LogError> {
+        let record = record(offset, broker_time, message)?;
+        Ok(match record.length() > self.left && !self.records.is_empty() {
+            true => Taken::NoRoom,
+            false => self.add(record),
+        })
+    }
+}
+
+fn record(offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<LogRecord, LogError> {
+    let (key, value) = (message.key().map(Bytes::copy_from_slice), message.value().map(Bytes::copy_from_slice));
+    Ok(LogRecord { offset, broker_time, key, value, headers: headers::decode(message)? })
 }
 
 impl Sink for Records {
     fn count(&self) -> usize {
         self.len()
     }
-    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<(), LogError> {
+    fn put(&mut self, offset: Offset, broker_time: Timestamp, message: Message<'_>) -> Result<Taken, LogError> {
         let control = headers::has(message, HEADER_CONTROL)?;
         self.push(Observed { offset, broker_time, key: message.key(), value: message.value(), control });
-        Ok(())
+        Ok(Taken::Whole)
     }
 }
 
@@ -180,17 +221,21 @@ struct Batch<'a, S> {
     place: &'a Place,
 }
 
+type Put<S> = fn(&mut S, Offset, Timestamp, Message<'_>) -> Result<Taken, LogError>;
+
 impl<S: Sink> Batch<'_, S> {
-    fn push(&mut self, message: Message<'_>) -> Result<(), End> {
+    fn push(&mut self, message: Message<'_>, put: Put<S>) -> Result<Taken, End> {
         let offset = expect(self.next, message, self.place).map_err(End::Failed)?;
         let broker_time = append_time(message.time(), &self.place.topic).map_err(End::Failed)?;
-        self.records.put(offset, broker_time, message).map_err(End::Failed)?;
-        self.next = offset.next();
-        Ok(())
+        let taken = put(self.records, offset, broker_time, message).map_err(End::Failed)?;
+        if taken == Taken::Whole {
+            self.next = offset.next();
+        }
+        Ok(taken)
     }
 
     /// An error in the place of a message: one that passes, or the end.
-    fn judge(&self, error: KafkaError) -> Result<(), End> {
+    fn judge(&self, error: KafkaError) -> Result<Taken, End> {
         match error.rdkafka_error_code() {
             Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                 metrics::counter!("twofold_log_out_of_range_total").increment(1);
@@ -200,7 +245,7 @@ impl<S: Sink> Batch<'_, S> {
             Some(code) if passes(code) || code == Code::GroupAuthorizationFailed => {
                 metrics::counter!("twofold_log_read_interruptions_total").increment(1);
                 tracing::warn!(place = %self.place, next = %self.next, "reading is interrupted: {error}; the client reconnects");
-                Ok(())
+                Ok(Taken::Whole)
             }
             _ => Err(End::Failed(explain(error, self.place))),
         }
@@ -210,9 +255,13 @@ impl<S: Sink> Batch<'_, S> {
 #[async_trait]
 impl Reader for KafkaReader {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
-        let mut records = Vec::new();
+        self.poll_within(max, usize::MAX, wait).await
+    }
+
+    async fn poll_within(&mut self, max: usize, bytes: usize, wait: Duration) -> Result<Vec<LogRecord>, LogError> {
+        let mut records = Bounded::new(bytes);
         self.wait(&mut records, max, wait).await?;
-        Ok(records)
+        Ok(records.records)
     }
 
     async fn fill(&mut self, records: &mut Records, max: usize, wait: Duration) -> Result<(), LogError> {
