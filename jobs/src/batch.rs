@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 use clicks::time::Day;
 use platform::settings::Settings;
-use recompute::{BatchError, Interrupted, NightOutcome, NightReport, Status};
+use recompute::{BatchError, Interrupted, NightOutcome, NightReport, RecountReport, Status};
 use serde_json::{Value, json};
 
 use crate::cli::BatchCommand;
@@ -41,9 +41,11 @@ async fn night(settings: &Settings, options: &recompute::Options, date: Option<D
 fn exit_of(outcome: &NightOutcome) -> Exit {
     match outcome {
         NightOutcome::NothingDue { last_night: None, .. } => Exit::Incomplete,
-        NightOutcome::NothingDue { .. } | NightOutcome::Published(_) | NightOutcome::AlreadyPublished { .. } => {
-            Exit::Done
-        }
+        NightOutcome::Published(report) if !report.withheld.is_empty() => Exit::Gate,
+        NightOutcome::NothingDue { .. }
+        | NightOutcome::Published(_)
+        | NightOutcome::Recounted(_)
+        | NightOutcome::AlreadyPublished { .. } => Exit::Done,
     }
 }
 
@@ -92,7 +94,21 @@ fn describe(outcome: &NightOutcome) -> String {
             format!("no night is due: that of {next} can run from {due} on; {last}\n")
         }
         NightOutcome::Published(report) => describe_night(report),
+        NightOutcome::Recounted(report) => describe_recount(report),
     }
+}
+
+fn describe_recount(report: &RecountReport) -> String {
+    let RecountReport { day, entry, night, absorbs, .. } = report;
+    let clicks = day.totals.clicks;
+    let absorbed = match absorbs.len() {
+        0 => String::new(),
+        nights => format!(", adjustments of {nights} nights are in it"),
+    };
+    format!(
+        "{} is counted again at the cut of night {night}: revision {}, {clicks} clicks{absorbed}; ledger entry {entry}\n",
+        day.day, day.revision
+    )
 }
 
 fn describe_nights(nights: &[NightReport]) -> String {
@@ -199,6 +215,8 @@ mod tests {
             night: day("2026-03-01"),
             entry: 2,
             days: Vec::new(),
+            withheld: Vec::new(),
+            accepted: None,
             confirmed: Vec::new(),
             finals: Vec::new(),
             adjustments: BTreeMap::new(),

@@ -87,8 +87,8 @@ fn compare(life: &TopicLife, topic: &Topic) -> Result<()> {
     }
     if topic.partitions != life.partitions {
         bail!(
-            "topic {} has {} partitions, the ledger knows {}: ads have moved between partitions. Give `kafka.topic` another \
-             name, run `twofold topic create` and start all services again",
+            "topic {} has {} partitions, the ledger knows {}: ads have moved between partitions. Run `twofold topic \
+             create`, which records that, and start all services again",
             life.name,
             topic.partitions,
             life.partitions

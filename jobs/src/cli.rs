@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clicks::time::Day;
 
 use crate::demo::DemoArgs;
@@ -47,6 +47,9 @@ pub enum Command {
     /// The nightly recount.
     #[command(subcommand)]
     Batch(BatchCommand),
+    /// Closed days: how far each can be trusted, and what people decide about it.
+    #[command(subcommand)]
+    Period(PeriodCommand),
     /// The topic and the ledger's record of it.
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -82,6 +85,65 @@ pub enum ArchiveCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PeriodCommand {
+    /// The days that are not final or that people have decided about; of one day everything.
+    Status {
+        /// Only this day, UTC.
+        #[arg(long)]
+        date: Option<Day>,
+    },
+    /// Makes a closed day final now, without waiting for the checks of further nights.
+    Approve(Decision),
+    /// Keeps a closed day from becoming final until it is approved; every night goes on checking it.
+    Hold(Decision),
+    /// Permits one more revision of a final day; `twofold batch run --date DAY` publishes it.
+    Reopen(Decision),
+}
+
+/// What a person decides about one day. All of it is written into the ledger.
+#[derive(Debug, Args)]
+pub struct Decision {
+    /// The day, UTC.
+    #[arg(long)]
+    pub date: Day,
+    /// Why: for whoever reads the books later.
+    #[arg(long, value_parser = one_line)]
+    pub reason: String,
+    #[command(flatten)]
+    pub actor: Actor,
+}
+
+/// Who decides.
+#[derive(Debug, Args)]
+pub struct Actor {
+    /// Who decides; the name of the user who runs this when absent.
+    #[arg(long, env = "TWOFOLD_ACTOR", value_parser = one_line)]
+    pub actor: Option<String>,
+}
+
+impl Actor {
+    /// # Errors
+    /// When there is neither a name nor a user.
+    pub fn name(&self) -> Result<String, &'static str> {
+        let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| !user.is_empty());
+        self.actor.clone().or_else(user).ok_or("who decides this? Give --actor NAME; it is written into the ledger")
+    }
+}
+
+/// Longest text of a decision.
+const TEXT_MAX: usize = 500;
+
+fn one_line(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err("it is empty".to_owned()),
+        length if length > TEXT_MAX => Err(format!("it has {length} characters, at most {TEXT_MAX} are kept")),
+        _ if text.chars().any(char::is_control) => Err("it has more than one line, or control characters".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]

@@ -17,14 +17,16 @@ pub enum Exit {
     Incomplete = 10,
     /// Another run published, or holds the lease.
     Lost = 11,
-    /// A quality gate failed; nothing was published.
+    /// A quality gate failed; nothing was published, or a day was withheld.
     Gate = 12,
+    /// The period is final: it needs an adjustment or a reopening.
+    Final = 13,
 }
 
 impl Exit {
     /// The exit of a number; one that is none of ours is a failure.
     pub fn of_code(code: u8) -> Self {
-        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate];
+        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate, Exit::Final];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failure)
     }
 }

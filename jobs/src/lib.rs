@@ -7,6 +7,7 @@ pub mod connect;
 pub mod demo;
 pub mod exit;
 pub mod input;
+pub mod period;
 pub mod prune;
 pub mod services;
 pub mod speed;

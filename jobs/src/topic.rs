@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clicks::books::Books;
-use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::ledger::{Body, Epoch, Genesis};
 use clicks::rules::Rules;
 use clicks::time::Day;
 use platform::ledger::{Ledger, LedgerError, Published};
@@ -78,31 +78,35 @@ fn differs(books: &Books, asked: Option<Day>) -> Option<String> {
     ))
 }
 
-/// Begins the ledger if there is none, and records the topic's life if it is not known yet.
-async fn record(ledger: &Ledger, topic: &Topic, first_day: Day) -> Result<(Books, &'static str)> {
+/// Begins the ledger if there is none, and records the topic's life if it is not known yet, or that it has grown.
+async fn record(ledger: &Ledger, topic: &Topic, first_day: Day) -> Result<(Books, String)> {
     let mut books =
         ledger.begin(Genesis { first_day, rules: Rules::default() }).await.context("beginning the ledger")?;
     loop {
-        if let Some(life) = books.current_life(&topic.region).filter(|life| life.topic_id == topic.id) {
-            if life.partitions != topic.partitions {
-                bail!(
-                    "topic {} has {} partitions, the ledger knows {}: ads have moved between partitions. A change of the \
-                     partition count needs a new topic: give `kafka.topic` another name",
-                    topic.name,
-                    topic.partitions,
-                    life.partitions
-                );
+        let known = books.current_life(&topic.region).filter(|life| life.topic_id == topic.id);
+        let (body, told) = match known.map(|life| life.partitions) {
+            Some(partitions) if partitions == topic.partitions => {
+                return Ok((books, "the ledger knows it already".to_owned()));
             }
-            return Ok((books, "the ledger knows it already"));
-        }
-        let life = TopicLife {
-            region: topic.region.clone(),
-            topic_id: topic.id,
-            name: topic.name.clone(),
-            partitions: topic.partitions,
+            Some(partitions) if partitions > topic.partitions => bail!(
+                "topic {} has {} partitions, the ledger knows {partitions}; Kafka takes none back, so this is another topic or \
+                 the ledger of another installation",
+                topic.name,
+                topic.partitions
+            ),
+            // Keys lie elsewhere from now on. The batch looks for them on both sides.
+            Some(partitions) => {
+                let (region, topic_id) = (topic.region.clone(), topic.id);
+                let epoch = Epoch { region, topic_id, partitions: topic.partitions };
+                (
+                    Body::Epoch(epoch),
+                    format!("recorded in the ledger that it has grown from {partitions}; start all services again"),
+                )
+            }
+            None => (Body::Topic(topic.life()), "recorded in the ledger".to_owned()),
         };
-        match ledger.publish(&mut books, Body::Topic(life)).await? {
-            Published::Ours => return Ok((books, "recorded in the ledger")),
+        match ledger.publish(&mut books, body).await? {
+            Published::Ours => return Ok((books, told)),
             Published::Lost => ledger.catch_up(&mut books).await?,
         }
     }
@@ -136,6 +140,26 @@ mod tests {
     use platform::objects::Objects;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_topic_that_has_grown_is_recorded_and_one_that_has_shrunk_refused() {
+        let ledger = Ledger::new(Objects::memory());
+        let first: Day = "2026-03-01".parse().unwrap();
+        let region = Region::parse("eu").unwrap();
+        let topic = |partitions| Topic {
+            region: region.clone(),
+            name: "clicks".to_owned(),
+            id: TopicId::from_u128(7),
+            partitions,
+        };
+        for (partitions, told) in [(8, "recorded in the ledger"), (8, "knows it already"), (16, "grown from 8")] {
+            let (books, found) = record(&ledger, &topic(partitions), first).await.unwrap();
+            assert!(found.contains(told), "{found}");
+            assert_eq!(books.current_life(&region).unwrap().partitions, partitions);
+        }
+        let refused = record(&ledger, &topic(8), first).await.unwrap_err().to_string();
+        assert!(refused.contains("has 8 partitions, the ledger knows 16"), "{refused}");
+    }
 
     #[tokio::test]
     async fn a_first_day_is_not_ignored_in_silence() {

@@ -23,7 +23,7 @@ pub(crate) async fn count(
     parallel: usize,
 ) -> Result<Counted, BatchError> {
     let scope = Arc::new(plan.scope.clone());
-    let tally = match plan.spans_lives() {
+    let tally = match plan.keys_move {
         true => as_one_log(engine, objects, plan, scope, hashes).await?,
         // A key never leaves its partition within one topic life, so partitions need not know of each other.
         false => by_partition(engine, objects, plan, scope, hashes, parallel).await?,

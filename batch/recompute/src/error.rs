@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use archive::chain::ChainError;
 use archive::footer::FooterError;
+use clicks::books::PeriodState;
 use clicks::id::{Region, TopicId};
+use clicks::ledger::Objection;
 use clicks::position::{Offset, PartitionId};
 use clicks::time::{Day, Timestamp};
 use datafusion::error::DataFusionError;
@@ -24,9 +26,8 @@ pub enum BatchError {
     /// A topic life has more partitions than the ledger knows: their clicks would be left out (exit code 10).
     #[error(
         "night {night} must wait: by its heartbeats topic {topic} of region {region} has {found} partitions, the ledger \
-         knows {known}, and what lies in the others is not archived. Begin a new topic: give `kafka.topic` another name, run \
-         `twofold topic create`, start all services again, send the clicks of the partitions from {known} on again; then run \
-         the night"
+         knows {known}, and what lies in the others is not archived. Record them with `twofold topic create` and start all \
+         services again; then run the night"
     )]
     MorePartitions { night: Day, region: Region, topic: TopicId, known: u32, found: u32 },
     /// The archive holds a partition that the ledger does not know: its clicks would be left out (exit code 10).
@@ -44,6 +45,15 @@ pub enum BatchError {
     /// The result contradicts itself or what was published; nothing was published (exit code 12).
     #[error("night {night} fails its checks, nothing was published: {failure}")]
     Gate { night: Day, failure: GateFailure },
+    /// A day that a person has to look at first (exit code 12).
+    #[error(
+        "{day} is withheld: {objections}. Mend the cause and run it again, or publish it as it is: `twofold batch run --date \
+         {day} --accept REASON`, which is recorded"
+    )]
+    Withheld { day: Day, objections: String },
+    /// The state of a day does not permit what a person asks (exit code 2, or 13 when it is final).
+    #[error("{day} is {}, it cannot {action}; {mend}", .state.name())]
+    Period { day: Day, state: PeriodState, action: &'static str, mend: &'static str },
     /// Not the next night in order (exit code 2).
     #[error("night {asked} cannot be run: nights are published in order and {next} is the next; run that one first")]
     NotNext { asked: Day, next: Day },
@@ -74,6 +84,10 @@ impl From<ChainError> for BatchError {
 }
 
 impl BatchError {
+    pub(crate) fn withheld(day: Day, objections: &[Objection]) -> Self {
+        BatchError::Withheld { day, objections: Objection::list(objections) }
+    }
+
     /// A stable name of the reason, for counters.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -82,6 +96,8 @@ impl BatchError {
             BatchError::UnknownPartition { .. } => "unknown_partition",
             BatchError::Lost { .. } => "lost",
             BatchError::Gate { .. } => "gate",
+            BatchError::Withheld { .. } => "withheld",
+            BatchError::Period { .. } => "period",
             BatchError::NotNext { .. } | BatchError::BeforeFirst { .. } => "not_next",
             BatchError::Chain(_) => "chain",
             BatchError::Input(_) => "input",
@@ -95,10 +111,11 @@ impl BatchError {
     /// The exit code of a command that ends with this error.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            BatchError::NotNext { .. } | BatchError::BeforeFirst { .. } => 2,
+            BatchError::Period { state, .. } if state.is_settled() => 13,
+            BatchError::NotNext { .. } | BatchError::BeforeFirst { .. } | BatchError::Period { .. } => 2,
             BatchError::Incomplete(_) | BatchError::MorePartitions { .. } | BatchError::UnknownPartition { .. } => 10,
             BatchError::Lost { .. } => 11,
-            BatchError::Gate { .. } => 12,
+            BatchError::Gate { .. } | BatchError::Withheld { .. } => 12,
             _ => 1,
         }
     }

@@ -14,6 +14,8 @@
 //!   in `tables/current`, which every later run repairs first.
 
 mod archived;
+mod catch_up;
+mod change;
 mod count;
 mod current;
 mod engine;
@@ -22,21 +24,27 @@ mod gate;
 mod input;
 mod merge;
 mod night;
+mod objections;
 mod options;
+mod periods;
 mod plan;
 mod previous;
 mod publish;
 mod record;
+mod recount;
 mod rollup;
 mod scan;
 mod status;
 mod table;
 mod tally;
 
+pub use catch_up::{CatchUp, Interrupted, catch_up};
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
-pub use night::{CatchUp, Interrupted, NightOutcome, NightReport, catch_up, run_night};
+pub use night::{Accept, NightOutcome, NightReport, Request, run_night};
 pub use options::Options;
+pub use periods::change_period;
+pub use recount::RecountReport;
 pub use status::{DayStatus, PartitionStatus, Status, status};
 
 #[cfg(test)]

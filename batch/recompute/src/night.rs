@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use clicks::books::Books;
-use clicks::ledger::{Balance, Body, DayRevision, Night};
+use clicks::books::{Books, PeriodState};
+use clicks::ledger::{Acceptance, Balance, Body, DayRevision, Night, Objection, Withheld};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Timestamp};
 use platform::clock::Clock;
@@ -16,18 +16,46 @@ use crate::archived::Archived;
 use crate::count::count;
 use crate::current;
 use crate::engine::Engine;
-use crate::error::{BatchError, Incomplete};
+use crate::error::BatchError;
 use crate::gate::check_balance;
+use crate::input::InputList;
+use crate::objections::{Decision, objections};
 use crate::plan::Plan;
 use crate::previous::check_previous;
-use crate::publish::{Refused, input_file, input_list, make_files};
+use crate::publish::{input_file, input_list, make_files};
+use crate::recount::{self, RecountReport};
 use crate::scan::Hashes;
+use crate::tally::Counted;
+
+/// What is asked of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// The night to run; the next in order when absent. Of a day that was withheld or reopened, that day alone is counted.
+    pub night: Option<Day>,
+    /// Publish the day whatever objections there are.
+    pub accept: Option<Accept>,
+}
+
+/// A person takes the responsibility for publishing a day over objections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accept {
+    pub actor: String,
+    pub reason: String,
+}
+
+impl From<Option<Day>> for Request {
+    fn from(night: Option<Day>) -> Self {
+        Request { night, accept: None }
+    }
+}
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NightOutcome {
     Published(Box<NightReport>),
+    /// A day that was withheld or reopened is published by itself.
+    Recounted(Box<RecountReport>),
     /// The night was published before, or by another run meanwhile, by entry `entry`. Nothing was changed, stale copies in
     /// `tables/current` apart.
     AlreadyPublished {
@@ -48,8 +76,11 @@ pub enum NightOutcome {
 pub struct NightReport {
     pub night: Day,
     pub entry: EntryNumber,
-    /// New revisions: the night's own day, and each open day that changed.
+    /// New revisions: the night's own day unless it is withheld, and each open day that changed.
     pub days: Vec<DayRevision>,
+    /// Why the night's own day is withheld; empty when it is not.
+    pub withheld: Vec<Objection>,
+    pub accepted: Option<Acceptance>,
     pub confirmed: Vec<Day>,
     pub finals: Vec<Day>,
     /// Clicks per day that was final before.
@@ -59,9 +90,9 @@ pub struct NightReport {
     pub objects: usize,
 }
 
-/// Runs one night: `night`, or the next in order.
+/// Runs one night: that of the request, or the next in order.
 ///
-/// Without `night`, a next night that the archive does not cover yet and whose time has not come by the clock either is
+/// Without a night, a next night that the archive does not cover yet and whose time has not come by the clock either is
 /// no error but [`NightOutcome::NothingDue`], so that running again changes nothing and says so.
 ///
 /// # Errors
@@ -72,12 +103,14 @@ pub async fn run_night(
     objects: &Objects,
     ledger: &Ledger,
     clock: &dyn Clock,
-    night: Option<Day>,
+    request: impl Into<Request>,
 ) -> Result<NightOutcome, BatchError> {
     let started = std::time::Instant::now();
-    let outcome = run(options, objects, ledger, clock, night).await;
+    let outcome = run(options, objects, ledger, clock, &request.into()).await;
     let name = match &outcome {
+        Ok(NightOutcome::Published(report)) if !report.withheld.is_empty() => "withheld",
         Ok(NightOutcome::Published(_)) => "published",
+        Ok(NightOutcome::Recounted(_)) => "recounted",
         Ok(NightOutcome::AlreadyPublished { .. }) => "already_published",
         Ok(NightOutcome::NothingDue { .. }) => "nothing_due",
         Err(error) => error.code(),
@@ -92,7 +125,7 @@ async fn run(
     objects: &Objects,
     ledger: &Ledger,
     clock: &dyn Clock,
-    asked: Option<Day>,
+    request: &Request,
 ) -> Result<NightOutcome, BatchError> {
     // What a killed run left stale is repaired first, whatever becomes of this one.
     current::refresh(objects, ledger, &options.release).await?;
@@ -100,20 +133,25 @@ async fn run(
     let night = books.next_night();
     // Seconds since the epoch up to which days are closed: what an alarm compares with the time.
     metrics::gauge!("twofold_batch_closed_until_seconds").set(night.start().as_millis() as f64 / 1000.0);
-    if let Some(asked) = asked.filter(|asked| *asked != night) {
-        return not_next(&books, asked);
+    if let Some(asked) = request.night.filter(|asked| *asked != night) {
+        return match books.state(asked) {
+            PeriodState::Withheld | PeriodState::Reopened => {
+                recount::run(options, objects, ledger, clock, books, asked, request.accept.as_ref()).await
+            }
+            _ => not_next(&books, asked),
+        };
     }
     let archived = Archived::read(objects, &books).await?;
     archived.check_held(&books)?;
     archived.check_known(objects, &books, night).await?;
     if let Some(incomplete) = archived.lagging(&books, night) {
         let due = books.rules().cut_time(night);
-        return match asked.is_some() || clock.now() >= due {
+        return match request.night.is_some() || clock.now() >= due {
             true => Err(incomplete.into()),
             false => Ok(NightOutcome::NothingDue { next: night, due, last_night: books.last_night() }),
         };
     }
-    let body = compute(options, objects, &books, &archived, clock, night).await?;
+    let body = compute(options, objects, &books, &archived, clock, night, request.accept.as_ref()).await?;
     let report = report(&body, books.head() + 1);
     match ledger.publish(&mut books, Body::Night(Box::new(body))).await? {
         Published::Ours => {}
@@ -135,9 +173,10 @@ fn not_next(books: &Books, asked: Day) -> Result<NightOutcome, BatchError> {
 /// Another process took our entry number. If it published this very night, all is done.
 async fn lost(ledger: &Ledger, night: Day) -> Result<NightOutcome, BatchError> {
     let books = ledger.read().await?;
-    match books.day(night) {
-        Some(book) => Ok(NightOutcome::AlreadyPublished { night, entry: book.entry }),
-        None => Err(BatchError::Lost { night, entry: books.head() }),
+    match (books.day(night), books.withheld().get(&night)) {
+        (Some(book), _) => Ok(NightOutcome::AlreadyPublished { night, entry: book.entry }),
+        (None, Some(withheld)) => Err(BatchError::withheld(night, &withheld.objections)),
+        (None, None) => Err(BatchError::Lost { night, entry: books.head() }),
     }
 }
 
@@ -149,21 +188,22 @@ async fn compute(
     archived: &Archived,
     clock: &dyn Clock,
     night: Day,
+    accept: Option<&Accept>,
 ) -> Result<Night, BatchError> {
     let cuts = archived.cuts(objects, books, night).await?;
     let plan = Plan::new(books, archived, night, cuts);
     let engine = Engine::new(options, objects)?;
-    let hashes = Hashes::default();
-    let counted = count(&engine, objects, &plan, &hashes, options.target_partitions).await?;
-    let gate = |failure| BatchError::Gate { night, failure };
-    check_balance(&counted, plan.rows()).map_err(gate)?;
-    let list = input_list(&plan, &hashes)?;
-    check_previous(objects, books, archived, &list).await?;
+    let (mut counted, list) = count_checked(&engine, options, objects, books, archived, &plan).await?;
+    let clicks = counted.days.get(&night).map_or(0, |day| day.totals.clicks);
+    let decision = Decision::new(objections(options, books, night, clicks), accept);
+    let mut withheld = None;
+    if let Decision::Withhold(objections) = &decision {
+        tracing::warn!(%night, "withheld: {}", Objection::list(objections));
+        withheld = Some(Withheld { objections: objections.clone() });
+        counted.leave_out(night);
+    }
     let files = make_files(&engine, objects, books, &plan, &counted, &options.release).await;
-    let mut files = files.map_err(|refused| match refused {
-        Refused::Gate(failure) => gate(failure),
-        Refused::Error(error) => error,
-    })?;
+    let mut files = files.map_err(|refused| refused.at(night))?;
     let inputs = input_file(books.head() + 1, &list);
     files.files.push(inputs.clone());
     for file in &files.files {
@@ -176,6 +216,8 @@ async fn compute(
         release: options.release.clone(),
         cuts: plan.cuts,
         days: files.days,
+        withheld,
+        accepted: decision.accepted(),
         confirmed: files.confirmed,
         finals: plan.finals,
         adjustments: files.adjustments,
@@ -184,7 +226,24 @@ async fn compute(
     })
 }
 
-fn record(counted: &crate::tally::Counted) {
+/// Counts a plan and holds it against itself and against what was read before; gives the list of what was read, too.
+pub(crate) async fn count_checked(
+    engine: &Engine,
+    options: &Options,
+    objects: &Objects,
+    books: &Books,
+    archived: &Archived,
+    plan: &Plan,
+) -> Result<(Counted, InputList), BatchError> {
+    let hashes = Hashes::default();
+    let counted = count(engine, objects, plan, &hashes, options.target_partitions).await?;
+    check_balance(&counted, plan.rows()).map_err(|failure| BatchError::Gate { night: plan.night, failure })?;
+    let list = input_list(plan, &hashes)?;
+    check_previous(objects, books, archived, plan, &list).await?;
+    Ok((counted, list))
+}
+
+pub(crate) fn record(counted: &Counted) {
     let Balance { rows: _, counted: clicks, duplicates, rejected: _, control, other_days } = counted.balance;
     for (what, count) in
         [("counted", clicks), ("duplicate", duplicates), ("control", control), ("other_days", other_days)]
@@ -201,55 +260,12 @@ fn report(body: &Night, entry: EntryNumber) -> NightReport {
         night: body.night,
         entry,
         days: body.days.clone(),
+        withheld: body.withheld.as_ref().map(|withheld| withheld.objections.clone()).unwrap_or_default(),
+        accepted: body.accepted.clone(),
         confirmed: body.confirmed.clone(),
         finals: body.finals.clone(),
         adjustments: body.adjustments.as_ref().map(|a| a.clicks.clone()).unwrap_or_default(),
         balance: body.balance,
         objects: body.inputs.rows as usize,
-    }
-}
-
-/// What running all nights that are due came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CatchUp {
-    /// What was published, in order.
-    pub nights: Vec<NightReport>,
-    /// The night that is not covered yet although its time has come; `None` when all that is due is published.
-    pub waits: Option<Incomplete>,
-}
-
-/// Why running all nights that are due ended early.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct Interrupted {
-    /// What was published before, in order. It stays published.
-    pub nights: Vec<NightReport>,
-    /// Never [`BatchError::Incomplete`].
-    #[source]
-    pub error: BatchError,
-}
-
-/// Runs nights in order until one is not due or not covered by the archive. Each publishes exactly what it would have
-/// published in its own time, because cuts are a function of the log.
-///
-/// # Errors
-/// The first night that fails, with the reports of those before it.
-pub async fn catch_up(
-    options: &Options,
-    objects: &Objects,
-    ledger: &Ledger,
-    clock: &dyn Clock,
-) -> Result<CatchUp, Interrupted> {
-    let mut nights = Vec::new();
-    loop {
-        match run_night(options, objects, ledger, clock, None).await {
-            Ok(NightOutcome::Published(report)) => nights.push(*report),
-            // Another run was faster with this night; the next one may be due all the same. It comes to an end, because
-            // the ledger has grown by a night.
-            Ok(NightOutcome::AlreadyPublished { .. }) => {}
-            Ok(NightOutcome::NothingDue { .. }) => return Ok(CatchUp { nights, waits: None }),
-            Err(BatchError::Incomplete(waits)) => return Ok(CatchUp { nights, waits: Some(waits) }),
-            Err(error) => return Err(Interrupted { nights, error }),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! What tunes a run and changes no number.
+//! What tunes a run and changes no number that it publishes.
 
 use std::path::PathBuf;
 
@@ -16,6 +16,8 @@ pub struct Options {
     pub spill_folder: Option<PathBuf>,
     /// Bound of the spill files in bytes.
     pub spill_limit_bytes: u64,
+    /// A day is withheld when its clicks differ from what is usual by more than this factor; 0 for never.
+    pub volume_factor: u32,
 }
 
 impl Default for Options {
@@ -26,6 +28,7 @@ impl Default for Options {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             spill_folder: None,
             spill_limit_bytes: 64 << 30,
+            volume_factor: 10,
         }
     }
 }

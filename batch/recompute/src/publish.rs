@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clicks::books::Books;
-use clicks::ledger::{Adjustments, DayRevision, FileRef, sha256};
-use clicks::tables::{EntryNumber, adjustments_key, inputs_key, rev_key};
+use clicks::ledger::{Adjustments, Change, ChangeReason, DayRevision, FileRef, sha256};
+use clicks::tables::{EntryNumber, adjustments_key, change_key, inputs_key, rev_key};
 use clicks::time::Day;
 use clicks::window::Grain;
 use platform::objects::{Created, Objects};
 
+use crate::change::{changes, difference};
 use crate::engine::Engine;
 use crate::error::{BatchError, InputError, TableError};
 use crate::gate::{GateFailure, check_grains, check_grown};
@@ -17,7 +18,7 @@ use crate::input::{InputList, InputObject};
 use crate::plan::Plan;
 use crate::rollup::roll_up;
 use crate::scan::Hashes;
-use crate::table::{Row, Sheet, decode, encode, encode_adjustments};
+use crate::table::{ChangeRow, Row, Sheet, decode, encode, encode_adjustments, encode_changes};
 use crate::tally::{Counted, DayCount};
 
 /// A file that is not written yet.
@@ -58,6 +59,16 @@ pub(crate) enum Refused {
     Error(BatchError),
 }
 
+impl Refused {
+    /// As what has failed the run of a night.
+    pub(crate) fn at(self, night: Day) -> BatchError {
+        match self {
+            Refused::Gate(failure) => BatchError::Gate { night, failure },
+            Refused::Error(error) => error,
+        }
+    }
+}
+
 impl<E: Into<BatchError>> From<E> for Refused {
     fn from(error: E) -> Self {
         Refused::Error(error.into())
@@ -77,6 +88,7 @@ pub(crate) async fn make_files(
     let mut made = Files::default();
     for (day, count) in &counted.days {
         let published = books.day(*day).map(|book| &book.revision);
+        let mut changed = None;
         if let Some(published) = published {
             let before = decode(&published.minute.key, read_file(objects, &published.minute).await?)?;
             if before == count.rows {
@@ -84,11 +96,12 @@ pub(crate) async fn make_files(
                 continue;
             }
             check_grown(*day, &before, &count.rows).map_err(Refused::Gate)?;
+            changed = Some((ChangeReason::LateArrival, changes(&before, &[], &count.rows)));
         }
         let revision = published.map_or(1, |published| published.revision + 1);
         let rules_version = plan.scope.rules.on(*day).version;
         let sheet = Sheet { grain: Grain::Minute, revision, rules_version };
-        made.add_day(engine, entry, *day, count, sheet, release).await?;
+        made.add_day(engine, entry, *day, count, sheet, changed, release).await?;
     }
     if !counted.adjustments.is_empty() {
         let rows = &counted.adjustments;
@@ -105,13 +118,16 @@ pub(crate) async fn make_files(
 }
 
 impl Files {
-    async fn add_day(
+    /// Makes and checks the files of one revision; `changed` says what it changes and why, when it is not the first one.
+    #[expect(clippy::too_many_arguments, reason = "each is one plain value, used once")]
+    pub(crate) async fn add_day(
         &mut self,
         engine: &Engine,
         entry: EntryNumber,
         day: Day,
         count: &DayCount,
         sheet: Sheet,
+        changed: Option<(ChangeReason, Vec<ChangeRow>)>,
         release: &str,
     ) -> Result<(), Refused> {
         let hours = roll_up(engine, &count.rows, Grain::Hour).await?;
@@ -125,6 +141,15 @@ impl Files {
         let bytes = |i: usize| files[i].bytes.clone();
         let checked = [(Grain::Minute, bytes(0)), (Grain::Hour, bytes(1)), (Grain::Day, bytes(2))];
         check_grains(day, &count.totals, &checked)?.map_err(Refused::Gate)?;
+        let change = match changed {
+            None => None,
+            Some((reason, rows)) => {
+                let bytes = encode_changes(&rows, reason, release)?;
+                let file = NewFile::new(bytes, rows.len() as u64, |hash| change_key(entry, day, hash));
+                self.files.push(file.clone());
+                Some(Change { reason, file: file.reference, clicks: difference(&rows) })
+            }
+        };
         let reference = |i: usize| files[i].reference.clone();
         self.days.push(DayRevision {
             day,
@@ -134,6 +159,7 @@ impl Files {
             hour: reference(1),
             day_file: reference(2),
             totals: count.totals,
+            change,
         });
         self.files.extend(files);
         Ok(())

@@ -9,6 +9,7 @@ use arrow::array::{Date32Array, Int32Array, Int64Array};
 use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use bytes::Bytes;
 use clicks::event::Class;
+use clicks::ledger::ChangeReason;
 use clicks::tables::columns::*;
 use clicks::time::{Day, Timestamp};
 use clicks::window::Grain;
@@ -44,6 +45,16 @@ pub(crate) struct AdjustmentRow {
     pub(crate) class: Class,
     pub(crate) clicks: u64,
     pub(crate) night: Day,
+}
+
+/// What a further revision has changed for one ad on its day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChangeRow {
+    pub(crate) ad: Arc<str>,
+    pub(crate) class: Class,
+    /// Clicks that were billed before, and that are billed now.
+    pub(crate) before: u64,
+    pub(crate) after: u64,
 }
 
 /// What all rows of a file share.
@@ -115,6 +126,25 @@ pub(crate) fn encode_adjustments(rows: &[AdjustmentRow], release: &str) -> Resul
         Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.night.number()))),
     ];
     write(adjustments_schema(), columns, release, None)
+}
+
+/// What a revision has changed. `rows` are sorted.
+pub(crate) fn encode_changes(rows: &[ChangeRow], reason: ChangeReason, release: &str) -> Result<Bytes, TableError> {
+    let fields = vec![
+        Field::new(AD_ID, DataType::Utf8, false),
+        Field::new(CLASS, DataType::Utf8, false),
+        Field::new(CLICKS_BEFORE, DataType::Int64, false),
+        Field::new(CLICKS_AFTER, DataType::Int64, false),
+        Field::new(REASON, DataType::Utf8, false),
+    ];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &*row.ad))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.class.name()))),
+        counts(rows.iter().map(|row| row.before)),
+        counts(rows.iter().map(|row| row.after)),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|_| reason.name()))),
+    ];
+    write(Arc::new(Schema::new(fields)), columns, release, None)
 }
 
 /// The rows as a batch for queries: `period_start` (milliseconds), `ad_id`, `class` and the three counts.

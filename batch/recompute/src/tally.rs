@@ -229,6 +229,16 @@ pub(crate) struct Counted {
     pub(crate) rejections: BTreeMap<&'static str, u64>,
 }
 
+impl Counted {
+    /// Leaves a day out: nothing of it is published with the rest.
+    pub(crate) fn leave_out(&mut self, day: Day) {
+        let Some(DayCount { totals, .. }) = self.days.remove(&day) else { return };
+        self.balance.counted -= totals.clicks;
+        self.balance.duplicates -= totals.duplicates;
+        self.balance.other_days += totals.clicks + totals.duplicates;
+    }
+}
+
 /// One day.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DayCount {

@@ -2,11 +2,15 @@
 
 mod crash;
 mod damage;
+mod epochs;
 mod hooked;
 mod lives;
+mod model;
 mod nights;
 mod oracle;
+mod periods;
 mod random;
 mod refused;
 mod tables;
+mod withheld;
 mod world;

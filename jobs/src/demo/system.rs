@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
-use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::ledger::{Body, Genesis};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::wire::HEADER_CONTROL;
@@ -341,7 +341,6 @@ fn open_empty(folder: &Path) -> Result<Objects> {
 async fn begin(ledger: &Ledger, log: &dyn Log, first_day: Day) -> Result<RulesBook> {
     let mut books = ledger.begin(Genesis { first_day, rules: Rules::default() }).await?;
     let topic = log.topic().await?;
-    let life = TopicLife { region: topic.region, topic_id: topic.id, name: topic.name, partitions: topic.partitions };
-    ledger.publish(&mut books, Body::Topic(life)).await?;
+    ledger.publish(&mut books, Body::Topic(topic.life())).await?;
     Ok(books.rules().clone())
 }

@@ -100,6 +100,7 @@ impl System {
             hour,
             day_file,
             totals: DayTotals { clicks, ..totals },
+            change: None,
         };
         let adjustments = match adjustments {
             [] => None,
@@ -119,6 +120,8 @@ impl System {
             release: "test".to_owned(),
             cuts: BTreeMap::new(),
             days: vec![revision],
+            withheld: None,
+            accepted: None,
             confirmed: Vec::new(),
             finals: finals.to_vec(),
             adjustments,

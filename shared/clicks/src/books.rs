@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Region, TopicId};
-use crate::ledger::{Body, DayRevision, Entry, FileRef, Genesis, Night, TopicLife};
+use crate::ledger::{Acceptance, Body, DayRevision, Entry, FileRef, Genesis, Objection, PeriodAction, TopicLife};
 use crate::position::{Offset, PartitionId};
 use crate::rules::{RulesBook, RulesError};
 use crate::tables::EntryNumber;
-use crate::time::Day;
+use crate::time::{Day, Timestamp};
+
+mod apply;
 
 /// How far a period can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,22 +19,33 @@ use crate::time::Day;
 pub enum PeriodState {
     /// Not closed: the speed layer answers.
     Live,
+    /// Its night has come, but it was left out: nobody answers.
+    Withheld,
     /// Published, may be restated by one of the next nights.
     Closed,
     /// Will not be restated; clicks found later become adjustments.
     Final,
     /// Final, and at least one adjustment was published.
     Adjusted,
+    /// As before, and a person has permitted one more revision, which is not published yet.
+    Reopened,
 }
 
 impl PeriodState {
     pub const fn name(self) -> &'static str {
         match self {
             PeriodState::Live => "live",
+            PeriodState::Withheld => "withheld",
             PeriodState::Closed => "closed",
             PeriodState::Final => "final",
             PeriodState::Adjusted => "adjusted",
+            PeriodState::Reopened => "reopened",
         }
+    }
+
+    /// What is found of such a day is an adjustment: its revision does not change with the nights.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, PeriodState::Final | PeriodState::Adjusted | PeriodState::Reopened)
     }
 }
 
@@ -52,15 +65,63 @@ pub struct DayBook {
     /// The entry that published the revision.
     pub entry: EntryNumber,
     pub is_final: bool,
+    /// Does not become final by itself.
+    pub is_held: bool,
+    /// May be published once more.
+    pub is_reopened: bool,
     pub adjustments: Vec<DayAdjustment>,
+    /// Who published the day although checks spoke against it: for ever, whatever revision follows.
+    pub accepted: Option<Acceptance>,
 }
 
 impl DayBook {
     pub fn state(&self) -> PeriodState {
         match (self.is_final, self.adjustments.is_empty()) {
+            _ if self.is_reopened => PeriodState::Reopened,
             (false, _) => PeriodState::Closed,
             (true, true) => PeriodState::Final,
             (true, false) => PeriodState::Adjusted,
+        }
+    }
+}
+
+/// A day that its night has left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithheldDay {
+    /// The entry of its night.
+    pub entry: EntryNumber,
+    pub objections: Vec<Objection>,
+}
+
+/// What a person has done to a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    pub entry: EntryNumber,
+    pub deed: Deed,
+    pub actor: String,
+    pub reason: String,
+    /// Milliseconds when serialised.
+    pub at: Timestamp,
+}
+
+/// See [`Note`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    Approve,
+    Hold,
+    Reopen,
+    /// Published over the objections of checks.
+    Accept,
+}
+
+impl Deed {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Deed::Approve => PeriodAction::Approve.name(),
+            Deed::Hold => PeriodAction::Hold.name(),
+            Deed::Reopen => PeriodAction::Reopen.name(),
+            Deed::Accept => "accept",
         }
     }
 }
@@ -73,11 +134,16 @@ pub struct Books {
     first_day: Day,
     rules: RulesBook,
     lives: Vec<TopicLife>,
+    /// Partition counts that a topic life had before it grew, oldest first.
+    grown: BTreeMap<(Region, TopicId), Vec<u32>>,
     /// Topic lives that were over before the cut of this night, see [`Books::last_day_of`].
     overtaken: BTreeMap<(Region, TopicId), Day>,
     cuts: BTreeMap<PartitionId, Offset>,
-    last_night: Option<Day>,
+    /// The last night and its entry.
+    last_night: Option<(Day, EntryNumber)>,
     days: BTreeMap<Day, DayBook>,
+    withheld: BTreeMap<Day, WithheldDay>,
+    notes: BTreeMap<Day, Vec<Note>>,
     /// Adjustments of days before the first day: those are final and empty, and have no revision.
     early: BTreeMap<Day, Vec<DayAdjustment>>,
 }
@@ -99,8 +165,18 @@ pub enum BooksError {
     CutWentBack { entry: EntryNumber, partition: PartitionId, before: Offset, found: Offset },
     #[error("ledger entry {entry}: {day} is {state} and cannot change in this way")]
     WrongState { entry: EntryNumber, day: Day, state: &'static str },
+    #[error("ledger entry {entry}: {day} is {}, it cannot {action}; {mend}", .state.name())]
+    Period { entry: EntryNumber, day: Day, state: PeriodState, action: &'static str, mend: &'static str },
+    #[error("ledger entry {entry}: {day} was counted at night {found}, the last night is {last:?}")]
+    NotAtTheLastNight { entry: EntryNumber, day: Day, found: Day, last: Option<Day> },
+    #[error("ledger entry {entry}: the recount of {day} does not name the nights whose adjustments it absorbs")]
+    Absorbs { entry: EntryNumber, day: Day },
     #[error("ledger entry {entry}: topic {topic} is known already")]
     KnownTopic { entry: EntryNumber, topic: TopicId },
+    #[error("ledger entry {entry}: no topic {topic} is being read, so its partitions cannot grow")]
+    UnknownTopic { entry: EntryNumber, topic: TopicId },
+    #[error("ledger entry {entry}: topic {topic} has {known} partitions; it can have more, not {found}")]
+    Partitions { entry: EntryNumber, topic: TopicId, known: u32, found: u32 },
     #[error("ledger entry {entry}: {source}")]
     Rules { entry: EntryNumber, source: RulesError },
 }
@@ -120,128 +196,15 @@ impl Books {
             first_day: *first_day,
             rules: RulesBook::new(rules.clone()).map_err(|source| BooksError::Rules { entry: 0, source })?,
             lives: Vec::new(),
+            grown: BTreeMap::new(),
             overtaken: BTreeMap::new(),
             cuts: BTreeMap::new(),
             last_night: None,
             days: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            notes: BTreeMap::new(),
             early: BTreeMap::new(),
         })
-    }
-
-    /// Applies the next entry, or refuses it and changes nothing.
-    pub fn apply(&mut self, entry: &Entry, hash: String) -> Result<(), BooksError> {
-        if entry.number != self.head + 1 {
-            return Err(BooksError::NotConsecutive { head: self.head, found: entry.number });
-        }
-        if entry.previous != self.head_hash {
-            return Err(BooksError::BrokenChain(entry.number));
-        }
-        match &entry.body {
-            Body::Genesis(_) => return Err(BooksError::Genesis(entry.number)),
-            Body::Topic(life) => self.apply_topic(entry.number, life)?,
-            Body::Rules(change) => {
-                self.rules
-                    .add(change.effective, change.rules.clone())
-                    .map_err(|source| BooksError::Rules { entry: entry.number, source })?;
-            }
-            Body::Night(night) => self.apply_night(entry.number, night)?,
-        }
-        self.head = entry.number;
-        self.head_hash = hash;
-        Ok(())
-    }
-
-    fn apply_topic(&mut self, entry: EntryNumber, life: &TopicLife) -> Result<(), BooksError> {
-        let known = |other: &&TopicLife| other.region == life.region && other.topic_id == life.topic_id;
-        if self.lives.iter().find(known).is_some() {
-            return Err(BooksError::KnownTopic { entry, topic: life.topic_id });
-        }
-        self.lives.push(life.clone());
-        Ok(())
-    }
-
-    fn apply_night(&mut self, entry: EntryNumber, night: &Night) -> Result<(), BooksError> {
-        self.check_night(entry, night)?;
-        for revision in &night.days {
-            let book = DayBook { revision: revision.clone(), entry, is_final: false, adjustments: Vec::new() };
-            self.days.insert(revision.day, book);
-        }
-        for day in &night.finals {
-            if let Some(book) = self.days.get_mut(day) {
-                book.is_final = true;
-            }
-        }
-        if let Some(adjustments) = &night.adjustments {
-            for (day, clicks) in &adjustments.clicks {
-                let of_day = match self.days.get_mut(day) {
-                    Some(book) => &mut book.adjustments,
-                    None => self.early.entry(*day).or_default(),
-                };
-                of_day.push(DayAdjustment { night: night.night, clicks: *clicks, file: adjustments.file.clone() });
-            }
-        }
-        self.cuts.extend(night.cuts.iter().map(|(partition, cut)| (partition.clone(), *cut)));
-        self.note_overtaken(night.night);
-        self.last_night = Some(night.night);
-        Ok(())
-    }
-
-    /// A life in use has a record in every partition within seconds: heartbeats. Where a later life has some before the
-    /// night's cut, the ones before it were over by then.
-    fn note_overtaken(&mut self, night: Day) {
-        let begun =
-            |life: &TopicLife| partitions_of(life).all(|id| self.cuts.get(&id).is_some_and(|cut| *cut > Offset::ZERO));
-        for (n, life) in self.lives.iter().enumerate() {
-            if self.lives[n + 1..].iter().any(|later| later.region == life.region && begun(later)) {
-                self.overtaken.entry((life.region.clone(), life.topic_id)).or_insert(night);
-            }
-        }
-    }
-
-    fn check_night(&self, entry: EntryNumber, night: &Night) -> Result<(), BooksError> {
-        if night.night != self.next_night() {
-            return Err(BooksError::NightOutOfOrder { entry, found: night.night, expected: self.next_night() });
-        }
-        for (partition, before) in &self.cuts {
-            match night.cuts.get(partition) {
-                Some(found) if found >= before => {}
-                found => {
-                    let found = found.copied().unwrap_or_default();
-                    return Err(BooksError::CutWentBack {
-                        entry,
-                        partition: partition.clone(),
-                        before: *before,
-                        found,
-                    });
-                }
-            }
-        }
-        for revision in &night.days {
-            let before = self.days.get(&revision.day).map_or(0, |book| book.revision.revision);
-            if revision.revision != before + 1 {
-                return Err(BooksError::Revision { entry, day: revision.day, found: revision.revision, before });
-            }
-            let state = self.state(revision.day);
-            if !(state == PeriodState::Closed || revision.day == night.night) {
-                return Err(BooksError::WrongState { entry, day: revision.day, state: state.name() });
-            }
-        }
-        let closes_itself = night.days.iter().any(|revision| revision.day == night.night);
-        if !closes_itself {
-            return Err(BooksError::WrongState { entry, day: night.night, state: "left out" });
-        }
-        let adjusted = night.adjustments.iter().flat_map(|a| a.clicks.keys());
-        for day in adjusted {
-            if !matches!(self.state(*day), PeriodState::Final | PeriodState::Adjusted) {
-                return Err(BooksError::WrongState { entry, day: *day, state: self.state(*day).name() });
-            }
-        }
-        for day in &night.finals {
-            if self.state(*day) != PeriodState::Closed {
-                return Err(BooksError::WrongState { entry, day: *day, state: self.state(*day).name() });
-            }
-        }
-        Ok(())
     }
 
     /// Number of the last entry that was applied.
@@ -258,17 +221,22 @@ impl Books {
         &self.rules
     }
     pub fn last_night(&self) -> Option<Day> {
-        self.last_night
+        self.last_night.map(|(night, _)| night)
+    }
+    /// The entry that has published the last night.
+    pub fn last_night_entry(&self) -> Option<EntryNumber> {
+        self.last_night.map(|(_, entry)| entry)
     }
 
     /// The night that must be published next; also the first day that is not closed.
     pub fn next_night(&self) -> Day {
-        self.last_night.map_or(self.first_day, Day::next)
+        self.last_night().map_or(self.first_day, Day::next)
     }
 
     pub fn state(&self, day: Day) -> PeriodState {
         match self.days.get(&day) {
             Some(book) => book.state(),
+            None if self.withheld.contains_key(&day) => PeriodState::Withheld,
             None if self.early.contains_key(&day) => PeriodState::Adjusted,
             None if day < self.first_day => PeriodState::Final,
             None => PeriodState::Live,
@@ -280,6 +248,14 @@ impl Books {
     }
     pub fn days(&self) -> impl DoubleEndedIterator<Item = (Day, &DayBook)> {
         self.days.iter().map(|(day, book)| (*day, book))
+    }
+    /// Days that were left out by their night and not published since.
+    pub fn withheld(&self) -> &BTreeMap<Day, WithheldDay> {
+        &self.withheld
+    }
+    /// What people have done to a day, oldest first.
+    pub fn notes(&self, day: Day) -> &[Note] {
+        self.notes.get(&day).map_or(&[], Vec::as_slice)
     }
     /// Adjustments of a day, oldest first. A day before the first one has no [`DayBook`] but may have adjustments.
     pub fn adjustments(&self, day: Day) -> &[DayAdjustment] {
@@ -294,10 +270,12 @@ impl Books {
     pub fn open_days(&self) -> Vec<Day> {
         self.days.iter().filter(|(_, book)| !book.is_final).map(|(day, _)| *day).collect()
     }
-    /// Days that night `night` makes final: closed at least its finality before.
+    /// Days that night `night` makes final: open ones that lie at least their finality before it and are not held. The
+    /// night checks them once more, at its own cut.
     pub fn finals_of(&self, night: Day) -> Vec<Day> {
         let settled = |day: &Day| night.number() - day.number() >= self.rules.on(*day).finality_days as i32;
-        self.open_days().into_iter().filter(settled).collect()
+        let held = |day: &Day| self.days.get(day).is_some_and(|book| book.is_held);
+        self.open_days().into_iter().filter(|day| settled(day) && !held(day)).collect()
     }
 
     /// Exclusive offsets up to which every closed day's revision plus adjustments hold exactly its clicks: the cuts of
@@ -309,6 +287,11 @@ impl Books {
     /// Every topic life, oldest first.
     pub fn lives(&self) -> &[TopicLife] {
         &self.lives
+    }
+    /// Every partition count that a life has had: keys lie by each of them.
+    pub fn partition_counts(&self, life: &TopicLife) -> impl Iterator<Item = u32> + '_ {
+        let before = self.grown.get(&(life.region.clone(), life.topic_id));
+        before.into_iter().flatten().copied().chain([life.partitions])
     }
     /// The life that is being written in a region.
     pub fn current_life(&self, region: &Region) -> Option<&TopicLife> {

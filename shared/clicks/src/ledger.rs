@@ -40,14 +40,17 @@ pub struct Entry {
     pub body: Body,
 }
 
-/// What an entry says. (Reopened and withheld days, changed rules: further kinds of the same format.)
+/// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     Genesis(Genesis),
     Topic(TopicLife),
+    Epoch(Epoch),
     Rules(RulesChange),
     Night(Box<Night>),
+    Period(PeriodChange),
+    Recount(Box<Recount>),
 }
 
 /// Entry 0.
@@ -64,6 +67,15 @@ pub struct TopicLife {
     pub region: Region,
     pub topic_id: TopicId,
     pub name: String,
+    pub partitions: u32,
+}
+
+/// A topic life has more partitions from now on, so that keys lie elsewhere. Recorded on purpose, by whoever added them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    pub region: Region,
+    pub topic_id: TopicId,
+    /// More than before.
     pub partitions: u32,
 }
 
@@ -85,8 +97,14 @@ pub struct Night {
     pub release: String,
     /// cut(N): per partition the first offset that was not read. A function of the log.
     pub cuts: BTreeMap<PartitionId, Offset>,
-    /// New revisions: the night's own day, and each open day that changed.
+    /// New revisions: the night's own day unless it is withheld, and each open day that changed.
     pub days: Vec<DayRevision>,
+    /// Why the night's own day is not published with the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
+    /// Who published the night's own day although checks spoke against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
     /// Open days that were checked again and had not changed.
     pub confirmed: Vec<Day>,
     /// Days that become final.
@@ -110,6 +128,149 @@ pub struct DayRevision {
     pub hour: FileRef,
     pub day_file: FileRef,
     pub totals: DayTotals,
+    /// What it changes; `None` in a first revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
+/// The difference between a revision and what was billed before it: its predecessor and the adjustments that it absorbs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub reason: ChangeReason,
+    /// One row per ad that has changed, with its clicks before and after.
+    pub file: FileRef,
+    /// Clicks after minus clicks before.
+    pub clicks: i64,
+}
+
+/// Why a day has a further revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeReason {
+    /// Clicks came after the cut of the revision before.
+    LateArrival,
+    /// The day was reopened.
+    Reopened,
+}
+
+impl ChangeReason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            ChangeReason::LateArrival => "late_arrival",
+            ChangeReason::Reopened => "reopened",
+        }
+    }
+}
+
+/// A check that speaks against publishing a day, and that a person may overrule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objection {
+    pub check: Check,
+    /// For people.
+    pub detail: String,
+}
+
+/// What such a check looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Records that may belong to the day were lost before they were archived.
+    Gap,
+    /// Far more or fewer clicks than on the days before.
+    Volume,
+}
+
+impl Check {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Check::Gap => "gap",
+            Check::Volume => "volume",
+        }
+    }
+}
+
+/// A night's own day is left out. It is published by a [`Recount`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// At least one.
+    pub objections: Vec<Objection>,
+}
+
+/// A person has overruled objections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    pub actor: String,
+    pub reason: String,
+    /// At least one.
+    pub objections: Vec<Objection>,
+}
+
+/// A person changes the state of a closed day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodChange {
+    pub day: Day,
+    pub action: PeriodAction,
+    pub actor: String,
+    pub reason: String,
+    /// When: for people, never for a decision.
+    pub at: Timestamp,
+}
+
+/// What is done to a closed day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeriodAction {
+    /// It becomes final now, without waiting for further nights.
+    Approve,
+    /// It does not become final until it is approved.
+    Hold,
+    /// It is final and may be published once more, by a [`Recount`].
+    Reopen,
+}
+
+impl PeriodAction {
+    pub const fn name(self) -> &'static str {
+        match self {
+            PeriodAction::Approve => "approve",
+            PeriodAction::Hold => "hold",
+            PeriodAction::Reopen => "reopen",
+        }
+    }
+
+    /// As in "it cannot be …".
+    pub const fn done(self) -> &'static str {
+        match self {
+            PeriodAction::Approve => "be approved",
+            PeriodAction::Hold => "be held",
+            PeriodAction::Reopen => "be reopened",
+        }
+    }
+}
+
+/// One day is published by itself, as it is at the cuts of the last night: one that was withheld, which is open from
+/// then on, or one that was reopened, which is final again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recount {
+    pub day: DayRevision,
+    /// The last night, at whose cuts it is counted.
+    pub night: Day,
+    /// When it was published: for people, never for a decision.
+    pub published_at: Timestamp,
+    /// Release that computed it.
+    pub release: String,
+    /// Nights whose adjustments of this day are in the revision: all of them.
+    pub absorbs: Vec<Day>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+    pub inputs: FileRef,
+    pub balance: Balance,
+}
+
+impl Objection {
+    /// Objections as one line of text.
+    pub fn list(objections: &[Objection]) -> String {
+        objections.iter().map(|objection| objection.detail.as_str()).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// A file that the ledger names.
@@ -221,90 +382,4 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bytes_are_pinned() {
-        let entry = Entry::new(
-            0,
-            String::new(),
-            Body::Genesis(Genesis { first_day: "2026-03-01".parse().unwrap(), rules: Rules::default() }),
-        );
-        let golden = concat!(
-            r#"{"version":1,"number":0,"previous":"","genesis":{"first_day":"2026-03-01","rules":{"version":1,"lateness_ms":600000,"#,
-            r#""live_horizon_ms":900000,"batch_horizon_ms":86400000,"age_max_ms":3024000000,"ahead_max_ms":300000,"finality_days":3}}}"#
-        );
-        assert_eq!(String::from_utf8(entry.encode()).unwrap(), golden);
-        assert_eq!(Entry::decode(0, golden.as_bytes()).unwrap(), entry);
-        assert_eq!(entry_key(12), "ledger/00000000000000000012.json");
-    }
-
-    #[test]
-    fn the_bytes_of_a_night_are_pinned() {
-        let file = |key: &str| FileRef { key: key.to_owned(), sha256: "ab".to_owned(), bytes: 2, rows: 1 };
-        let day: Day = "2026-03-01".parse().unwrap();
-        let totals = DayTotals { clicks: 9, late: 2, duplicates: 3, far_duplicates: 1, ..DayTotals::default() };
-        let partition: PartitionId = "eu/00000000-0000-0000-0000-000000000007/0".parse().unwrap();
-        let night = Night {
-            night: day,
-            published_at: Timestamp::from_millis(5),
-            release: "0.1.0".to_owned(),
-            cuts: BTreeMap::from([(partition, Offset::new(12))]),
-            days: vec![DayRevision {
-                day,
-                revision: 1,
-                rules_version: 1,
-                minute: file("m"),
-                hour: file("h"),
-                day_file: file("d"),
-                totals,
-            }],
-            confirmed: vec![day.previous()],
-            finals: vec![day.plus(-3)],
-            adjustments: Some(Adjustments { file: file("a"), clicks: BTreeMap::from([(day.plus(-5), 1)]) }),
-            inputs: file("i"),
-            balance: Balance { rows: 14, counted: 9, duplicates: 3, rejected: 1, control: 1, other_days: 0 },
-        };
-        let entry = Entry::new(7, "cd".to_owned(), Body::Night(Box::new(night)));
-        let reference = |key: &str| format!(r#"{{"key":"{key}","sha256":"ab","bytes":2,"rows":1}}"#);
-        let golden = [
-            r#"{"version":1,"number":7,"previous":"cd","night":{"night":"2026-03-01","published_at":5,"release":"0.1.0","#,
-            r#""cuts":{"eu/00000000-0000-0000-0000-000000000007/0":12},"#,
-            r#""days":[{"day":"2026-03-01","revision":1,"rules_version":1,"minute":"#,
-            &reference("m"),
-            r#","hour":"#,
-            &reference("h"),
-            r#","day_file":"#,
-            &reference("d"),
-            r#","totals":{"clicks":9,"late":2,"duplicates":3,"far_duplicates":1,"late_duplicates":0}}],"#,
-            r#""confirmed":["2026-02-28"],"finals":["2026-02-26"],"adjustments":{"file":"#,
-            &reference("a"),
-            r#","clicks":{"2026-02-24":1}},"inputs":"#,
-            &reference("i"),
-            r#","balance":{"rows":14,"counted":9,"duplicates":3,"rejected":1,"control":1,"other_days":0}}}"#,
-        ]
-        .concat();
-        assert_eq!(String::from_utf8(entry.encode()).unwrap(), golden);
-        assert_eq!(Entry::decode(7, golden.as_bytes()).unwrap(), entry);
-    }
-
-    #[test]
-    fn readers_ignore_unknown_fields_and_refuse_unknown_versions_and_kinds() {
-        let with = |head: &str, body: &str| format!(r#"{{{head},"number":1,"previous":"x",{body}}}"#);
-        let topic = r#""topic":{"region":"eu","topic_id":"00000000-0000-0000-0000-000000000007","name":"clicks","partitions":4,"new":null}"#;
-        assert!(Entry::decode(1, with(r#""version":1"#, topic).as_bytes()).is_ok());
-        assert!(matches!(
-            Entry::decode(1, with(r#""version":2"#, topic).as_bytes()),
-            Err(EntryError::Version { version: 2, .. })
-        ));
-        assert!(matches!(
-            Entry::decode(1, with(r#""version":1"#, r#""later":{}"#).as_bytes()),
-            Err(EntryError::Malformed { .. })
-        ));
-        assert!(matches!(
-            Entry::decode(2, with(r#""version":1"#, topic).as_bytes()),
-            Err(EntryError::WrongNumber { .. })
-        ));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! tables/rev/00000000000000000012/minute-2026-03-01-5f1c….parquet    what the ledger names; never changed
+//! tables/rev/00000000000000000012/change-2026-02-27-5f1c….parquet      per ad, what a further revision has changed
 //! tables/rev/00000000000000000012/adjustments-5f1c….parquet
 //! tables/current/minute/day=2026-03-01/data.parquet                  a convenience copy for a plain glob
 //! ```
@@ -38,6 +39,12 @@ pub mod columns {
     pub const ADJUSTMENT: &str = "adjustment";
     /// Date32, not null; only in adjustments: the night that found the click.
     pub const NIGHT: &str = "night";
+    /// Int64, not null; only in changes: what was billed before a revision, adjustments that it absorbs included.
+    pub const CLICKS_BEFORE: &str = "clicks_before";
+    /// Int64, not null; only in changes.
+    pub const CLICKS_AFTER: &str = "clicks_after";
+    /// Utf8, not null; only in changes: see [`crate::ledger::ChangeReason`].
+    pub const REASON: &str = "reason";
 }
 
 /// Number of a ledger entry: consecutive from 0.
@@ -56,6 +63,11 @@ pub fn rev_key(number: EntryNumber, grain: Grain, day: Day, hash: &str) -> Strin
 /// Key of a night's adjustments.
 pub fn adjustments_key(number: EntryNumber, hash: &str) -> String {
     format!("{}adjustments-{}.parquet", rev_prefix(number), short(hash))
+}
+
+/// Key of what a further revision of a day has changed.
+pub fn change_key(number: EntryNumber, day: Day, hash: &str) -> String {
+    format!("{}change-{day}-{}.parquet", rev_prefix(number), short(hash))
 }
 
 /// Key of a night's list of inputs.

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | a day before the first day | nobody | zero, and final; once a night has found a click of it: batch, `adjustment` |
 //! | a closed day | batch | `clicks` of the revision, `adjustment` of the nights since, `total` = both |
+//! | a day that its night has withheld | batch | unknown, until it is published |
 //! | a day that is not closed | speed | the sum over all partitions of every topic life |
 //!
 //! Days are closed as a whole and every grain lies within a day, so no period has two owners. Late clicks that the owner

@@ -10,7 +10,7 @@ use archive::{ArchiveError, Handle, Options};
 use bytes::Bytes;
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, UserId};
-use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::ledger::{Body, Genesis};
 use clicks::position::Offset;
 use clicks::rules::Rules;
 use clicks::time::{Span, Timestamp};
@@ -56,9 +56,7 @@ impl Place {
         let ledger = Ledger::new(objects.clone());
         let topic = log.topic().await?;
         let mut books = ledger.begin(Genesis { first_day: SystemClock.now().day(), rules: Rules::default() }).await?;
-        let life =
-            TopicLife { region: topic.region, topic_id: topic.id, name: topic.name, partitions: topic.partitions };
-        ledger.publish(&mut books, Body::Topic(life)).await?;
+        ledger.publish(&mut books, Body::Topic(topic.life())).await?;
         Ok(Place { services, log, objects, ledger, bucket: name.to_owned() })
     }
 

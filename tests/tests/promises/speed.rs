@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clicks::event::{Class, Click};
 use clicks::id::{AdId, ClickId, Region, UserId};
-use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::ledger::{Body, Genesis};
 use clicks::live::{CountKey, Totals};
 use clicks::position::Offset;
 use clicks::rules::Rules;
@@ -58,13 +58,7 @@ impl Place {
         let began = SystemClock.now();
         let genesis = Genesis { first_day: began.day(), rules: Rules::default() };
         let mut books = ledger.begin(genesis).await.unwrap();
-        let life = TopicLife {
-            region: topic.region.clone(),
-            topic_id: topic.id,
-            name: topic.name.clone(),
-            partitions: topic.partitions,
-        };
-        ledger.publish(&mut books, Body::Topic(life)).await.unwrap();
+        ledger.publish(&mut books, Body::Topic(topic.life())).await.unwrap();
         let store = Arc::new(RedisStore::connect(&RedisOptions::new(redis.url())).unwrap());
         Place { options, log, topic, ledger, store, began }
     }

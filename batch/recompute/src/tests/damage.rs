@@ -129,6 +129,8 @@ async fn a_recount_that_would_take_clicks_away_fails_the_gate() {
             published_at: cut_time(2),
             release: "forged".to_owned(),
             cuts: books.through().clone(),
+            withheld: None,
+            accepted: None,
             days: vec![DayRevision { revision: 2, ..rich }, DayRevision { day: day(2), revision: 1, ..own.clone() }],
             confirmed: Vec::new(),
             finals: Vec::new(),

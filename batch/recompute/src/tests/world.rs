@@ -7,10 +7,10 @@ use clicks::books::Books;
 use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, TopicId, UserId};
-use clicks::ledger::{Body, FileRef, Genesis, TopicLife};
+use clicks::ledger::{Body, Epoch, FileRef, Genesis, PeriodAction, TopicLife};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
-use clicks::tables::current_key;
+use clicks::tables::{EntryNumber, current_key};
 use clicks::time::{Day, Span, Timestamp};
 use clicks::window::Grain;
 use clicks::wire;
@@ -21,7 +21,7 @@ use platform::objects::Objects;
 
 use crate::publish::read_file;
 use crate::table::{AdjustmentRow, Row, decode, decode_adjustments};
-use crate::{BatchError, NightOutcome, NightReport, Options, run_night};
+use crate::{Accept, BatchError, NightOutcome, NightReport, Options, Request, change_period, run_night};
 
 /// Day `n` of the tests' calendar; the ledger begins with day 1.
 pub(super) fn day(n: i32) -> Day {
@@ -175,7 +175,31 @@ impl World {
     }
 
     pub(super) async fn run(&self, night: Option<i32>) -> Result<NightOutcome, BatchError> {
-        run_night(&self.options, &self.objects, &self.ledger, &self.clock, night.map(day)).await
+        self.ask(night.map(day).into()).await
+    }
+
+    pub(super) async fn ask(&self, request: Request) -> Result<NightOutcome, BatchError> {
+        run_night(&self.options, &self.objects, &self.ledger, &self.clock, request).await
+    }
+
+    /// Runs night `n`, whatever speaks against it.
+    pub(super) async fn accept(&self, n: i32) -> Result<NightOutcome, BatchError> {
+        let accept = Accept { actor: "ann".to_owned(), reason: "a campaign".to_owned() };
+        self.ask(Request { night: Some(day(n)), accept: Some(accept) }).await
+    }
+
+    pub(super) async fn period(&self, n: i32, action: PeriodAction) -> Result<EntryNumber, BatchError> {
+        change_period(&self.objects, &self.ledger, &self.clock, day(n), action, "ann", "checked").await
+    }
+
+    /// The topic of life `topic` gets more partitions, which is recorded.
+    pub(super) async fn grow(&mut self, topic: u128, partitions: u32) {
+        let (region, topic_id) = (Region::parse("eu").unwrap(), TopicId::from_u128(topic));
+        let mut books = self.books().await;
+        self.ledger.publish(&mut books, Body::Epoch(Epoch { region, topic_id, partitions })).await.unwrap();
+        for number in 0..partitions {
+            self.logs.entry(partition(topic, number)).or_default();
+        }
     }
 
     /// Covers night `n` and publishes it.

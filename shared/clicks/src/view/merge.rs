@@ -8,6 +8,7 @@ use super::sums::{Numbers, Sums};
 use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source};
 use crate::books::{Books, partitions_of};
 use crate::id::AdId;
+use crate::ledger::{Check, Objection};
 use crate::live::{CountKey, LateKey, Meta};
 use crate::partitioner::partition_of;
 use crate::position::{Offset, PartitionId};
@@ -46,6 +47,8 @@ pub struct Merge {
     pub(super) slots: Vec<Slot>,
     /// Closed days of the range, and whether their numbers were handed over.
     pub(super) days: BTreeMap<Day, Handed>,
+    /// Closed days of the range that were published although records of them were lost, and what was lost.
+    pub(super) lossy: BTreeMap<Day, String>,
     pub(super) partitions: Vec<Partition>,
     /// Days up to this one have live counts in topic lives that are not asked any more.
     not_asked_through: Option<Day>,
@@ -57,6 +60,8 @@ pub(super) enum Handed {
     NotYet,
     Given,
     Missing(String),
+    /// Its night left it out, for these reasons.
+    Withheld(String),
 }
 
 #[derive(Debug)]
@@ -102,7 +107,14 @@ impl Merge {
         let range = clip(&question, now)?;
         let slots = slots(books, &question, range);
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
-        let days = closed.map(|slot| (slot.period.start.day(), Handed::NotYet)).collect();
+        let days: BTreeMap<Day, Handed> = closed
+            .map(|slot| {
+                let day = slot.period.start.day();
+                let withheld = books.withheld().get(&day).map(|day| Objection::list(&day.objections));
+                (day, withheld.map_or(Handed::NotYet, Handed::Withheld))
+            })
+            .collect();
+        let lossy = days.keys().filter_map(|day| Some((*day, lost(books, *day)?))).collect();
         let sums = Sums::new(&question.asked, slots.len());
         let over = books.lives().iter().filter_map(|life| books.last_day_of(life));
         Ok(Merge {
@@ -118,6 +130,7 @@ impl Merge {
             last_cut: books.last_night().map(|night| books.rules().cut_time(night)),
             slots,
             days,
+            lossy,
             sums,
         })
     }
@@ -129,7 +142,7 @@ impl Merge {
 
     /// Days whose table (where there is a revision) and adjustments are needed.
     pub fn closed_days(&self) -> impl Iterator<Item = Day> + '_ {
-        self.days.keys().copied()
+        self.days.iter().filter(|(_, handed)| !matches!(handed, Handed::Withheld(_))).map(|(day, _)| *day)
     }
 
     /// Partitions whose live counts and late counts of [`Merge::range`] are needed.
@@ -271,8 +284,9 @@ impl Merge {
         let (known, complete) = match slot.source {
             Source::None => (true, true),
             Source::Batch => {
-                let given = self.days.get(&slot.period.start.day()) == Some(&Handed::Given);
-                (given, given)
+                let day = slot.period.start.day();
+                let given = self.days.get(&day) == Some(&Handed::Given);
+                (given, given && !self.lossy.contains_key(&day))
             }
             Source::Speed => self.live_standing(series, slot),
         };
@@ -392,6 +406,13 @@ fn has_counted(partition: &Partition, meta: &Meta, before: Timestamp) -> bool {
     all || meta.append_time >= before
 }
 
+/// What was lost of a closed day before it was archived, if it was published all the same.
+fn lost(books: &Books, day: Day) -> Option<String> {
+    let objections = &books.day(day)?.accepted.as_ref()?.objections;
+    let gaps: Vec<_> = objections.iter().filter(|objection| objection.check == Check::Gap).cloned().collect();
+    (!gaps.is_empty()).then(|| Objection::list(&gaps))
+}
+
 /// Every partition that can hold an answer: of all topic lives, because readers sum lives. One that ended before the first
 /// open day holds nothing that the batch has not: nobody would ever restore its live counts, and nobody misses them.
 fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
@@ -405,7 +426,8 @@ fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
             let ads: Vec<usize> = match asked {
                 Asked::Total | Asked::EachAd => Vec::new(),
                 Asked::Ads(ads) => {
-                    let holds = |ad: &AdId| partition_of(ad.as_str().as_bytes(), life.partitions) == id.number;
+                    let at = |ad: &AdId, count| partition_of(ad.as_str().as_bytes(), count) == id.number;
+                    let holds = |ad: &AdId| books.partition_counts(life).any(|count| at(ad, count));
                     ads.iter().enumerate().filter(|(_, ad)| holds(ad)).map(|(n, _)| n).collect()
                 }
             };

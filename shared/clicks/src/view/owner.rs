@@ -82,6 +82,7 @@ fn owned(books: &Books, period: Interval) -> Slot {
     let day = period.start.day();
     let (source, revision) = match books.day(day) {
         Some(book) => (Source::Batch, Some(book.revision.revision)),
+        None if books.withheld().contains_key(&day) => (Source::Batch, None),
         None if day >= books.first_day() => (Source::Speed, None),
         None if books.adjustments(day).is_empty() => (Source::None, None),
         None => (Source::Batch, None),

@@ -59,6 +59,12 @@ pub enum Reason {
     LostRecords { partition: PartitionId, lost: Lost },
     #[error("the published table of {day} could not be read: {detail}")]
     TableAway { day: Day, detail: String },
+    #[error(
+        "{day} is not published: its night found that {detail}. Somebody has to look at it and accept it, or mend it"
+    )]
+    Withheld { day: Day, detail: String },
+    #[error("clicks of {day} may be lost for ever, and it was published all the same: {detail}")]
+    LostForEver { day: Day, detail: String },
     #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
     LedgerStale { read_at: Timestamp, detail: String },
 }
@@ -87,6 +93,8 @@ impl Reason {
             Reason::DedupDrift { .. } => "dedup_drift",
             Reason::LostRecords { .. } => "lost_records",
             Reason::TableAway { .. } => "table_away",
+            Reason::Withheld { .. } => "withheld",
+            Reason::LostForEver { .. } => "lost_for_ever",
             Reason::LedgerStale { .. } => "ledger_stale",
         }
     }
@@ -103,13 +111,21 @@ impl Reason {
             | Reason::LifeEnded { partition, .. }
             | Reason::DedupDrift { partition, .. }
             | Reason::LostRecords { partition, .. } => Some(partition),
-            Reason::SpeedAway { .. } | Reason::NoTopic | Reason::TableAway { .. } | Reason::LedgerStale { .. } => None,
+            Reason::SpeedAway { .. }
+            | Reason::NoTopic
+            | Reason::TableAway { .. }
+            | Reason::Withheld { .. }
+            | Reason::LostForEver { .. }
+            | Reason::LedgerStale { .. } => None,
         }
     }
 
     pub const fn day(&self) -> Option<Day> {
         match self {
-            Reason::BaseDay { day, .. } | Reason::TableAway { day, .. } => Some(*day),
+            Reason::BaseDay { day, .. }
+            | Reason::TableAway { day, .. }
+            | Reason::Withheld { day, .. }
+            | Reason::LostForEver { day, .. } => Some(*day),
             Reason::BaseNight { night, .. } => Some(*night),
             _ => None,
         }

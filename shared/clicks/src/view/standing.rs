@@ -45,8 +45,11 @@ impl Merge {
                 Handed::Given => {}
                 Handed::NotYet => reasons.push(table_away(*day, "it was not asked for")),
                 Handed::Missing(detail) => reasons.push(table_away(*day, detail)),
+                Handed::Withheld(detail) => reasons.push(Reason::Withheld { day: *day, detail: detail.clone() }),
             }
         }
+        let lossy = self.lossy.iter().map(|(day, detail)| Reason::LostForEver { day: *day, detail: detail.clone() });
+        reasons.extend(lossy);
         if self.partitions.is_empty() && self.slots.iter().any(|slot| slot.source == Source::Speed) {
             reasons.push(Reason::NoTopic);
         }

@@ -1,6 +1,7 @@
 //! Every boundary by hand.
 
 mod oracle;
+mod people;
 
 use std::collections::BTreeMap;
 
@@ -100,6 +101,7 @@ impl Chain {
             hour: file(),
             day_file: file(),
             totals: DayTotals::default(),
+            change: None,
         };
         let partitions = cuts.iter().flat_map(|cut| (0..PARTITIONS).map(move |number| (number, cut)));
         Night {
@@ -108,6 +110,8 @@ impl Chain {
             release: "test".to_owned(),
             cuts: partitions.map(|(number, (id, cut))| (partition_of_life(*id, number), Offset::new(*cut))).collect(),
             days: vec![revision],
+            withheld: None,
+            accepted: None,
             confirmed: Vec::new(),
             finals: Vec::new(),
             adjustments: None,

@@ -53,6 +53,12 @@ impl Topic {
         (self.id, self.partitions) == (life.topic_id, life.partitions)
     }
 
+    /// As the ledger records it.
+    pub fn life(&self) -> TopicLife {
+        let Topic { region, name, id, partitions } = self.clone();
+        TopicLife { region, topic_id: id, name, partitions }
+    }
+
     pub fn partition(&self, number: u32) -> PartitionId {
         PartitionId { region: self.region.clone(), topic: self.id, number }
     }

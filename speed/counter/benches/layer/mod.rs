@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, UserId};
-use clicks::ledger::{Body, Genesis, TopicLife};
+use clicks::ledger::{Body, Genesis};
 use clicks::live::Meta;
 use clicks::rules::Rules;
 use clicks::time::Span;
@@ -123,13 +123,7 @@ async fn create(options: &KafkaOptions, ledger: &Ledger) -> Topic {
     let topic = KafkaLog::create_topic(options, &spec).await.unwrap();
     let genesis = Genesis { first_day: SystemClock.now().day(), rules: Rules::default() };
     let mut books = ledger.begin(genesis).await.unwrap();
-    let life = TopicLife {
-        region: topic.region.clone(),
-        topic_id: topic.id,
-        name: topic.name.clone(),
-        partitions: topic.partitions,
-    };
-    assert!(matches!(ledger.publish(&mut books, Body::Topic(life)).await.unwrap(), Published::Ours));
+    assert!(matches!(ledger.publish(&mut books, Body::Topic(topic.life())).await.unwrap(), Published::Ours));
     topic
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn night(books: &Books, cuts: BTreeMap<PartitionId, Offset>, publishe
         hour: file.clone(),
         day_file: file.clone(),
         totals: DayTotals::default(),
+        change: None,
     };
     Body::Night(Box::new(Night {
         night,
@@ -60,6 +61,8 @@ pub(crate) fn night(books: &Books, cuts: BTreeMap<PartitionId, Offset>, publishe
         release: "test".to_owned(),
         cuts,
         days: vec![revision],
+        withheld: None,
+        accepted: None,
         confirmed: Vec::new(),
         finals: Vec::new(),
         adjustments: None,

@@ -1,0 +1,62 @@
+//! What a further revision of a day changes, per ad: finance sees for every restated bill why it differs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use clicks::event::Class;
+
+use crate::table::{AdjustmentRow, ChangeRow, Row};
+
+/// The ads whose clicks differ between what was billed (a revision and the adjustments that are absorbed) and what is
+/// billed now, sorted.
+pub(crate) fn changes(before: &[Row], absorbed: &[AdjustmentRow], after: &[Row]) -> Vec<ChangeRow> {
+    let mut ads: BTreeMap<(Arc<str>, Class), (u64, u64)> = BTreeMap::new();
+    for row in before {
+        ads.entry((row.ad.clone(), row.class)).or_default().0 += row.clicks;
+    }
+    for row in absorbed {
+        ads.entry((row.ad.clone(), row.class)).or_default().0 += row.clicks;
+    }
+    for row in after {
+        ads.entry((row.ad.clone(), row.class)).or_default().1 += row.clicks;
+    }
+    let changed = ads.into_iter().filter(|(_, (before, after))| before != after);
+    changed.map(|((ad, class), (before, after))| ChangeRow { ad, class, before, after }).collect()
+}
+
+/// Clicks after minus clicks before.
+pub(crate) fn difference(rows: &[ChangeRow]) -> i64 {
+    rows.iter().map(|row| row.after as i64 - row.before as i64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use clicks::time::{Day, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn only_ads_that_differ_are_named_and_absorbed_adjustments_were_billed_before() {
+        let row = |minute: i64, ad: &str, clicks| Row {
+            period_start: Timestamp::from_millis(minute * 60_000),
+            ad: ad.into(),
+            class: Class::Valid,
+            clicks,
+            duplicates: 0,
+            late: 0,
+        };
+        let adjustment = AdjustmentRow {
+            period_start: Timestamp::EPOCH,
+            ad: "b".into(),
+            class: Class::Valid,
+            clicks: 5,
+            night: Day::from_number(9),
+        };
+        let before = [row(0, "a", 1), row(1, "a", 2), row(0, "b", 100), row(0, "c", 7)];
+        let after = [row(0, "a", 3), row(0, "b", 105), row(0, "c", 6), row(2, "d", 4)];
+        let found = changes(&before, &[adjustment], &after);
+        let found: Vec<_> = found.iter().map(|row| (&*row.ad, row.before, row.after)).collect();
+        assert_eq!(found, [("c", 7, 6), ("d", 0, 4)]);
+        assert_eq!(difference(&changes(&before, &[], &after)), 8);
+    }
+}
