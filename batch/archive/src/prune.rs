@@ -132,7 +132,9 @@ pub async fn prune(
 fn needed_from(books: &Books, chains: &[Chain]) -> Option<Timestamp> {
     books.last_night()?;
     let rules = books.rules();
-    let oldest = books.open_days().into_iter().chain([books.next_night()]).min()?;
+    let reopened = books.days().filter(|(_, book)| book.is_reopened).map(|(day, _)| day);
+    let open = books.open_days().into_iter().chain(reopened).chain(books.withheld().keys().copied());
+    let oldest = open.chain([books.next_night()]).min()?;
     let of_days = oldest.start() - rules.on(oldest).ahead_max - rules.age_max();
     let news = chains.iter().filter_map(|chain| {
         let through = books.through().get(&chain.partition).copied().unwrap_or_default();
@@ -145,11 +147,11 @@ fn needed_from(books: &Books, chains: &[Chain]) -> Option<Timestamp> {
 
 /// The first offset of each partition that the last night has read.
 async fn last_inputs(objects: &Objects, books: &Books) -> Result<BTreeMap<PartitionId, Offset>, PruneError> {
-    let Some(book) = books.last_night().and_then(|night| books.day(night)) else { return Ok(BTreeMap::new()) };
-    let key = entry_key(book.entry);
+    let Some(number) = books.last_night_entry() else { return Ok(BTreeMap::new()) };
+    let key = entry_key(number);
     let wrong = |key: &str, reason: String| PruneError::Inputs { key: key.to_owned(), reason };
     let entry = objects.get(&key).await?.ok_or_else(|| wrong(&key, "is gone".to_owned()))?;
-    let entry = Entry::decode(book.entry, &entry).map_err(LedgerError::from)?;
+    let entry = Entry::decode(number, &entry).map_err(LedgerError::from)?;
     let Body::Night(night) = entry.body else { return Err(wrong(&key, "is no night".to_owned())) };
     let key = &night.inputs.key;
     let bytes = objects.get(key).await?.ok_or_else(|| wrong(key, "is gone".to_owned()))?;

@@ -225,9 +225,9 @@ fn history(seed: u64) -> (usize, usize) {
 #[test]
 fn whatever_the_history_the_keys_make_a_chain() {
     let (mut gaps, mut cut) = (0, 0);
-    for seed in 0..5_000 {
+    for seed in 0..2_000 {
         let (more, shorter) = history(seed);
         (gaps, cut) = (gaps + more, cut + shorter);
     }
-    assert!(gaps > 1_000 && cut > 100, "{gaps} gaps, {cut} objects that reach over the end of one");
+    assert!(gaps > 400 && cut > 40, "{gaps} gaps, {cut} objects that reach over the end of one");
 }

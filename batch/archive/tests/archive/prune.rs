@@ -60,6 +60,7 @@ async fn world(nights: i32, read: i32) -> World {
             hour: none.clone(),
             day_file: none,
             totals: DayTotals::default(),
+            change: None,
         };
         let finals = books.finals_of(day);
         let night = Night {
@@ -69,6 +70,8 @@ async fn world(nights: i32, read: i32) -> World {
             // The first record of the next day is at its midnight, before the cut.
             cuts: BTreeMap::from([(partition.clone(), Offset::new((night as u64 + 1) * RECORDS + 1))]),
             days: vec![revision],
+            withheld: None,
+            accepted: None,
             confirmed: Vec::new(),
             finals,
             adjustments: None,
