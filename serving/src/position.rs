@@ -90,6 +90,11 @@ impl Positions {
             Err(fatal @ (LedgerError::Entry(_) | LedgerError::Books(_))) => return Err(fatal),
             Err(error) => Some(error.to_string()),
         };
+        if let Some(books) = &books {
+            // Seconds since the epoch up to which days are closed: what an alarm compares with the time.
+            let closed_until = books.next_night().start().as_millis() as f64 / 1000.0;
+            metrics::gauge!("twofold_serving_closed_until_seconds").set(closed_until);
+        }
         *self.lock() = match (books, trouble.clone(), &before) {
             (Some(books), None, _) => Ok(Position { books, read_at: now, trouble: None }),
             // What was read before it went away counts; only the head is not known.

@@ -14,12 +14,15 @@
 //!   in `tables/current`, which every later run repairs first.
 
 mod archived;
+mod audit;
 mod count;
 mod current;
 mod engine;
 mod error;
 mod gate;
+mod gc;
 mod input;
+mod lease;
 mod merge;
 mod night;
 mod options;
@@ -27,16 +30,23 @@ mod plan;
 mod previous;
 mod publish;
 mod record;
+mod report;
 mod rollup;
 mod scan;
+mod stages;
 mod status;
 mod table;
 mod tally;
 
+pub use audit::{Audit, AuditError, Break, Breaks, Counts, EntryAudit, audit};
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
+pub use gc::{Gc, Mode, Orphan, gc};
+pub use lease::{Acquired, Held, LEASE, LEASE_MAX, Lease, acquire};
 pub use night::{CatchUp, Interrupted, NightOutcome, NightReport, catch_up, run_night};
 pub use options::Options;
+pub use report::{REPORTS, report_key};
+pub use stages::{Stage, Stages};
 pub use status::{DayStatus, PartitionStatus, Status, status};
 
 #[cfg(test)]

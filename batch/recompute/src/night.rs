@@ -21,7 +21,9 @@ use crate::gate::check_balance;
 use crate::plan::Plan;
 use crate::previous::check_previous;
 use crate::publish::{Refused, input_file, input_list, make_files};
+use crate::report::Report;
 use crate::scan::Hashes;
+use crate::stages::Stage;
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -94,6 +96,8 @@ async fn run(
     clock: &dyn Clock,
     asked: Option<Day>,
 ) -> Result<NightOutcome, BatchError> {
+    let began = clock.now();
+    options.stages.begin(Stage::Repair);
     // What a killed run left stale is repaired first, whatever becomes of this one.
     current::refresh(objects, ledger, &options.release).await?;
     let mut books = ledger.read().await?;
@@ -103,6 +107,8 @@ async fn run(
     if let Some(asked) = asked.filter(|asked| *asked != night) {
         return not_next(&books, asked);
     }
+    options.stages.of_night(night);
+    options.stages.begin(Stage::Prove);
     let archived = Archived::read(objects, &books).await?;
     archived.check_held(&books)?;
     archived.check_known(objects, &books, night).await?;
@@ -115,12 +121,18 @@ async fn run(
     }
     let body = compute(options, objects, &books, &archived, clock, night).await?;
     let report = report(&body, books.head() + 1);
+    let paper = Report::draft(&books, &body, options, began);
+    options.stages.begin(Stage::Publish);
     match ledger.publish(&mut books, Body::Night(Box::new(body))).await? {
         Published::Ours => {}
         Published::Lost => return lost(ledger, night).await,
     }
     tracing::info!(%night, entry = report.entry, rows = report.balance.rows, "published");
+    options.stages.begin(Stage::Refresh);
     current::refresh(objects, ledger, &options.release).await?;
+    if let Err(error) = paper.write(objects, options.stages.seconds(), clock.now()).await {
+        tracing::warn!(%night, "the night is published, its report is not written: {error}");
+    }
     Ok(NightOutcome::Published(Box::new(report)))
 }
 
@@ -154,7 +166,9 @@ async fn compute(
     let plan = Plan::new(books, archived, night, cuts);
     let engine = Engine::new(options, objects)?;
     let hashes = Hashes::default();
+    options.stages.begin(Stage::Count);
     let counted = count(&engine, objects, &plan, &hashes, options.target_partitions).await?;
+    options.stages.begin(Stage::Check);
     let gate = |failure| BatchError::Gate { night, failure };
     check_balance(&counted, plan.rows()).map_err(gate)?;
     let list = input_list(&plan, &hashes)?;
@@ -166,6 +180,7 @@ async fn compute(
     })?;
     let inputs = input_file(books.head() + 1, &list);
     files.files.push(inputs.clone());
+    options.stages.begin(Stage::Write);
     for file in &files.files {
         file.write(objects).await?;
     }
