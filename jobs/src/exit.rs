@@ -19,12 +19,14 @@ pub enum Exit {
     Lost = 11,
     /// A quality gate failed; nothing was published.
     Gate = 12,
+    /// An audit found differences.
+    Breaks = 14,
 }
 
 impl Exit {
     /// The exit of a number; one that is none of ours is a failure.
     pub fn of_code(code: u8) -> Self {
-        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate];
+        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate, Exit::Breaks];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failure)
     }
 }
