@@ -13,6 +13,8 @@ use crate::exit::{Exit, print};
 
 /// Differences that are shown; JSON holds more of them.
 const SHOWN: usize = 20;
+/// Of the JSON.
+const VERSION: u32 = 1;
 
 pub async fn run(settings: &Settings, day: Day, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
@@ -20,7 +22,10 @@ pub async fn run(settings: &Settings, day: Day, as_json: bool) -> Result<Exit> {
         Ok(audit) => audit,
         Err(error) => {
             if as_json {
-                print(&json!({"error": error.to_string(), "exit_code": error.exit_code()}).to_string())?;
+                print(
+                    &json!({"version": VERSION, "error": error.to_string(), "exit_code": error.exit_code()})
+                        .to_string(),
+                )?;
             }
             eprintln!("twofold: {error}");
             return Ok(Exit::of_code(error.exit_code()));
@@ -37,6 +42,7 @@ pub async fn run(settings: &Settings, day: Day, as_json: bool) -> Result<Exit> {
 
 fn document(audit: &Audit, exit: Exit) -> Result<Value> {
     let mut document = serde_json::to_value(audit)?;
+    document["version"] = json!(VERSION);
     document["breaks"] = json!(audit.breaks());
     document["exit_code"] = json!(exit as u8);
     // As text too: whoever shows them need not know every kind.

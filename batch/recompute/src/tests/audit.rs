@@ -143,7 +143,8 @@ async fn a_row_that_was_published_wrong_is_named_with_both_numbers() {
 #[tokio::test]
 async fn totals_sums_adjustments_and_cuts_of_an_entry_are_recomputed_too() {
     type Change = fn(&mut Night);
-    let cases: [(Change, fn(&Break) -> bool); 6] = [
+    type Found = fn(&Break) -> bool;
+    let cases: [(Change, Found); 6] = [
         (|night| night.days[0].totals.far_duplicates += 1, |found| matches!(found, Break::Totals { .. })),
         (|night| night.balance.other_days -= 1, |found| matches!(found, Break::Balance { .. })),
         (
