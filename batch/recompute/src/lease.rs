@@ -109,6 +109,17 @@ pub async fn acquire(
     Ok(Acquired::Theirs(rival))
 }
 
+/// Lets others have the lease of `holder` at once: for a run that is stopped where it stands.
+///
+/// # Errors
+/// When the store fails; the lease runs out then.
+pub async fn give_back(objects: &Objects, holder: &str) -> Result<(), ObjectError> {
+    match stored(objects).await? {
+        Stored::Lease(found) if found.holder == holder => objects.delete(LEASE).await,
+        _ => Ok(()),
+    }
+}
+
 /// Deletes a lease that ran out before `before`. Tells whether there was one.
 pub(crate) async fn forget(objects: &Objects, before: Timestamp, mode: Mode) -> Result<bool, ObjectError> {
     match stored(objects).await? {

@@ -42,7 +42,7 @@ pub use audit::{Audit, AuditError, Break, Breaks, Counts, EntryAudit, audit};
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
 pub use gc::{Gc, Mode, Orphan, gc};
-pub use lease::{Acquired, Held, LEASE, LEASE_MAX, Lease, acquire};
+pub use lease::{Acquired, Held, LEASE, LEASE_MAX, Lease, acquire, give_back};
 pub use night::{CatchUp, Interrupted, NightOutcome, NightReport, catch_up, run_night};
 pub use options::Options;
 pub use report::{REPORTS, report_key};

@@ -91,7 +91,11 @@ pub(super) async fn run(settings: &Settings, asked: Asked, how: &RunHow, as_json
     };
     progress.finish();
     let Some(outcome) = outcome else {
-        // The lease was dropped with the run, so it runs out by itself.
+        if lease.is_some()
+            && let Err(error) = recompute::give_back(&desk.objects, &desk.options.runner).await
+        {
+            tracing::warn!("the lease cannot be given back, it runs out by itself: {error}");
+        }
         return Err(anyhow!("stopped by a signal; what is published stays, and running again goes on from there"));
     };
     show::show(&outcome, how, as_json)?;

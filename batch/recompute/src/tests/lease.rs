@@ -13,7 +13,7 @@ use tokio::sync::{Barrier, Notify};
 use super::hooked::{Hooked, When};
 use super::oracle::check;
 use super::world::{World, at, cut_time, day, partition};
-use crate::{Acquired, Held, LEASE, LEASE_MAX, Lease, NightOutcome, acquire, run_night};
+use crate::{Acquired, Held, LEASE, LEASE_MAX, Lease, NightOutcome, acquire, give_back, run_night};
 
 const LENGTH: Span = Span::minutes(2);
 
@@ -78,6 +78,16 @@ async fn the_lease_of_a_killed_run_ends_by_itself() {
     desk.pass(Span::millis(LENGTH.as_millis() - 1)).await;
     assert_eq!(desk.refused("next").await.holder, "killed");
     desk.pass(Span::millis(1)).await;
+    desk.take("next").await.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_is_stopped_gives_back_its_own_lease_alone() {
+    let desk = Desk::new(Objects::memory());
+    drop(desk.take("stopped").await);
+    give_back(&desk.objects, "other").await.unwrap();
+    assert_eq!(desk.refused("next").await.holder, "stopped");
+    give_back(&desk.objects, "stopped").await.unwrap();
     desk.take("next").await.release().await.unwrap();
 }
 
