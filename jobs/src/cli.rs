@@ -2,21 +2,22 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clicks::time::Day;
+use platform::settings::Time;
 
 use crate::demo::DemoArgs;
 
 mod period;
 
-pub use period::{Actor, Decision, PeriodCommand};
+pub use period::{Actor, Decision, PeriodCommand, one_line};
 
 /// Counts ad clicks twice and answers once.
 #[derive(Debug, Parser)]
 #[command(name = "twofold", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done or already done, 1 failure, 2 usage or configuration, 10 input incomplete (try \
-later), 11 another run published, 12 quality gate failed.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
+later), 11 another run published or is at work, 12 quality gate failed, 14 an audit found differences.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
 )]
 pub struct Cli {
     /// Settings file; twofold.toml in this folder if it is there.
@@ -54,6 +55,12 @@ pub enum Command {
     /// Closed days: how far each can be trusted, and what people decide about it.
     #[command(subcommand)]
     Period(PeriodCommand),
+    /// Counts a published day again from the raw objects that its ledger entry names, and compares every row.
+    Audit {
+        /// The day, UTC.
+        #[arg(long)]
+        date: Day,
+    },
     /// The topic and the ledger's record of it.
     #[command(subcommand)]
     Topic(TopicCommand),
@@ -69,13 +76,70 @@ pub enum BatchCommand {
     /// Closes one day: the next one in order, or the one named. Running it twice changes nothing.
     Run {
         /// The day to close, UTC.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "catch_up")]
         date: Option<Day>,
+        /// Closes every day that is due, in order.
+        #[arg(long)]
+        catch_up: bool,
+        /// Refuses to begin when more nights than this are due: none is ever left out, so a long outage is then closed by
+        /// a run without this flag.
+        #[arg(long, value_name = "NIGHTS", requires = "catch_up", value_parser = nights)]
+        lookback: Option<u32>,
+        /// Publishes the day of --date although checks speak against it (records were lost, an odd volume). The reason is
+        /// written into the ledger, with who gave it.
+        #[arg(long, value_name = "REASON", requires = "date", value_parser = one_line)]
+        accept: Option<String>,
+        #[command(flatten)]
+        actor: Actor,
+        #[command(flatten)]
+        how: RunHow,
     },
-    /// Closes every day that can be closed, in order.
-    CatchUp,
+    /// The same as `run --catch-up`.
+    CatchUp {
+        /// Refuses to begin when more nights than this are due.
+        #[arg(long, value_name = "NIGHTS", value_parser = nights)]
+        lookback: Option<u32>,
+        #[command(flatten)]
+        how: RunHow,
+    },
     /// What is closed, what comes next, and what it waits for.
     Status,
+    /// Deletes files of killed runs: those below tables/rev/ that no ledger entry names and none will ever name.
+    Gc {
+        /// Only files that were written longer ago than this.
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        older_than: Time,
+        /// Names them and deletes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// How nights are run, and who is told about it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunHow {
+    /// Waits this long for the archive, for a night that becomes due, or for another run, and then ends with exit code 10
+    /// or 11.
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<Time>,
+    /// Computes and checks everything and writes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What was published day by day, on stderr.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// A dead-man service: GET URL/start at the start, URL after exit code 0, URL/fail after a failure.
+    #[arg(long, value_name = "URL")]
+    pub ping_url: Option<String>,
+    /// Metrics of this run for the textfile collector of node_exporter; its name ends in .prom.
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// `3` or `3d`.
+fn nights(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse::<u32>().ok().filter(|nights| *nights > 0);
+    number.ok_or_else(|| "give a number of nights, 1 or more".to_owned())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -119,3 +183,6 @@ pub enum ConfigCommand {
     /// Reads the settings and says whether they are valid.
     Validate,
 }
+
+#[cfg(test)]
+mod tests;

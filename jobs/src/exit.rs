@@ -21,12 +21,14 @@ pub enum Exit {
     Gate = 12,
     /// The period is final: it needs an adjustment or a reopening.
     Final = 13,
+    /// An audit found differences.
+    Breaks = 14,
 }
 
 impl Exit {
     /// The exit of a number; one that is none of ours is a failure.
     pub fn of_code(code: u8) -> Self {
-        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate, Exit::Final];
+        let all = [Exit::Done, Exit::Usage, Exit::Incomplete, Exit::Lost, Exit::Gate, Exit::Final, Exit::Breaks];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failure)
     }
 }

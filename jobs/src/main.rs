@@ -1,6 +1,6 @@
 //! `twofold`: parse, build, run.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -14,8 +14,7 @@ use platform::telemetry;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The demo talks to its user; a service talks to its log.
-    telemetry::init_logs(if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" });
+    telemetry::init_logs(log_level(&cli.command));
     if let Some(folder) = cli.config.as_deref().filter(|path| path.is_dir()) {
         say(&format!("the settings file `{}` is a folder; name the file in it", folder.display()));
         return Exit::Usage.into();
@@ -38,6 +37,15 @@ fn main() -> ExitCode {
     // A consumer that does not close must not keep a finished process alive.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     exit.into()
+}
+
+/// The demo talks to its user, and so does a night on a terminal; a service talks to its log.
+fn log_level(command: &Command) -> &'static str {
+    match command {
+        Command::Demo(_) => "warn",
+        Command::Batch(_) | Command::Audit { .. } if std::io::stderr().is_terminal() => "warn",
+        _ => "info",
+    }
 }
 
 fn failed(error: &anyhow::Error) -> Exit {
@@ -70,6 +78,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Up => services::up(&settings).await,
         Command::Batch(command) => batch::run(&settings, command, cli.json).await,
         Command::Period(command) => period::run(&settings, command, cli.json).await,
+        Command::Audit { date } => batch::audit(&settings, date, cli.json).await,
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,
         Command::Check => check::run(&settings, cli.json).await,
         Command::Config(ConfigCommand::Show) => {

@@ -152,7 +152,7 @@ async fn archiver(settings: Settings, stop: CancellationToken) -> Result<()> {
         end_after: Span::millis(settings.archive.end_after.0.as_millis() as i64),
         heartbeat_interval: Span::millis(settings.archive.heartbeat.0.as_millis() as i64),
         begin: if settings.archive.begin { archive::Begin::AtFirst } else { archive::Begin::AtZero },
-        writer: process_name(),
+        writer: process_name("archiver"),
         ..archive::Options::default()
     };
     let objects = connect::objects(&settings)?;
@@ -171,13 +171,13 @@ async fn server(settings: Settings, stop: CancellationToken) -> Result<()> {
     server.run(stop).await.context("the server failed")
 }
 
-/// Which process this is, among those of an installation: in footers and heartbeats, for operators. In a container the
+/// Which process this is, among those of an installation: in footers, heartbeats and leases, for operators. In a container the
 /// process number is always the same, and the host's name is the container's.
-fn process_name() -> String {
+pub(crate) fn process_name(service: &str) -> String {
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
     let host = if host.trim().is_empty() { "host" } else { host.trim() };
-    format!("archiver-{host}-{}", std::process::id())
+    format!("{service}-{host}-{}", std::process::id())
 }
 
 /// Runs a service beside its admin port. When the service ends, so does the port; when the port fails, so does the
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn two_processes_have_two_names() {
-        let name = process_name();
+        let name = process_name("archiver");
         assert!(name.ends_with(&format!("-{}", std::process::id())) && !name.contains(char::is_whitespace), "{name}");
     }
 }

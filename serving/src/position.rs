@@ -90,6 +90,11 @@ impl Positions {
             Err(fatal @ (LedgerError::Entry(_) | LedgerError::Books(_))) => return Err(fatal),
             Err(error) => Some(error.to_string()),
         };
+        if let Some(books) = &books {
+            // Seconds since the epoch up to which days are closed: what an alarm compares with the time.
+            let closed_until = books.next_night().start().as_millis() as f64 / 1000.0;
+            metrics::gauge!("twofold_serving_closed_until_seconds").set(closed_until);
+        }
         *self.lock() = match (books, trouble.clone(), &before) {
             (Some(books), None, _) => Ok(Position { books, read_at: now, trouble: None }),
             // What was read before it went away counts; only the head is not known.
@@ -153,6 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_who_wait_for_a_reading_share_the_next_one() {
+        platform::telemetry::metrics();
         let ledger = Ledger::new(Objects::memory());
         let genesis = Genesis { first_day: Day::from_number(0), rules: Rules::default() };
         ledger.begin(genesis).await.unwrap();
@@ -163,6 +169,8 @@ mod tests {
         assert!(caught_up.into_iter().all(|caught_up| caught_up.is_ok()));
         assert_eq!(positions.begun.load(Ordering::Relaxed), 1);
         assert_eq!(positions.current().unwrap().books.head(), 0);
+        let closed_until = "twofold_serving_closed_until_seconds 0\n";
+        assert!(platform::telemetry::render().contains(closed_until), "the first day, of 1970, is not closed");
         // Who comes later reads again.
         positions.catch_up().await.unwrap();
         assert_eq!(positions.begun.load(Ordering::Relaxed), 2);

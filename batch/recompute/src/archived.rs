@@ -39,9 +39,14 @@ impl Archived {
             .buffered(CHAINS_MAX)
             .try_collect()
             .await?;
+        Ok(Self::of_chains(chains, books))
+    }
+
+    /// Chains that are proven already.
+    pub(crate) fn of_chains(chains: BTreeMap<PartitionId, Chain>, books: &Books) -> Self {
         let ended = books.lives().iter().filter(|life| books.has_ended(life));
         let ended = ended.flat_map(clicks::books::partitions_of).collect();
-        Ok(Archived { chains, ended })
+        Archived { chains, ended }
     }
 
     pub(crate) fn has_ended(&self, partition: &PartitionId) -> bool {

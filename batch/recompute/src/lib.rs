@@ -14,6 +14,7 @@
 //!   in `tables/current`, which every later run repairs first.
 
 mod archived;
+mod audit;
 mod catch_up;
 mod change;
 mod count;
@@ -21,7 +22,9 @@ mod current;
 mod engine;
 mod error;
 mod gate;
+mod gc;
 mod input;
+mod lease;
 mod merge;
 mod night;
 mod objections;
@@ -32,19 +35,26 @@ mod previous;
 mod publish;
 mod record;
 mod recount;
+mod report;
 mod rollup;
 mod scan;
+mod stages;
 mod status;
 mod table;
 mod tally;
 
+pub use audit::{Audit, AuditError, Break, Breaks, Counts, EntryAudit, audit};
 pub use catch_up::{CatchUp, Interrupted, catch_up};
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
+pub use gc::{Gc, Mode, Orphan, gc};
+pub use lease::{Acquired, Held, LEASE, LEASE_MAX, Lease, acquire, give_back};
 pub use night::{Accept, NightOutcome, NightReport, Request, run_night};
 pub use options::Options;
 pub use periods::change_period;
 pub use recount::RecountReport;
+pub use report::{REPORTS, report_key};
+pub use stages::{Stage, Stages};
 pub use status::{DayStatus, PartitionStatus, Status, status};
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ use crate::plan::Plan;
 use crate::previous::check_previous;
 use crate::publish::{input_file, input_list, make_files};
 use crate::recount::{self, RecountReport};
+use crate::report::Report;
 use crate::scan::Hashes;
+use crate::stages::Stage;
 use crate::tally::Counted;
 
 /// What is asked of a run.
@@ -127,6 +129,8 @@ async fn run(
     clock: &dyn Clock,
     request: &Request,
 ) -> Result<NightOutcome, BatchError> {
+    let began = clock.now();
+    options.stages.begin(Stage::Repair);
     // What a killed run left stale is repaired first, whatever becomes of this one.
     current::refresh(objects, ledger, &options.release).await?;
     let mut books = ledger.read().await?;
@@ -141,6 +145,8 @@ async fn run(
             _ => not_next(&books, asked),
         };
     }
+    options.stages.of_night(night);
+    options.stages.begin(Stage::Prove);
     let archived = Archived::read(objects, &books).await?;
     archived.check_held(&books)?;
     archived.check_known(objects, &books, night).await?;
@@ -154,12 +160,18 @@ async fn run(
     let archived = archived.sealed(objects, &books, night, clock).await?;
     let body = compute(options, objects, &books, &archived, clock, night, request.accept.as_ref()).await?;
     let report = report(&body, books.head() + 1);
+    let paper = Report::draft(&books, &body, options, began);
+    options.stages.begin(Stage::Publish);
     match ledger.publish(&mut books, Body::Night(Box::new(body))).await? {
         Published::Ours => {}
         Published::Lost => return lost(ledger, night).await,
     }
     tracing::info!(%night, entry = report.entry, rows = report.balance.rows, "published");
+    options.stages.begin(Stage::Refresh);
     current::refresh(objects, ledger, &options.release).await?;
+    if let Err(error) = paper.write(objects, options.stages.seconds(), clock.now()).await {
+        tracing::warn!(%night, "the night is published, its report is not written: {error}");
+    }
     Ok(NightOutcome::Published(Box::new(report)))
 }
 
@@ -207,6 +219,7 @@ async fn compute(
     let mut files = files.map_err(|refused| refused.at(night))?;
     let inputs = input_file(books.head() + 1, &list);
     files.files.push(inputs.clone());
+    options.stages.begin(Stage::Write);
     for file in &files.files {
         file.write(objects).await?;
     }
@@ -237,7 +250,9 @@ pub(crate) async fn count_checked(
     plan: &Plan,
 ) -> Result<(Counted, InputList), BatchError> {
     let hashes = Hashes::default();
+    options.stages.begin(Stage::Count);
     let counted = count(engine, objects, plan, &hashes, options.target_partitions).await?;
+    options.stages.begin(Stage::Check);
     check_balance(&counted, plan.rows()).map_err(|failure| BatchError::Gate { night: plan.night, failure })?;
     let list = input_list(plan, &hashes)?;
     check_previous(objects, books, archived, plan, &list).await?;

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::stages::Stages;
+
 /// Options of a batch run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Bound of DataFusion's memory pool in bytes; beyond it operators spill to disk. Deduplication is not in it: that
     /// holds one batch horizon of keys per partition that is counted at the moment.
@@ -12,6 +14,10 @@ pub struct Options {
     pub target_partitions: usize,
     /// Release that computes: named in the ledger and in the files, because "the same bytes" holds per release.
     pub release: String,
+    /// Which process this is, among those of an installation: in reports, for operators.
+    pub runner: String,
+    /// Where a run tells what it is at.
+    pub stages: Stages,
     /// Folder of spill files; the system's folder for temporary files when absent.
     pub spill_folder: Option<PathBuf>,
     /// Bound of the spill files in bytes.
@@ -26,6 +32,8 @@ impl Default for Options {
             memory_limit_bytes: 1 << 30,
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
             release: env!("CARGO_PKG_VERSION").to_owned(),
+            runner: format!("batch-{}", std::process::id()),
+            stages: Stages::default(),
             spill_folder: None,
             spill_limit_bytes: 64 << 30,
             volume_factor: 10,

@@ -1,10 +1,13 @@
 //! The night against a naive oracle, on raw objects that the archive's own codec has made, in memory.
 
+mod audit;
 mod crash;
 mod damage;
 mod epochs;
 mod gaps;
+mod gc;
 mod hooked;
+mod lease;
 mod lives;
 mod model;
 mod nights;
@@ -12,6 +15,7 @@ mod oracle;
 mod periods;
 mod random;
 mod refused;
+mod report;
 mod tables;
 mod withheld;
 mod world;

@@ -33,7 +33,7 @@ pub struct Decision {
 }
 
 /// Who decides.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Actor {
     /// Who decides; the name of the user who runs this when absent.
     #[arg(long, env = "TWOFOLD_ACTOR", value_parser = one_line)]
@@ -52,7 +52,8 @@ impl Actor {
 /// Longest text of a decision.
 const TEXT_MAX: usize = 500;
 
-fn one_line(text: &str) -> Result<String, String> {
+/// A text of one line that the ledger keeps.
+pub fn one_line(text: &str) -> Result<String, String> {
     let text = text.trim();
     match text.chars().count() {
         0 => Err("it is empty".to_owned()),

@@ -1,7 +1,9 @@
 //! Reading and extending the ledger in an object store.
 
+use bytes::Bytes;
 use clicks::books::{Books, BooksError};
 use clicks::ledger::{Body, Entry, EntryError, Genesis, entry_key, sha256};
+use clicks::tables::EntryNumber;
 
 use crate::objects::{Created, ObjectError, Objects};
 
@@ -24,6 +26,8 @@ pub enum Published {
 pub enum LedgerError {
     #[error("there is no ledger in {0}; `twofold topic create` begins it")]
     Missing(String),
+    #[error("the ledger in {url} has no entry {number}; its last one is {head}")]
+    NoEntry { url: String, number: EntryNumber, head: EntryNumber },
     #[error(transparent)]
     Object(#[from] ObjectError),
     #[error(transparent)]
@@ -35,6 +39,11 @@ pub enum LedgerError {
 impl Ledger {
     pub fn new(objects: Objects) -> Self {
         Ledger { objects }
+    }
+
+    /// Where the ledger is, for messages.
+    pub fn url(&self) -> &str {
+        self.objects.url()
     }
 
     /// Begins the ledger with entry 0, or finds it begun.
@@ -50,12 +59,16 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Missing`] when no ledger was begun here.
     pub async fn read(&self) -> Result<Books, LedgerError> {
-        let Some(bytes) = self.objects.get(&entry_key(0)).await? else {
-            return Err(LedgerError::Missing(self.objects.url().to_owned()));
-        };
-        let mut books = Books::open(&Entry::decode(0, &bytes)?, sha256(&bytes))?;
+        let mut books = self.open().await?;
         self.catch_up(&mut books).await?;
         Ok(books)
+    }
+
+    async fn open(&self) -> Result<Books, LedgerError> {
+        let Some(bytes) = self.entry_bytes(0).await? else {
+            return Err(LedgerError::Missing(self.objects.url().to_owned()));
+        };
+        Ok(Books::open(&Entry::decode(0, &bytes)?, sha256(&bytes))?)
     }
 
     /// Applies the entries that were published since. Numbers are consecutive, so the next one is fetched by its name
@@ -63,9 +76,29 @@ impl Ledger {
     pub async fn catch_up(&self, books: &mut Books) -> Result<(), LedgerError> {
         loop {
             let number = books.head() + 1;
-            let Some(bytes) = self.objects.get(&entry_key(number)).await? else { return Ok(()) };
+            let Some(bytes) = self.entry_bytes(number).await? else { return Ok(()) };
             books.apply(&Entry::decode(number, &bytes)?, sha256(&bytes))?;
         }
+    }
+
+    /// The books as they were when entry `number` was the last one.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoEntry`] when the ledger does not reach so far.
+    pub async fn read_at(&self, number: EntryNumber) -> Result<Books, LedgerError> {
+        let mut books = self.open().await?;
+        while books.head() < number {
+            let Some(bytes) = self.entry_bytes(books.head() + 1).await? else {
+                return Err(LedgerError::NoEntry { url: self.objects.url().to_owned(), number, head: books.head() });
+            };
+            books.apply(&Entry::decode(books.head() + 1, &bytes)?, sha256(&bytes))?;
+        }
+        Ok(books)
+    }
+
+    /// The bytes of an entry, as they were written; `None` when there is none of this number.
+    pub async fn entry_bytes(&self, number: EntryNumber) -> Result<Option<Bytes>, LedgerError> {
+        Ok(self.objects.get(&entry_key(number)).await?)
     }
 
     /// Publishes the next entry after `books`, and applies it to them. The entry is checked against the books first, so

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clicks::id::Region;
@@ -127,6 +128,14 @@ pub struct Batch {
     /// Memory of the query engine, bytes; beyond it sorts and aggregations go to disk.
     pub memory_bytes: usize,
     pub target_partitions: usize,
+    /// A day is withheld when its clicks differ from the median of the week before by more than this factor; 0 for never.
+    pub volume_factor: u32,
+    /// How long a run that was killed keeps others from beginning; a running one renews its lease.
+    pub lease: Time,
+    /// A dead-man service is told at the start and the end of each run.
+    pub ping_url: Option<Secret>,
+    /// Metrics of the last run, for the textfile collector of node_exporter.
+    pub metrics_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -238,7 +247,14 @@ impl Default for Archive {
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch { memory_bytes: 2 << 30, target_partitions: 2 }
+        Batch {
+            memory_bytes: 2 << 30,
+            target_partitions: 2,
+            volume_factor: 10,
+            lease: Time(Duration::from_secs(120)),
+            ping_url: None,
+            metrics_file: None,
+        }
     }
 }
 
@@ -260,10 +276,14 @@ impl Serialize for Time {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map(Time)
-            .map_err(|e| serde::de::Error::custom(format!("`{text}`: {e}; write 50ms, 5s, 15min, 7d")))
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl FromStr for Time {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text).map(Time).map_err(|e| format!("`{text}`: {e}; write 50ms, 5s, 15min, 7d"))
     }
 }
 

@@ -27,6 +27,21 @@ pub async fn duckdb(sql: &str) -> Result<Vec<Vec<String>>> {
     Ok(rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect())
 }
 
+/// Holds a Kubernetes manifest against the schemas of these versions, unknown fields refused, and gives it as JSON.
+pub async fn manifest(text: &str, versions: &[&str]) -> Result<Value> {
+    let mut command = Command::new(tool("python/bin/python")?);
+    command.arg(repository().join("tests/services/manifest.py")).args(versions);
+    let printed = run_to_end("the linter of manifests", command, text).await?;
+    serde_json::from_str(&printed).context("read the manifest as JSON")
+}
+
+/// Runs `systemd-analyze`, which needs no running systemd for what tests ask it, and gives all that it printed.
+pub async fn systemd_analyze(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec systemd-analyze \"$@\" 2>&1", "sh"]).args(arguments);
+    run_to_end("systemd-analyze", command, "").await
+}
+
 /// How to look at a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageView<'a> {

@@ -8,6 +8,7 @@ mod collector;
 mod embedded;
 mod mistakes;
 mod nightly;
+mod schedules;
 mod serving;
 mod speed;
 mod up;

@@ -3,20 +3,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::time::Duration;
 
 use archive::codec::encode;
-use clicks::books::Books;
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, TopicId, UserId};
-use clicks::ledger::{Body, Entry, Genesis, Night, TopicLife, entry_key};
+use clicks::ledger::{Body, Genesis, TopicLife};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::time::{Day, Span, Timestamp};
 use clicks::wire;
-use platform::clock::SimulatedClock;
+use platform::clock::{Clock, SimulatedClock, SystemClock};
 use platform::ledger::Ledger;
 use platform::log::{Header, LogRecord};
 use platform::objects::Objects;
+use promises::binary::twofold;
 use promises::services::{duckdb, new_folder};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -147,17 +148,6 @@ async fn begin(objects: &Objects) -> Ledger {
     ledger
 }
 
-async fn night(objects: &Objects, books: &Books, n: i32) -> Night {
-    for number in 1..=books.head() {
-        let bytes = objects.get(&entry_key(number)).await.unwrap().unwrap();
-        match Entry::decode(number, &bytes).unwrap().body {
-            Body::Night(night) if night.night == day(n) => return *night,
-            _ => {}
-        }
-    }
-    panic!("night {n} is not published");
-}
-
 fn cells(rows: Vec<Vec<String>>) -> Truth {
     let number = |text: &str| text.parse::<u64>().unwrap();
     let cell = |row: Vec<String>| {
@@ -226,37 +216,109 @@ async fn hours_and_days_are_sums_of_minutes(folder: &Path) {
     }
 }
 
-/// Promise 2: whoever holds the raw objects that a night names recomputes its day row for row, with plain SQL.
+/// The statements of the README for one day of one installation: what an auditor would paste.
+fn readme_sql(folder: &Path, day: Day) -> String {
+    let readme = include_str!("../../../README.md");
+    let (_, block) = readme.split_once("```sql\n").expect("the README has a block of SQL");
+    let (sql, _) = block.split_once("```").expect("the block ends");
+    let line = |line: &str| match line.split_once(" = ").map(|(name, _)| name) {
+        Some("SET VARIABLE root") => format!("SET VARIABLE root = '{}';\n", folder.display()),
+        Some("SET VARIABLE day") => format!("SET VARIABLE day = '{day}';\n"),
+        _ => format!("{line}\n"),
+    };
+    sql.lines().map(line).collect()
+}
+
+/// Minutes, clicks, differences, raw objects, changed files.
+async fn audited(folder: &Path, n: i32) -> Vec<u64> {
+    let row = duckdb(&readme_sql(folder, day(n))).await.unwrap().remove(0);
+    row.iter().map(|value| value.parse().unwrap()).collect()
+}
+
+/// Promise 2: whoever holds the raw objects that a night names recomputes its day row for row, with plain SQL; and what
+/// was changed since shows.
 async fn a_day_is_recounted_from_its_inputs(folder: &Path, objects: &Objects, ledger: &Ledger) {
     let books = ledger.read().await.unwrap();
-    let night = night(objects, &books, 2).await;
-    let revision = night.days.iter().find(|revision| revision.day == day(2)).unwrap();
-    let at = |key: &str| format!("{}/{key}", folder.display());
-    let (inputs, table) = (at(&night.inputs.key), at(&revision.minute.key));
-    let files = duckdb(&format!("SELECT unnest(objects).key FROM read_json('{inputs}')")).await.unwrap();
-    let files: Vec<String> = files.iter().map(|row| format!("'{}'", at(&row[0]))).collect();
-    let cut = |number: u32| night.cuts[&partition(number)];
-    let (start, end) = (day(2).start().as_millis(), day(2).end().as_millis());
-    let sql = format!(
-        "WITH clicks AS ( \
-           SELECT ad_id, epoch_ms(event_time) AS event, epoch_ms(append_time) AS append, \
-                  lag(epoch_ms(append_time)) OVER (PARTITION BY ad_id, click_id ORDER BY \"offset\") AS before \
-           FROM read_parquet([{}], hive_partitioning = true) \
-           WHERE kind = 0 AND \"offset\" < CASE part WHEN 0 THEN {} ELSE {} END \
-             AND epoch_ms(event_time) - epoch_ms(append_time) <= 300000 \
-             AND epoch_ms(append_time) - epoch_ms(event_time) <= 35 * 86400000::BIGINT) \
-         SELECT event // 60000 * 60000 AS minute, ad_id, \
-                count(*) FILTER (before IS NULL OR append - before >= 86400000), \
-                count(*) FILTER (append - before < 86400000), \
-                count(*) FILTER ((before IS NULL OR append - before >= 86400000) AND append - event > 600000) \
-         FROM clicks WHERE event >= {start} AND event < {end} GROUP BY ALL",
-        files.join(","),
-        cut(0),
-        cut(1),
-    );
-    let recounted = cells(duckdb(&sql).await.unwrap());
-    let sql = format!("SELECT epoch_ms(period_start), ad_id, clicks, duplicates, late FROM read_parquet('{table}')");
-    let published = cells(duckdb(&sql).await.unwrap());
-    assert!(published.len() > 1_000);
-    assert_eq!(recounted, published);
+    let revision = &books.day(day(2)).unwrap().revision;
+    let whole = audited(folder, 2).await;
+    assert_eq!((whole[0], whole[1]), (revision.minute.rows, revision.totals.clicks));
+    assert!(whole[0] > 1_000 && whole[3] > 50, "{whole:?}");
+    assert_eq!((whole[2], whole[4]), (0, 0), "no row differs, no file was changed");
+
+    // Noon of the day, in an object that is sound by itself and lacks a click.
+    let listed = objects.list("raw/", None).await.unwrap();
+    let noon = listed.iter().filter(|object| object.key.contains(&format!("part=0/day={}", day(2)))).nth(12).unwrap();
+    let sound = objects.get(&noon.key).await.unwrap().unwrap();
+    let mut rows = archive::codec::decode(sound.clone()).unwrap();
+    let again = rows[rows.len() - 2].0.value.clone();
+    rows.last_mut().unwrap().0.value = again;
+    let forged = encode(&partition(0), "test", &rows).unwrap();
+    objects.put(&noon.key, forged.bytes).await.unwrap();
+    let spoilt = audited(folder, 2).await;
+    assert!(spoilt[2] > 0 && spoilt[4] == 1, "{spoilt:?}");
+    objects.put(&noon.key, sound).await.unwrap();
+    assert_eq!(audited(folder, 2).await, whole);
+}
+
+/// What cron and an auditor see of an installation in a folder, by the binary alone.
+#[tokio::test]
+async fn the_binary_rehearses_closes_audits_and_cleans() {
+    let folder = new_folder("nightly-cron").unwrap();
+    let objects = Objects::open_folder(folder.join("store")).unwrap();
+    begin(&objects).await;
+    archive(&objects, &generate()).await;
+    let (settings, shift, metrics) = (folder.join("t.toml"), folder.join("shift"), folder.join("twofold.prom"));
+    // The machine's clock, moved to ten minutes past the last night's midnight.
+    let millis = (day(NIGHTS).end() + Span::minutes(10)).since(SystemClock.now()).as_millis() + 1_000;
+    std::fs::write(&shift, millis.to_string()).unwrap();
+    let text = "[storage]\nurl = \"file://FOLDER/store\"\n[clock]\noffset_file = \"FOLDER/shift\"\n\
+                [batch]\nmetrics_file = \"FOLDER/twofold.prom\"\n";
+    std::fs::write(&settings, text.replace("FOLDER", &folder.display().to_string())).unwrap();
+    let run = async |line: &str| {
+        let mut command = tokio::process::Command::from(twofold());
+        command.arg("--config").arg(&settings).args(line.split(' ')).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await.unwrap().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let stored = async || objects.list("", None).await.unwrap();
+
+    let before = stored().await;
+    let (code, stdout, _) = run("batch run --catch-up --dry-run").await;
+    assert_eq!(code, Some(0), "{stdout}");
+    assert!(stdout.starts_with("dry run") && stdout.contains("6 nights") && stdout.lines().count() == 1, "{stdout}");
+    assert_eq!(stored().await, before, "a rehearsal writes nothing");
+    assert!(!metrics.exists(), "and is told to nobody");
+    let (code, _, stderr) = run("batch run --catch-up --lookback 2").await;
+    assert!(code == Some(2) && stderr.contains("--lookback 6"), "{stderr}");
+    let (code, stdout, _) = run("batch run --catch-up").await;
+    assert!(code == Some(0) && stdout.starts_with("closed 6 nights") && stdout.lines().count() == 1, "{stdout}");
+    let closed = format!("twofold_batch_closed_until_seconds {}", day(NIGHTS).end().as_millis() / 1000);
+    let told = std::fs::read_to_string(&metrics).unwrap();
+    assert!(told.lines().any(|line| line == closed), "{told}");
+    let published = stored().await;
+    let (code, stdout, _) = run("batch run --catch-up").await;
+    assert!(code == Some(0) && stdout.starts_with("no night is due"), "{stdout}");
+    assert_eq!(stored().await, published, "running again changes nothing, and leaves no lease");
+
+    let (code, stdout, stderr) = run("audit --date 2026-03-02").await;
+    assert!(code == Some(0) && stdout.starts_with("2026-03-02 holds"), "{stdout}{stderr}");
+    let minute = Ledger::new(objects.clone()).read().await.unwrap().day(day(2)).unwrap().revision.minute.key.clone();
+    let sound = objects.get(&minute).await.unwrap().unwrap();
+    objects.put(&minute, "PAR1".into()).await.unwrap();
+    let (code, stdout, stderr) = run("audit --date 2026-03-02").await;
+    assert!(code == Some(14) && stdout.contains("does not hold") && stderr.contains(&minute), "{stdout}{stderr}");
+    objects.put(&minute, sound).await.unwrap();
+
+    // A file of a killed run, eight days old by the clock of this installation.
+    let orphan = folder.join("store/tables/rev/00000000000000000003/minute-2026-03-02-0000.parquet");
+    std::fs::write(&orphan, "left").unwrap();
+    let written =
+        std::time::UNIX_EPOCH + Duration::from_millis((day(NIGHTS).start() - Span::days(8)).as_millis() as u64);
+    std::fs::File::options().write(true).open(&orphan).unwrap().set_modified(written).unwrap();
+    let (code, stdout, _) = run("batch gc --dry-run").await;
+    assert!(code == Some(0) && stdout.starts_with("would delete 1 files") && orphan.exists(), "{stdout}");
+    let (code, stdout, stderr) = run("batch gc").await;
+    assert!(code == Some(0) && stdout.starts_with("deleted 1 files") && stderr.contains("minute-2026-03-02-0000"));
+    assert_eq!(stored().await, published, "nothing but the orphan is gone");
 }

@@ -40,6 +40,9 @@ async fn a_day_that_lost_records_is_withheld_until_somebody_accepts_it_and_says_
     assert!(matches!(refused, BatchError::Withheld { .. }) && refused.to_string().contains("[5, 7)"), "{refused}");
     let Ok(NightOutcome::Recounted(report)) = world.accept(2).await else { panic!() };
     assert_eq!(report.day.totals.clicks, 2);
+    for n in [1, 2, 3] {
+        world.check_audit(n).await;
+    }
     world.click(&partition(1, 0), at(4, 10, 0), at(2, 13, 0), "a", 21);
     world.publish(4).await;
     let books = world.books().await;

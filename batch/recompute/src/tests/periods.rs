@@ -56,6 +56,7 @@ async fn a_reopened_day_absorbs_its_adjustments_once() {
     // Nothing that was billed has changed, and the revision says so per ad: no row.
     let change = report.day.change.unwrap();
     assert_eq!((change.reason, change.clicks, change.file.rows), (ChangeReason::Reopened, 0, 0));
+    world.check_audit(1).await;
     // The copy holds the same, and later clicks are adjustments again.
     world.click(&p, at(14, 10, 0), at(1, 11, 0), "b", 3_000);
     world.publish(14).await;

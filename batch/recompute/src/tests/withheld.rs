@@ -54,6 +54,7 @@ async fn a_day_of_unusual_volume_is_withheld_while_the_rest_of_its_night_is_publ
     assert_eq!(report.accepted.unwrap().reason, "a campaign");
     assert!(report.balance.holds());
     assert_eq!(world.books().await.state(day(4)), PeriodState::Closed);
+    world.check_audit(4).await;
     assert_eq!(world.clicks(4).await, 199);
     fill(&mut world, 6, 2_000);
     world.click(&partition(1, 0), at(6, 23, 0), at(4, 4, 0), "late", 9);

@@ -22,7 +22,7 @@ use platform::objects::Objects;
 
 use crate::publish::read_file;
 use crate::table::{AdjustmentRow, Row, decode, decode_adjustments};
-use crate::{Accept, BatchError, NightOutcome, NightReport, Options, Request, change_period, run_night};
+use crate::{Accept, BatchError, NightOutcome, NightReport, Options, Request, audit, change_period, run_night};
 
 /// Day `n` of the tests' calendar; the ledger begins with day 1.
 pub(super) fn day(n: i32) -> Day {
@@ -240,6 +240,12 @@ impl World {
             Ok(NightOutcome::Published(report)) => *report,
             other => panic!("night {n}: {other:?}"),
         }
+    }
+
+    /// Day `n` can be counted again from what the ledger names, and comes to what is published.
+    pub(super) async fn check_audit(&self, n: i32) {
+        let audit = audit(&self.options, &self.objects, &self.ledger, day(n)).await.unwrap();
+        assert!(audit.entries.iter().all(|entry| entry.breaks.total == 0), "day {n}: {audit:?}");
     }
 
     pub(super) async fn read(&self, file: &FileRef) -> Vec<Row> {

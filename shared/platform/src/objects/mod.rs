@@ -14,12 +14,14 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use clicks::time::Timestamp;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutPayload};
 
 mod local;
 mod open;
+mod rehearsal;
 
 pub use local::LocalFolder;
 pub use open::S3Options;
@@ -86,6 +88,17 @@ impl Objects {
     /// Over any store: for tests that inject faults.
     pub fn over(store: Arc<dyn ObjectStore>, url: &str) -> Self {
         Objects { store, folder: None, prefix: Path::default(), url: url.to_owned() }
+    }
+
+    /// The same objects, on which everything may be tried: what is written stays in memory, is seen by this value alone,
+    /// and is gone with it. Nothing can be deleted.
+    pub fn rehearsal(&self) -> Self {
+        Objects {
+            store: Arc::new(rehearsal::Rehearsal::over(self.store.clone())),
+            folder: None,
+            prefix: self.prefix.clone(),
+            url: self.url.clone(),
+        }
     }
 
     /// The storage URL, for people.
@@ -171,6 +184,16 @@ impl Objects {
 
     /// Every object whose key begins with the folder `prefix` (ends in `/`), after `after` if given, sorted by key.
     pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ObjectInfo>, ObjectError> {
+        let dated = self.list_dated(prefix, after).await?;
+        Ok(dated.into_iter().map(|(object, _)| object).collect())
+    }
+
+    /// Like [`Objects::list`], each object with the time at which it was written, by the store's clock.
+    pub async fn list_dated(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<Vec<(ObjectInfo, Timestamp)>, ObjectError> {
         use futures::TryStreamExt;
         let path = self.path(prefix);
         let listing = match after {
@@ -179,12 +202,16 @@ impl Objects {
         };
         let found: Vec<_> = listing.try_collect().await.map_err(|source| failed(prefix, source))?;
         let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        let mut objects: Vec<ObjectInfo> = found
+        let info = |meta: object_store::ObjectMeta| {
+            let written = Timestamp::from_millis(meta.last_modified.timestamp_millis());
+            (ObjectInfo { key: meta.location.as_ref()[skip..].to_owned(), bytes: meta.size }, written)
+        };
+        let mut objects: Vec<(ObjectInfo, Timestamp)> = found
             .into_iter()
-            .map(|meta| ObjectInfo { key: meta.location.as_ref()[skip..].to_owned(), bytes: meta.size })
-            .filter(|object| self.folder.is_none() || !local::is_staging(&object.key))
+            .map(info)
+            .filter(|(object, _)| self.folder.is_none() || !local::is_staging(&object.key))
             .collect();
-        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        objects.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
         Ok(objects)
     }
 
