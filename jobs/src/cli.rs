@@ -17,7 +17,7 @@ pub use period::{Actor, Decision, PeriodCommand, one_line};
 #[command(name = "twofold", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done or already done, 1 failure, 2 usage or configuration, 10 input incomplete (try \
-later), 11 another run published or is at work, 12 quality gate failed, 14 an audit found differences.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
+later), 11 another run published or is at work, 12 quality gate failed or day withheld, 13 period final, 14 an audit found differences.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
 )]
 pub struct Cli {
     /// Settings file; twofold.toml in this folder if it is there.

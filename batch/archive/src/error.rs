@@ -39,9 +39,9 @@ pub enum ArchiveError {
     )]
     OtherLife { topic: String, expected: TopicId, found: TopicId },
     #[error(
-        "topic `{topic}` has {found} partitions, the ledger reads {expected}; keys lie elsewhere since, and Kafka takes no \
-         partition back. Begin a new topic: give `kafka.topic` another name, run `twofold topic create`, start all services \
-         again. What lies in the partitions from {expected} on is not archived; send it again"
+        "topic `{topic}` has {found} partitions, the ledger reads {expected}; keys lie elsewhere since. Record it: \
+         set `kafka.partitions` to {found}, run `twofold topic create`, start all services again. Nothing is lost until then: \
+         what the new partitions hold is archived from their first record on"
     )]
     PartitionCount { topic: String, expected: u32, found: u32 },
     #[error("the topic has {count} partitions, numbered from 0; there is no {number} to archive")]

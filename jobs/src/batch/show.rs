@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use clicks::ledger::Objection;
+use clicks::time::Day;
 use recompute::{BatchError, NightReport, RecountReport};
 use serde_json::{Value, json};
 
@@ -85,29 +86,33 @@ fn closed(nights: &[NightReport], is_rehearsal: bool) -> Option<String> {
         true => "dry run, nothing is written; this would close ".to_owned(),
         false => "closed ".to_owned(),
     };
-    if nights.len() > 1 {
-        let _ = write!(text, "{} nights, ", nights.len());
+    let withheld: Vec<Day> =
+        nights.iter().filter(|night| !night.withheld.is_empty()).map(|night| night.night).collect();
+    if let ([only], [_]) = (nights, withheld.as_slice()) {
+        let _ = write!(text, "the night of {}, but its own day is withheld", only.night);
+    } else {
+        if nights.len() > 1 {
+            let _ = write!(text, "{} nights, ", nights.len());
+        }
+        let own = |night: &NightReport| night.days.iter().find(|day| day.day == night.night).map(|day| day.totals);
+        let totals: Vec<_> = nights.iter().filter_map(own).collect();
+        let sum = |of: fn(&clicks::ledger::DayTotals) -> u64| totals.iter().map(of).sum::<u64>();
+        let _ = write!(
+            text,
+            "{}: {} clicks ({} of them late), {} duplicates",
+            range(first.night, last.night),
+            sum(|totals| totals.clicks),
+            sum(|totals| totals.late),
+            sum(|totals| totals.duplicates)
+        );
+        for day in withheld {
+            let _ = write!(text, ", {day} withheld");
+        }
     }
-    let _ = write!(text, "{}: ", range(first.night, last.night));
-    let own = |night: &NightReport| night.days.iter().find(|day| day.day == night.night).map(|day| day.totals);
-    let totals: Vec<_> = nights.iter().filter_map(own).collect();
-    let sum = |of: fn(&clicks::ledger::DayTotals) -> u64| totals.iter().map(of).sum::<u64>();
-    let _ = write!(
-        text,
-        "{} clicks ({} of them late), {} duplicates",
-        sum(|totals| totals.clicks),
-        sum(|totals| totals.late),
-        sum(|totals| totals.duplicates)
-    );
     let restated: usize =
         nights.iter().map(|night| night.days.iter().filter(|day| day.day != night.night).count()).sum();
     let finals: usize = nights.iter().map(|night| night.finals.len()).sum();
     let adjusted: u64 = nights.iter().flat_map(|night| night.adjustments.values()).sum();
-    let withheld: Vec<String> =
-        nights.iter().filter(|night| !night.withheld.is_empty()).map(|night| night.night.to_string()).collect();
-    if !withheld.is_empty() {
-        let _ = write!(text, ", {} withheld", withheld.join(" and "));
-    }
     for (count, one, more) in [
         (restated as u64, "earlier day restated", "earlier days restated"),
         (finals as u64, "day final now", "days final now"),

@@ -96,6 +96,11 @@ fn flags_that_make_no_sense_together_are_refused() {
         ("twofold batch run --date 2026-3-1", "2026-03-01"),
         ("twofold batch gc --older-than 7", "7d"),
         ("twofold audit", "--date"),
+        ("twofold batch run --accept because", "--date"),
+        ("twofold batch run --catch-up --accept because", "--date"),
+        ("twofold batch run --date 2026-03-01 --accept=", "it is empty"),
+        ("twofold period reopen --date 2026-03-01", "--reason"),
+        ("twofold period hold --reason odd", "--date"),
     ] {
         let message = refused(line);
         assert!(message.contains(named), "{line}: {message}");
@@ -105,6 +110,9 @@ fn flags_that_make_no_sense_together_are_refused() {
         "twofold batch catch-up --lookback 3 --metrics-file x.prom --ping-url https://hc.example/x",
         "twofold --json audit --date 2026-03-01",
         "twofold batch gc --dry-run",
+        "twofold batch run --date 2026-03-01 --accept campaign --actor ann",
+        "twofold period reopen --date 2026-03-01 --reason wrong --actor ann",
+        "twofold period status",
     ] {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
     }

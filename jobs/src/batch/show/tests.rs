@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use clicks::ledger::{Balance, DayRevision, DayTotals, FileRef};
+use clicks::ledger::{Balance, Check, DayRevision, DayTotals, FileRef};
 use clicks::time::{Day, Timestamp};
 use recompute::{BatchError, Incomplete};
 
@@ -91,6 +91,33 @@ fn every_outcome_is_one_line() {
     let line = summary(&cases[0].0, &dry);
     assert!(line.starts_with("dry run, nothing is written; this would close 2026-03-01: 100 clicks"), "{line}");
     assert!(details(&cases[0].0.nights[0], true).contains("would be published"));
+}
+
+#[test]
+fn a_withheld_day_is_told_and_its_exit_code_is_that_of_a_gate() {
+    let mut odd = report("2026-03-02", 3);
+    odd.days = vec![revision("2026-03-01", 2, 101)];
+    odd.withheld = vec![Objection { check: Check::Volume, detail: "2026-03-02 has 3 clicks".to_owned() }];
+    for (nights, end, expected) in [
+        (
+            vec![odd.clone()],
+            End::Done,
+            "closed the night of 2026-03-02, but its own day is withheld, 1 earlier day restated (ledger entry 3)",
+        ),
+        (
+            vec![report("2026-03-01", 2), odd.clone()],
+            nothing_due(None),
+            "closed 2 nights, 2026-03-01 to 2026-03-02: 100 clicks (2 of them late), 3 duplicates, 2026-03-02 withheld, 1 \
+             earlier day restated (ledger entries 2 to 3); 2026-03-03 is next, due at 1970-01-01T00:00:00.000Z",
+        ),
+    ] {
+        let outcome = outcome(nights, end);
+        assert_eq!(summary(&outcome, &RunHow::default()), expected);
+        assert_eq!(outcome.exit(), crate::exit::Exit::Gate);
+        assert!(details(outcome.nights.last().unwrap(), false).contains("withheld (volume): 2026-03-02 has 3 clicks"));
+    }
+    let told = withheld(&odd);
+    assert!(told.contains("has 3 clicks") && told.contains("--date 2026-03-02 --accept REASON"), "{told}");
 }
 
 #[test]
