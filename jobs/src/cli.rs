@@ -87,7 +87,7 @@ pub enum BatchCommand {
         lookback: Option<u32>,
         /// Publishes the day of --date although checks speak against it (records were lost, an odd volume). The reason is
         /// written into the ledger, with who gave it.
-        #[arg(long, value_name = "REASON", requires = "date", value_parser = one_line)]
+        #[arg(long, value_name = "REASON", requires = "date", conflicts_with = "catch_up", value_parser = one_line)]
         accept: Option<String>,
         #[command(flatten)]
         actor: Actor,

@@ -97,7 +97,7 @@ fn flags_that_make_no_sense_together_are_refused() {
         ("twofold batch gc --older-than 7", "7d"),
         ("twofold audit", "--date"),
         ("twofold batch run --accept because", "--date"),
-        ("twofold batch run --catch-up --accept because", "--date"),
+        ("twofold batch run --catch-up --accept because", "cannot be used with"),
         ("twofold batch run --date 2026-03-01 --accept=", "it is empty"),
         ("twofold period reopen --date 2026-03-01", "--reason"),
         ("twofold period hold --reason odd", "--date"),
