@@ -76,6 +76,7 @@ impl Install {
              [storage]\nurl = \"s3://{BUCKET}/main\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
              [collector]\nlisten = \"127.0.0.1:{}\"\nappend_timeout = \"20s\"\n\
              [speed]\nadmin = \"127.0.0.1:{}\"\n[archive]\nadmin = \"127.0.0.1:{}\"\n[serving]\nlisten = \"127.0.0.1:{}\"\n\
+             [batch]\nvolume_factor = 0\n\
              [clock]\noffset_file = \"{}\"\n",
             kafka.brokers(),
             redis.url(),
