@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use platform::log::{KafkaLog, Log};
 use promises::services::{Kafka, KafkaOptions, Redis, new_folder};
@@ -10,7 +11,7 @@ use promises::services::{Kafka, KafkaOptions, Redis, new_folder};
 use crate::load::{Load, Sender};
 use crate::place::{Setup, until};
 
-/// Whether it was away when it happened, and how far the log had come again when it looks.
+/// Whether it was away when it happened, and how far the log has come again when it looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     /// It runs, and finds its positions beyond the end.
@@ -75,12 +76,15 @@ async fn lose(loss: Loss, reason: &str) {
             place.start().await
         }
     };
-    let load = Load::start(log, sender, 300);
+    // Nothing is sent before the loss is found: a process that reaches the broker later than the load does finds its
+    // positions on the log again, and another reason.
     speed
         .until("the loss is found everywhere", async || {
             place.generations().await.iter().zip(&generations).all(|(now, then)| now.is_some() && now != then)
         })
         .await;
+    let load = Load::start(log, sender, 300);
+    tokio::time::sleep(Duration::from_secs(1)).await;
     load.stop().await;
     place.check_all_kinds(&mut speed).await;
     let label = format!("reason=\"{reason}\"");
