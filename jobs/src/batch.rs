@@ -20,7 +20,7 @@ use platform::ledger::Ledger;
 use platform::objects::Objects;
 use platform::settings::{Settings, Time};
 
-use crate::cli::{BatchCommand, RunHow};
+use crate::cli::{BatchCommand, Engine, RunHow};
 use crate::connect;
 use crate::exit::Exit;
 use crate::services::process_name;
@@ -84,6 +84,11 @@ impl Desk {
             options,
             accept: None,
         })
+    }
+
+    fn counting_by(mut self, engine: Engine) -> Self {
+        self.options.count_by = engine.into();
+        self
     }
 
     /// The same desk, on which nothing that is written stays.

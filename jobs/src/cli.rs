@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clicks::time::Day;
 use platform::settings::Time;
 
@@ -60,6 +60,9 @@ pub enum Command {
         /// The day, UTC.
         #[arg(long)]
         date: Day,
+        /// By what it is counted again.
+        #[arg(long, value_enum, default_value_t)]
+        engine: Engine,
     },
     /// The topic and the ledger's record of it.
     #[command(subcommand)]
@@ -125,6 +128,9 @@ pub struct RunHow {
     /// Computes and checks everything and writes nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// By what records are judged and counted; both publish the same bytes.
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
     /// What was published day by day, on stderr.
     #[arg(long, short)]
     pub verbose: bool,
@@ -134,6 +140,25 @@ pub struct RunHow {
     /// Metrics of this run for the textfile collector of node_exporter; its name ends in .prom.
     #[arg(long, value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
+}
+
+/// By what the batch counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Engine {
+    /// Our own operator.
+    #[default]
+    Exact,
+    /// Plain SQL that spells out the rules: many times slower, for whoever doubts the other.
+    Reference,
+}
+
+impl From<Engine> for recompute::CountBy {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Exact => recompute::CountBy::Exact,
+            Engine::Reference => recompute::CountBy::Reference,
+        }
+    }
 }
 
 /// `3` or `3d`.

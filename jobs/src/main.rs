@@ -78,7 +78,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Up => services::up(&settings).await,
         Command::Batch(command) => batch::run(&settings, command, cli.json).await,
         Command::Period(command) => period::run(&settings, command, cli.json).await,
-        Command::Audit { date } => batch::audit(&settings, date, cli.json).await,
+        Command::Audit { date, engine } => batch::audit(&settings, date, engine, cli.json).await,
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,
         Command::Check => check::run(&settings, cli.json).await,
         Command::Config(ConfigCommand::Show) => {

@@ -278,7 +278,7 @@ async fn audit_entry(
         return Ok(audit);
     };
     let (engine, hashes) = (Engine::new(options, objects)?, Hashes::default());
-    let mut counted = match count(&engine, objects, &plan, &hashes, options.target_partitions).await {
+    let mut counted = match count(&engine, objects, &plan, &hashes, options).await {
         Ok(counted) => counted,
         // The first object that is damaged ended the count; all of them are to be named.
         Err(BatchError::Input(error @ (InputError::Damaged { .. } | InputError::Footer(_)))) => {
@@ -298,7 +298,7 @@ async fn audit_entry(
     if counted.balance != night.balance {
         audit.breaks.push(Break::Balance { published: night.balance, recomputed: counted.balance });
     }
-    compare::days(options, objects, &engine, before, &night, &counted, &mut audit).await?;
+    compare::days(options, objects, before, &night, &counted, &mut audit).await?;
     compare::adjustments(objects, &night, &counted, &mut audit).await?;
     Ok(audit)
 }

@@ -11,14 +11,12 @@
 //! read again after writing, and all is done again if it has moved: whoever writes last has seen the newest head, and
 //! what a killed run leaves stale the next one repairs.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use clicks::books::Books;
-use clicks::event::Class;
 use clicks::tables::{CURRENT, EntryNumber, current_key};
-use clicks::time::{Day, Timestamp};
-use clicks::window::Grain;
+use clicks::time::Day;
+use clicks::window::{Grain, Minute};
 use futures::{StreamExt, TryStreamExt};
 use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 use platform::ledger::Ledger;
@@ -27,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BatchError;
 use crate::publish::read_file;
-use crate::table::{AdjustmentRow, Row, Sheet, decode, decode_adjustments, encode_current};
+use crate::rows::{Cell, Numbers, Rows, join};
+use crate::table::{AdjustmentRow, Sheet, decode, decode_adjustments, encode_current};
 
 /// Key of the mark in the footer.
 const META_CURRENT: &str = "twofold.current";
@@ -126,7 +125,7 @@ fn decode_mark(metadata: &[u8]) -> Option<Mark> {
 }
 
 async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release: &str) -> Result<(), BatchError> {
-    let mut rows: BTreeMap<(Timestamp, Arc<str>, Class), (Row, u64)> = BTreeMap::new();
+    let mut rows = Rows::default();
     let mut sheet = Sheet { grain, revision: 0, rules_version: books.rules().on(day).version };
     if let Some(book) = books.day(day) {
         (sheet.revision, sheet.rules_version) = (book.revision.revision, book.revision.rules_version);
@@ -135,22 +134,32 @@ async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release
             Grain::Hour => &book.revision.hour,
             Grain::Day => &book.revision.day_file,
         };
-        for row in decode(&file.key, read_file(objects, file).await?)? {
-            rows.insert((row.period_start, row.ad.clone(), row.class), (row, 0));
-        }
+        rows = decode(&file.key, read_file(objects, file).await?)?;
     }
+    let mut adjustments = Vec::new();
     for adjustment in books.adjustments(day) {
         let found = decode_adjustments(&adjustment.file.key, read_file(objects, &adjustment.file).await?)?;
-        for found in found.into_iter().filter(|row| row.period_start.day() == day) {
-            let AdjustmentRow { period_start, ad, class, clicks, .. } = found;
-            let period_start = period_start.floor(grain.width());
-            let empty = || Row { period_start, ad: ad.clone(), class, clicks: 0, duplicates: 0, late: 0 };
-            rows.entry((period_start, ad.clone(), class)).or_insert_with(|| (empty(), 0)).1 += clicks;
-        }
+        adjustments.extend(found.into_iter().filter(|row| row.period_start.day() == day));
     }
+    let (rows, adjustments) = adjusted(rows, grain, &adjustments);
     let mark = serde_json::to_string(&Mark::of(books, day)).expect("a mark is plain data, which always serialises");
-    let rows: Vec<(Row, u64)> = rows.into_values().collect();
-    let bytes = encode_current(&rows, sheet, release, KeyValue::new(META_CURRENT.to_owned(), mark))?;
+    let bytes = encode_current(&rows, &adjustments, sheet, release, KeyValue::new(META_CURRENT.to_owned(), mark))?;
     objects.put(&current_key(grain, day), bytes).await?;
     Ok(())
+}
+
+/// The rows and the adjusted clicks of each; an ad and period that was only adjusted gets a row without clicks.
+fn adjusted(rows: Rows, grain: Grain, adjustments: &[AdjustmentRow]) -> (Rows, Vec<u64>) {
+    if adjustments.is_empty() {
+        let none = vec![0; rows.len()];
+        return (rows, none);
+    }
+    let adjustments = AdjustmentRow::rows(adjustments).rolled_up(grain);
+    let (mut numbers, mut cells, mut adjusted) = (Numbers::default(), Vec::new(), Vec::new());
+    join(&rows, &adjustments, |period, ad, row, adjustment| {
+        let start = Minute::of(period).number() as i32;
+        cells.push(Cell { start, ad: numbers.of(ad), ..row.copied().unwrap_or_default() });
+        adjusted.push(adjustment.map_or(0, |adjustment| adjustment.clicks));
+    });
+    (Rows::of(numbers, cells), adjusted)
 }

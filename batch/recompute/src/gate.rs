@@ -2,17 +2,17 @@
 //!
 //! The grains are checked as they will be read: from the bytes of their files.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use clicks::ledger::{Balance, DayTotals};
 use clicks::time::{Day, Timestamp};
 use clicks::window::Grain;
 
+use crate::counted::Counted;
 use crate::error::TableError;
-use crate::table::{Row, decode};
-use crate::tally::Counted;
+use crate::rows::{Cell, Rows, join};
+use crate::table::decode;
 
 /// Why a night is not published. Each is a defect of this program or lost inputs, never a matter of the clicks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,8 @@ pub(crate) fn check_balance(counted: &Counted, held: u64) -> Result<(), GateFail
     if !balance.holds() {
         return Err(GateFailure::Balance(balance));
     }
-    let of_days: u64 = counted.days.values().flat_map(|day| &day.rows).map(|row| row.clicks + row.duplicates).sum();
+    let of_days: u64 =
+        counted.days.values().flat_map(|day| day.rows.cells()).map(|row| row.clicks + row.duplicates).sum();
     let adjusted: u64 = counted.adjustments.iter().map(|row| row.clicks).sum();
     let of_totals: u64 = counted.days.values().map(|day| day.totals.clicks + day.totals.duplicates).sum();
     let expected = balance.counted + balance.duplicates;
@@ -58,74 +59,76 @@ pub(crate) fn check_balance(counted: &Counted, held: u64) -> Result<(), GateFail
     Ok(())
 }
 
-/// Minutes = hours = days, per ad, from the bytes of the three files.
+/// Minutes = hours = days, per ad, from the bytes of the three files, the finest first.
 pub(crate) fn check_grains(
     day: Day,
     totals: &DayTotals,
     files: &[(Grain, Bytes); 3],
 ) -> Result<Result<(), GateFailure>, TableError> {
-    let mut minutes = Vec::new();
+    let counted = totals.clicks + totals.duplicates;
+    let mut finer: Option<Rows> = None;
     for (grain, bytes) in files {
         let rows = decode(&format!("{grain} of {day}"), bytes.clone())?;
-        if let Err(failure) = check_order(day, *grain, &rows) {
-            return Ok(Err(failure));
+        let checked = check_order(day, *grain, &rows).and_then(|()| match &finer {
+            Some(finer) => check_sums(day, *grain, finer, &rows),
+            None => {
+                let published = rows.cells().iter().map(|row| row.clicks + row.duplicates).sum();
+                if published == counted { Ok(()) } else { Err(GateFailure::Totals { published, counted }) }
+            }
+        });
+        if checked.is_err() {
+            return Ok(checked);
         }
-        if *grain == Grain::Minute {
-            minutes = rows;
-        } else if let Err(failure) = check_sums(day, *grain, &minutes, &rows) {
-            return Ok(Err(failure));
-        }
+        finer = Some(rows);
     }
-    let published = minutes.iter().map(|row| row.clicks + row.duplicates).sum();
-    let counted = totals.clicks + totals.duplicates;
-    Ok(if published == counted { Ok(()) } else { Err(GateFailure::Totals { published, counted }) })
+    Ok(Ok(()))
 }
 
-fn check_order(day: Day, grain: Grain, rows: &[Row]) -> Result<(), GateFailure> {
-    let wrong = |row: &Row| Err(GateFailure::Order { day, grain, period: row.period_start });
-    let key = |row: &Row| (row.period_start, row.ad.clone(), row.class);
-    if let Some(pair) = rows.windows(2).find(|pair| key(&pair[0]) >= key(&pair[1])) {
+fn check_order(day: Day, grain: Grain, rows: &Rows) -> Result<(), GateFailure> {
+    let wrong = |cell: &Cell| Err(GateFailure::Order { day, grain, period: cell.period_start() });
+    if let Some(pair) = rows.cells().windows(2).find(|pair| pair[0].key() >= pair[1].key()) {
         return wrong(&pair[1]);
     }
-    match rows
-        .iter()
-        .find(|row| row.period_start.day() != day || row.period_start.floor(grain.width()) != row.period_start)
-    {
-        Some(row) => wrong(row),
+    let misplaced = |cell: &&Cell| {
+        let start = cell.period_start();
+        start.day() != day || start.floor(grain.width()) != start
+    };
+    match rows.cells().iter().find(misplaced) {
+        Some(cell) => wrong(cell),
         None => Ok(()),
     }
 }
 
-type Sums = BTreeMap<(Timestamp, Arc<str>), [u64; 3]>;
-
-fn sums(rows: &[Row], grain: Grain) -> Sums {
-    let mut sums = Sums::new();
-    for row in rows {
-        let sum = sums.entry((row.period_start.floor(grain.width()), row.ad.clone())).or_default();
-        for (sum, count) in sum.iter_mut().zip([row.clicks, row.duplicates, row.late]) {
-            *sum += count;
+/// Holds each row against the sum of the finer rows: what was added up is taken off again, and nothing may be left.
+fn check_sums(day: Day, grain: Grain, finer: &Rows, rows: &Rows) -> Result<(), GateFailure> {
+    let wrong = |period, ad: &str| Err(GateFailure::Grain { day, grain, ad: ad.to_owned(), period });
+    let mut sums: HashMap<(Timestamp, u32), [u64; 3], foldhash::fast::RandomState> = HashMap::default();
+    for cell in finer.cells() {
+        let sum = sums.entry((cell.period_start().floor(grain.width()), cell.ad)).or_default();
+        sum.iter_mut().zip(cell.counts()).for_each(|(sum, count)| *sum += count);
+    }
+    let numbers: HashMap<&str, u32> = finer.names().iter().map(|name| &**name).zip(0..).collect();
+    for cell in rows.cells() {
+        let (period, ad) = (cell.period_start(), rows.name(cell));
+        let sum = numbers.get(ad).and_then(|number| sums.remove(&(period, *number)));
+        if sum != Some(cell.counts()) {
+            return wrong(period, ad);
         }
     }
-    sums
-}
-
-fn check_sums(day: Day, grain: Grain, minutes: &[Row], rows: &[Row]) -> Result<(), GateFailure> {
-    let (expected, found) = (sums(minutes, grain), sums(rows, grain));
-    let differs = expected.iter().find(|(key, sum)| found.get(*key) != Some(sum));
-    match differs.or_else(|| found.iter().find(|(key, _)| !expected.contains_key(*key))) {
-        Some(((period, ad), _)) => Err(GateFailure::Grain { day, grain, ad: ad.to_string(), period: *period }),
+    match sums.keys().next() {
+        Some((period, number)) => wrong(*period, &finer.names()[*number as usize]),
         None => Ok(()),
     }
 }
 
 /// A recount at a later cut only ever adds to what was published.
-pub(crate) fn check_grown(day: Day, before: &[Row], after: &[Row]) -> Result<(), GateFailure> {
-    let after = sums(after, Grain::Minute);
-    for ((period, ad), was) in sums(before, Grain::Minute) {
-        let is = after.get(&(period, ad.clone())).copied().unwrap_or_default();
-        if is.iter().zip(was).any(|(is, was)| *is < was) {
-            return Err(GateFailure::Shrunk { day, ad: ad.to_string(), period });
+pub(crate) fn check_grown(day: Day, before: &Rows, after: &Rows) -> Result<(), GateFailure> {
+    let mut shrunk = None;
+    join(before, after, |period, ad, was, is| {
+        let (was, is) = (was.map_or([0; 3], Cell::counts), is.map_or([0; 3], Cell::counts));
+        if shrunk.is_none() && is.iter().zip(was).any(|(is, was)| *is < was) {
+            shrunk = Some(GateFailure::Shrunk { day, ad: ad.to_owned(), period });
         }
-    }
-    Ok(())
+    });
+    shrunk.map_or(Ok(()), Err)
 }

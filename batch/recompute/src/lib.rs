@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! books at head -> coverage -> cut(N) -> plan: days, inputs        (night, books and archive say what is to be done)
-//!   -> scan, verified -> verdict and count -> hours and days       (DataFusion reads and rolls up, `clicks` judges)
+//!   -> scan, verified -> verdict and count -> hours and days       (DataFusion plans and reads, `clicks` judges)
 //!   -> gate -> data files -> ONE ledger entry -> tables/current    (nothing is visible before the entry)
 //! ```
 //!
@@ -18,14 +18,16 @@ mod audit;
 mod catch_up;
 mod change;
 mod count;
+mod counted;
 mod current;
 mod engine;
 mod error;
+mod exact;
 mod gate;
 mod gc;
 mod input;
 mod lease;
-mod merge;
+pub mod measure;
 mod night;
 mod objections;
 mod options;
@@ -35,16 +37,17 @@ mod previous;
 mod publish;
 mod record;
 mod recount;
+mod reference;
 mod report;
-mod rollup;
+mod rows;
 mod scan;
 mod stages;
 mod status;
 mod table;
-mod tally;
 
 pub use audit::{Audit, AuditError, Break, Breaks, Counts, EntryAudit, audit};
 pub use catch_up::{CatchUp, Interrupted, catch_up};
+pub use count::CountBy;
 pub use error::{BatchError, Incomplete, InputError, Lag, TableError};
 pub use gate::GateFailure;
 pub use gc::{Gc, Mode, Orphan, gc};

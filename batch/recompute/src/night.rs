@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::Options;
 use crate::archived::Archived;
 use crate::count::count;
+use crate::counted::Counted;
 use crate::current;
 use crate::engine::Engine;
 use crate::error::BatchError;
@@ -27,7 +28,6 @@ use crate::recount::{self, RecountReport};
 use crate::report::Report;
 use crate::scan::Hashes;
 use crate::stages::Stage;
-use crate::tally::Counted;
 
 /// What is asked of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -215,7 +215,7 @@ async fn compute(
         withheld = Some(Withheld { objections: objections.clone() });
         counted.leave_out(night);
     }
-    let files = make_files(&engine, objects, books, &plan, &counted, &options.release).await;
+    let files = make_files(objects, books, &plan, &counted, &options.release).await;
     let mut files = files.map_err(|refused| refused.at(night))?;
     let inputs = input_file(books.head() + 1, &list);
     files.files.push(inputs.clone());
@@ -251,7 +251,7 @@ pub(crate) async fn count_checked(
 ) -> Result<(Counted, InputList), BatchError> {
     let hashes = Hashes::default();
     options.stages.begin(Stage::Count);
-    let counted = count(engine, objects, plan, &hashes, options.target_partitions).await?;
+    let counted = count(engine, objects, plan, &hashes, options).await?;
     options.stages.begin(Stage::Check);
     check_balance(&counted, plan.rows()).map_err(|failure| BatchError::Gate { night: plan.night, failure })?;
     let list = input_list(plan, &hashes)?;
@@ -267,7 +267,7 @@ pub(crate) fn record(counted: &Counted) {
         metrics::counter!("twofold_batch_records_total", "verdict" => what).increment(count);
     }
     for (reason, count) in &counted.rejections {
-        metrics::counter!("twofold_batch_rejected_total", "reason" => *reason).increment(*count);
+        metrics::counter!("twofold_batch_rejected_total", "reason" => reason.clone()).increment(*count);
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
+use crate::count::CountBy;
 use crate::stages::Stages;
 
 /// Options of a batch run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bound of DataFusion's memory pool in bytes; beyond it operators spill to disk. Deduplication is not in it: that
-    /// holds one batch horizon of keys per partition that is counted at the moment.
+    /// Bound of DataFusion's memory pool in bytes; beyond it the count and the operators spill to disk. The tables of the
+    /// days that are computed are not in it.
     pub memory_limit_bytes: usize,
+    /// By what records are judged and counted.
+    pub count_by: CountBy,
     /// Partitions that are counted at the same time, and DataFusion's parallelism. At least 1.
     pub target_partitions: usize,
     /// Release that computes: named in the ledger and in the files, because "the same bytes" holds per release.
@@ -30,6 +33,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             memory_limit_bytes: 1 << 30,
+            count_by: CountBy::default(),
             target_partitions: std::thread::available_parallelism().map_or(1, usize::from),
             release: env!("CARGO_PKG_VERSION").to_owned(),
             runner: format!("batch-{}", std::process::id()),

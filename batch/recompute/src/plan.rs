@@ -8,6 +8,7 @@ use clicks::dedup::DedupKeys;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Span, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::archived::Archived;
 use crate::input::Input;
@@ -16,7 +17,7 @@ use crate::input::Input;
 const STALE_PRODUCERS: Span = Span::hours(1);
 
 /// Which days' clicks go where. Every click has one owner.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Scope {
     pub(crate) rules: RulesBook,
     pub(crate) keys: DedupKeys,
@@ -35,7 +36,7 @@ impl Scope {
 }
 
 /// Days that were final before the night.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct FinalDays {
     /// All days before this one.
     before: Option<Day>,
@@ -45,6 +46,11 @@ pub(crate) struct FinalDays {
 impl FinalDays {
     pub(crate) fn contains(&self, day: Day) -> bool {
         self.before.is_some_and(|first| day < first) || self.closed.contains(&day)
+    }
+
+    /// All days before the first one, if there is one, and the single days.
+    pub(crate) fn parts(&self) -> (Option<Day>, &BTreeSet<Day>) {
+        (self.before, &self.closed)
     }
 }
 
@@ -106,8 +112,12 @@ impl Plan {
 
     /// Records that the night reads.
     pub(crate) fn rows(&self) -> u64 {
-        let inputs = self.inputs.values().flatten();
-        inputs.map(|input| input.to.distance_from(input.segment.footer.start)).sum()
+        self.inputs.values().map(|inputs| Plan::rows_of(inputs)).sum()
+    }
+
+    /// Records of some inputs before the cut.
+    pub(crate) fn rows_of(inputs: &[Input]) -> u64 {
+        inputs.iter().map(|input| input.to.distance_from(input.segment.footer.start)).sum()
     }
 }
 

@@ -11,15 +11,13 @@ use clicks::window::Grain;
 use platform::objects::{Created, Objects};
 
 use crate::change::{changes, difference};
-use crate::engine::Engine;
+use crate::counted::{Counted, DayCount};
 use crate::error::{BatchError, InputError, TableError};
 use crate::gate::{GateFailure, check_grains, check_grown};
 use crate::input::{InputList, InputObject};
 use crate::plan::Plan;
-use crate::rollup::roll_up;
 use crate::scan::Hashes;
-use crate::table::{ChangeRow, Row, Sheet, decode, encode, encode_adjustments, encode_changes};
-use crate::tally::{Counted, DayCount};
+use crate::table::{ChangeRow, Sheet, decode, encode, encode_adjustments, encode_changes};
 
 /// A file that is not written yet.
 #[derive(Debug, Clone)]
@@ -77,7 +75,6 @@ impl<E: Into<BatchError>> From<E> for Refused {
 
 /// Makes the files of every day that is new or has changed, and of the adjustments, and checks them.
 pub(crate) async fn make_files(
-    engine: &Engine,
     objects: &Objects,
     books: &Books,
     plan: &Plan,
@@ -101,7 +98,7 @@ pub(crate) async fn make_files(
         let revision = published.map_or(1, |published| published.revision + 1);
         let rules_version = plan.scope.rules.on(*day).version;
         let sheet = Sheet { grain: Grain::Minute, revision, rules_version };
-        made.add_day(engine, entry, *day, count, sheet, changed, release).await?;
+        made.add_day(entry, *day, count, sheet, changed, release)?;
     }
     if !counted.adjustments.is_empty() {
         let rows = &counted.adjustments;
@@ -119,10 +116,8 @@ pub(crate) async fn make_files(
 
 impl Files {
     /// Makes and checks the files of one revision; `changed` says what it changes and why, when it is not the first one.
-    #[expect(clippy::too_many_arguments, reason = "each is one plain value, used once")]
-    pub(crate) async fn add_day(
+    pub(crate) fn add_day(
         &mut self,
-        engine: &Engine,
         entry: EntryNumber,
         day: Day,
         count: &DayCount,
@@ -130,11 +125,10 @@ impl Files {
         changed: Option<(ChangeReason, Vec<ChangeRow>)>,
         release: &str,
     ) -> Result<(), Refused> {
-        let hours = roll_up(engine, &count.rows, Grain::Hour).await?;
-        let days = roll_up(engine, &count.rows, Grain::Day).await?;
-        let tables: [(Grain, &[Row]); 3] = [(Grain::Minute, &count.rows), (Grain::Hour, &hours), (Grain::Day, &days)];
+        let hours = count.rows.rolled_up(Grain::Hour);
+        let days = hours.rolled_up(Grain::Day);
         let mut files = Vec::new();
-        for (grain, rows) in tables {
+        for (grain, rows) in [(Grain::Minute, &count.rows), (Grain::Hour, &hours), (Grain::Day, &days)] {
             let bytes = encode(rows, Sheet { grain, ..sheet }, release)?;
             files.push(NewFile::new(bytes, rows.len() as u64, |hash| rev_key(entry, grain, day, hash)));
         }

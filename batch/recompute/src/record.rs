@@ -1,19 +1,23 @@
 //! Archived records as the count needs them, straight from the columns of a batch.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use archive::schema::schema;
 use arrow::array::TimestampMillisecondArray;
 use arrow::array::{Array, AsArray, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Int8Type, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{Int8Type, Int64Type, SchemaRef, TimestampMillisecondType};
 use clicks::id::ClickId;
 use clicks::layout::{Kind, columns};
 use clicks::position::Offset;
 use clicks::time::Timestamp;
 
 /// The columns that the count reads, in the order in which [`Columns`] takes them.
-const NEEDED: [&str; 6] =
+pub(crate) const NEEDED: [&str; 6] =
     [columns::OFFSET, columns::APPEND_TIME, columns::KIND, columns::CLICK_ID, columns::AD_ID, columns::EVENT_TIME];
+
+/// The schema of what [`crate::scan`] gives and both engines take.
+pub(crate) static NEEDED_SCHEMA: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(schema().project(&PROJECTION).expect("the projection is made from the schema")));
 
 /// Indices of the needed columns in the archive's schema.
 pub(crate) static PROJECTION: LazyLock<Vec<usize>> = LazyLock::new(|| {

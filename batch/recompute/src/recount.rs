@@ -23,7 +23,8 @@ use crate::night::{Accept, NightOutcome, count_checked, record};
 use crate::objections::{Decision, objections};
 use crate::plan::Plan;
 use crate::publish::{Files, input_file, read_file};
-use crate::table::{AdjustmentRow, ChangeRow, Row, Sheet, decode, decode_adjustments};
+use crate::rows::Rows;
+use crate::table::{AdjustmentRow, ChangeRow, Sheet, decode, decode_adjustments};
 
 /// What a recount has published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,7 +102,7 @@ async fn compute(
     let sheet = Sheet { grain: Grain::Minute, revision, rules_version: plan.scope.rules.on(day).version };
     let mut files = Files::default();
     let entry = books.head() + 1;
-    let added = files.add_day(&engine, entry, day, &count, sheet, changed, &options.release).await;
+    let added = files.add_day(entry, day, &count, sheet, changed, &options.release);
     added.map_err(|refused| refused.at(day))?;
     let inputs = input_file(entry, &list);
     files.files.push(inputs.clone());
@@ -126,7 +127,7 @@ async fn changed(
     objects: &Objects,
     books: &Books,
     day: Day,
-    after: &[Row],
+    after: &Rows,
 ) -> Result<Option<(ChangeReason, Vec<ChangeRow>)>, BatchError> {
     let Some(book) = books.day(day) else { return Ok(None) };
     let minute = &book.revision.minute;

@@ -10,19 +10,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::chain::Segment;
 use archive::schema::schema;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use clicks::position::Offset;
 use clicks::time::Timestamp;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
@@ -31,9 +38,10 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use platform::objects::Objects;
 
 use crate::engine::Engine;
-use crate::error::{BatchError, InputError};
+use crate::error::InputError;
 use crate::input::{Input, read_verified};
-use crate::record::{Columns, PROJECTION, What};
+use crate::plan::Plan;
+use crate::record::{Columns, NEEDED_SCHEMA, PROJECTION, What};
 
 /// SHA-256 of the objects that were read, by key.
 #[derive(Debug, Clone, Default)]
@@ -49,9 +57,100 @@ impl Hashes {
     }
 }
 
-/// The records of one partition up to its cut, in offset order.
+/// The records of all partitions up to their cuts, in the order of the partitions, as a table that DataFusion streams.
+#[derive(Debug)]
 pub(crate) struct Scan {
-    stream: SendableRecordBatchStream,
+    partitions: Vec<Arc<dyn PartitionStream>>,
+}
+
+impl Scan {
+    /// The inputs of one partition follow each other without a gap, but for recorded ones.
+    pub(crate) fn new(engine: &Engine, objects: &Objects, plan: &Plan, hashes: &Hashes) -> Self {
+        let partition = |inputs: &Vec<Input>| {
+            let (store, objects, inputs, hashes) = (engine.store(), objects.clone(), inputs.clone(), hashes.clone());
+            Arc::new(ProvenPartition { store, objects, inputs, hashes }) as Arc<dyn PartitionStream>
+        };
+        Scan { partitions: plan.inputs.values().map(partition).collect() }
+    }
+
+    /// All partitions as an input of an operator.
+    pub(crate) fn plan(&self) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let schema = NEEDED_SCHEMA.clone();
+        Ok(Arc::new(StreamingTableExec::try_new(schema, self.partitions.clone(), None, [], false, None)?))
+    }
+
+    /// Each partition as a table.
+    pub(crate) fn tables(&self) -> Result<Vec<StreamingTable>, DataFusionError> {
+        let table = |partition: &Arc<dyn PartitionStream>| {
+            StreamingTable::try_new(NEEDED_SCHEMA.clone(), vec![partition.clone()])
+        };
+        self.partitions.iter().map(table).collect()
+    }
+}
+
+/// One partition, proven while it is read.
+#[derive(Debug)]
+struct ProvenPartition {
+    store: ObjectStoreUrl,
+    objects: Objects,
+    inputs: Vec<Input>,
+    hashes: Hashes,
+}
+
+impl PartitionStream for ProvenPartition {
+    fn schema(&self) -> &SchemaRef {
+        &NEEDED_SCHEMA
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = match self.open(context) {
+            Ok(batches) => batches,
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        };
+        let proof = Proof::new(self.inputs.clone());
+        let proven = futures::stream::try_unfold((batches, proof), |(mut batches, mut proof)| async {
+            while let Some(batch) = batches.next().await {
+                let batch = batch?;
+                let used = proof.check(&batch).map_err(external)?;
+                if used > 0 {
+                    return Ok(Some((batch.slice(0, used), (batches, proof))));
+                }
+            }
+            proof.finish().map_err(external)?;
+            Ok(None)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(NEEDED_SCHEMA.clone(), proven))
+    }
+}
+
+fn external(error: InputError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+impl ProvenPartition {
+    fn open(&self, context: Arc<TaskContext>) -> Result<BatchStream, DataFusionError> {
+        let path = |segment: &Segment| self.objects.path(&segment.key.to_string());
+        let files = self.inputs.iter().map(|input| PartitionedFile::new(path(&input.segment), input.segment.bytes));
+        let files: Vec<_> = files.collect();
+        let segments = self.inputs.iter().map(|input| (path(&input.segment).to_string(), input.segment.clone()));
+        let (objects, hashes) = (self.objects.clone(), self.hashes.clone());
+        let readers = VerifiedReaders { objects, segments: segments.collect(), hashes };
+        let source = ParquetSource::new(schema()).with_parquet_file_reader_factory(Arc::new(readers));
+        // One group, order kept: the engine may neither split nor reorder the objects of a log.
+        let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
+            .with_projection_indices(Some(PROJECTION.clone()))?
+            .with_file_group(FileGroup::new(files))
+            .with_preserve_order(true)
+            .build();
+        Ok(DataSourceExec::from_data_source(config).execute(0, context)?.boxed())
+    }
+}
+
+type BatchStream = BoxStream<'static, Result<RecordBatch, DataFusionError>>;
+
+/// Holds the records of one partition, batch after batch, against the footers of its objects.
+#[derive(Debug)]
+struct Proof {
     /// Inputs that are not read to their end yet.
     left: VecDeque<Input>,
     next: Offset,
@@ -60,50 +159,23 @@ pub(crate) struct Scan {
     clicks: u64,
 }
 
-impl Scan {
-    /// Opens the inputs of one partition, which follow each other without a gap.
-    pub(crate) fn open(
-        engine: &Engine,
-        objects: &Objects,
-        inputs: Vec<Input>,
-        hashes: Hashes,
-    ) -> Result<Self, DataFusionError> {
-        let path = |segment: &Segment| objects.path(&segment.key.to_string());
-        let files = inputs.iter().map(|input| PartitionedFile::new(path(&input.segment), input.segment.bytes));
-        let files: Vec<_> = files.collect();
-        let segments = inputs.iter().map(|input| (path(&input.segment).to_string(), input.segment.clone())).collect();
-        let readers = VerifiedReaders { objects: objects.clone(), segments, hashes };
-        let source = ParquetSource::new(schema()).with_parquet_file_reader_factory(Arc::new(readers));
-        // One group, order kept: the engine may neither split nor reorder the objects of a log.
-        let config = FileScanConfigBuilder::new(engine.store(), Arc::new(source))
-            .with_projection_indices(Some(PROJECTION.clone()))?
-            .with_file_group(FileGroup::new(files))
-            .with_preserve_order(true)
-            .build();
-        let stream = DataSourceExec::from_data_source(config).execute(0, engine.task())?;
+impl Proof {
+    fn new(inputs: Vec<Input>) -> Self {
         let next = inputs.first().map(|input| input.segment.footer.start).unwrap_or_default();
-        Ok(Scan { stream, left: inputs.into(), next, append_time: Timestamp::MIN, clicks: 0 })
+        Proof { left: inputs.into(), next, append_time: Timestamp::MIN, clicks: 0 }
     }
 
-    /// The next batch and how many of its first rows lie before the cut; `None` after the last one.
-    pub(crate) async fn next(&mut self) -> Result<Option<(Columns, usize)>, BatchError> {
-        while let Some(batch) = self.stream.next().await {
-            let batch = batch?;
-            let columns =
-                Columns::of(&batch).ok_or_else(|| self.damaged("its columns are of other types".to_owned()))?;
-            let used = self.check(&columns)?;
-            if used > 0 {
-                return Ok(Some((columns, used)));
-            }
-        }
-        match self.left.front() {
-            None => Ok(None),
-            Some(_) => Err(self.damaged(format!("its records end at offset {}", self.next)).into()),
+    /// After the last batch.
+    fn finish(&self) -> Result<(), InputError> {
+        match self.left.is_empty() {
+            true => Ok(()),
+            false => Err(self.damaged(format!("its records end at offset {}", self.next))),
         }
     }
 
     /// Holds every record against its footer and tells how many lie before the cut.
-    fn check(&mut self, columns: &Columns) -> Result<usize, InputError> {
+    fn check(&mut self, batch: &RecordBatch) -> Result<usize, InputError> {
+        let columns = Columns::of(batch).ok_or_else(|| self.damaged("its columns are of other types".to_owned()))?;
         let mut used = 0;
         for row in 0..columns.len() {
             let Some(input) = self.left.front() else {
@@ -155,12 +227,6 @@ impl Scan {
         let key =
             self.left.front().map_or_else(|| "after the last one".to_owned(), |input| input.segment.key.to_string());
         InputError::damaged(key, reason)
-    }
-}
-
-impl std::fmt::Debug for Scan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan").field("next", &self.next).field("left", &self.left.len()).finish_non_exhaustive()
     }
 }
 

@@ -73,7 +73,7 @@ impl Stages {
     }
 
     /// Seconds of each stage so far; the last one is taken to end now.
-    pub(crate) fn seconds(&self) -> Vec<(Stage, f64)> {
+    pub fn seconds(&self) -> Vec<(Stage, f64)> {
         let (now, inner) = (Instant::now(), self.lock());
         let ends = inner.began.iter().skip(1).map(|(_, began)| *began).chain([now]);
         let spent = |((stage, began), end): (&(Stage, Instant), Instant)| (*stage, (end - *began).as_secs_f64());

@@ -5,37 +5,32 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::array::{Date32Array, Int32Array, Int64Array};
-use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
+use arrow::array::{Date32Array, DictionaryArray, Int32Array, Int64Array, UInt32Array};
+use arrow::datatypes::{DataType, Date32Type, Field, Int32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{TimeUnit, TimestampMillisecondType};
 use bytes::Bytes;
 use clicks::event::Class;
 use clicks::ledger::ChangeReason;
 use clicks::tables::columns::*;
 use clicks::time::{Day, Timestamp};
-use clicks::window::Grain;
-use hashbrown::HashSet;
+use clicks::window::{Grain, Minute};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::error::TableError;
+use crate::rows::{Cell, Numbers, Rows};
+
+/// Rows that are written at a time; what is written does not depend on it.
+const CHUNK_ROWS: usize = 64 * 1024;
 
 /// Major version of the tables, in their footers under [`META_VERSION`].
 const VERSION: &str = "1";
 const META_VERSION: &str = "twofold.version";
-
-/// One row of a grain's table, without what is the same in all rows of the file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Row {
-    pub(crate) period_start: Timestamp,
-    pub(crate) ad: Arc<str>,
-    pub(crate) class: Class,
-    pub(crate) clicks: u64,
-    pub(crate) duplicates: u64,
-    pub(crate) late: u64,
-}
 
 /// Clicks of one ad and minute that were found after their day was final.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +40,19 @@ pub(crate) struct AdjustmentRow {
     pub(crate) class: Class,
     pub(crate) clicks: u64,
     pub(crate) night: Day,
+}
+
+impl AdjustmentRow {
+    /// Adjustments as rows by minute, sorted, whichever night has found them.
+    pub(crate) fn rows(adjustments: &[AdjustmentRow]) -> Rows {
+        let mut numbers = Numbers::default();
+        let cell = |row: &AdjustmentRow| {
+            let start = Minute::of(row.period_start).number() as i32;
+            Cell { start, ad: numbers.of(&row.ad), clicks: row.clicks, ..Cell::default() }
+        };
+        let cells = adjustments.iter().map(cell).collect();
+        Rows::of(numbers, cells).added_up()
+    }
 }
 
 /// What a further revision has changed for one ad on its day.
@@ -99,21 +107,23 @@ fn adjustments_schema() -> SchemaRef {
 }
 
 /// A published table. `rows` are sorted.
-pub(crate) fn encode(rows: &[Row], sheet: Sheet, release: &str) -> Result<Bytes, TableError> {
-    write(schema(false), columns(rows, sheet), release, None)
+pub(crate) fn encode(rows: &Rows, sheet: Sheet, release: &str) -> Result<Bytes, TableError> {
+    write(schema(false), chunks(rows, sheet), release, None)
 }
 
 /// The convenience copy of a table: each row with its adjustments; `mark` is what the copy was made from.
 pub(crate) fn encode_current(
-    rows: &[(Row, u64)],
+    rows: &Rows,
+    adjustments: &[u64],
     sheet: Sheet,
     release: &str,
     mark: KeyValue,
 ) -> Result<Bytes, TableError> {
-    let plain: Vec<Row> = rows.iter().map(|(row, _)| row.clone()).collect();
-    let mut columns = columns(&plain, sheet);
-    columns.push(counts(rows.iter().map(|(_, adjustment)| *adjustment)));
-    write(schema(true), columns, release, Some(mark))
+    let adjusted = chunks(rows, sheet).zip(adjustments.chunks(CHUNK_ROWS)).map(|(mut columns, adjustments)| {
+        columns.push(counts(adjustments.iter().copied()));
+        columns
+    });
+    write(schema(true), adjusted, release, Some(mark))
 }
 
 /// Adjustments of one night. `rows` are sorted.
@@ -125,7 +135,7 @@ pub(crate) fn encode_adjustments(rows: &[AdjustmentRow], release: &str) -> Resul
         counts(rows.iter().map(|row| row.clicks)),
         Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.night.number()))),
     ];
-    write(adjustments_schema(), columns, release, None)
+    write(adjustments_schema(), [columns], release, None)
 }
 
 /// What a revision has changed. `rows` are sorted.
@@ -144,44 +154,31 @@ pub(crate) fn encode_changes(rows: &[ChangeRow], reason: ChangeReason, release: 
         counts(rows.iter().map(|row| row.after)),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|_| reason.name()))),
     ];
-    write(Arc::new(Schema::new(fields)), columns, release, None)
+    write(Arc::new(Schema::new(fields)), [columns], release, None)
 }
 
-/// The rows as a batch for queries: `period_start` (milliseconds), `ad_id`, `class` and the three counts.
-pub(crate) fn query_batch(rows: &[Row]) -> Result<RecordBatch, TableError> {
-    let fields = vec![
-        Field::new(PERIOD_START, DataType::Int64, false),
-        Field::new(AD_ID, DataType::Utf8, false),
-        Field::new(CLASS, DataType::Utf8, false),
-        Field::new(CLICKS, DataType::Int64, false),
-        Field::new(DUPLICATES, DataType::Int64, false),
-        Field::new(LATE, DataType::Int64, false),
-    ];
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.period_start.as_millis()))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &*row.ad))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.class.name()))),
-        counts(rows.iter().map(|row| row.clicks)),
-        counts(rows.iter().map(|row| row.duplicates)),
-        counts(rows.iter().map(|row| row.late)),
-    ];
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| TableError::format("minutes", e))
-}
-
-fn columns(rows: &[Row], sheet: Sheet) -> Vec<ArrayRef> {
+/// Columns of so many rows at a time, so that a large table is never held twice.
+fn chunks(rows: &Rows, sheet: Sheet) -> impl Iterator<Item = Vec<ArrayRef>> {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(rows.names().iter().map(|name| &**name)));
+    let classes: ArrayRef = Arc::new(StringArray::from_iter_values([Class::Valid.name()]));
     let width = sheet.grain.width();
-    let same = |value: u32| Arc::new(Int32Array::from_value(value as i32, rows.len()));
-    vec![
-        times(rows.iter().map(|row| row.period_start)),
-        times(rows.iter().map(|row| row.period_start + width)),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &*row.ad))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.class.name()))),
-        counts(rows.iter().map(|row| row.clicks)),
-        counts(rows.iter().map(|row| row.duplicates)),
-        counts(rows.iter().map(|row| row.late)),
-        same(sheet.revision),
-        same(sheet.rules_version),
-    ]
+    rows.cells().chunks(CHUNK_ROWS).map(move |cells| {
+        let same = |value: u32| Arc::new(Int32Array::from_value(value as i32, cells.len()));
+        let words = |places: UInt32Array, words: &ArrayRef| -> ArrayRef {
+            Arc::new(DictionaryArray::try_new(places, words.clone()).expect("each place is one of a word"))
+        };
+        vec![
+            times(cells.iter().map(Cell::period_start)),
+            times(cells.iter().map(|cell| cell.period_start() + width)),
+            words(UInt32Array::from_iter_values(cells.iter().map(|cell| cell.ad)), &names),
+            words(UInt32Array::from_value(0, cells.len()), &classes),
+            counts(cells.iter().map(|cell| cell.clicks)),
+            counts(cells.iter().map(|cell| cell.duplicates)),
+            counts(cells.iter().map(|cell| cell.late)),
+            same(sheet.revision),
+            same(sheet.rules_version),
+        ]
+    })
 }
 
 fn times(values: impl Iterator<Item = Timestamp>) -> ArrayRef {
@@ -193,14 +190,14 @@ fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values.map(|count| count as i64)))
 }
 
+/// `chunks` are the columns of some rows each; words may stand in dictionaries.
 fn write(
     schema: SchemaRef,
-    columns: Vec<ArrayRef>,
+    chunks: impl IntoIterator<Item = Vec<ArrayRef>>,
     release: &str,
     mark: Option<KeyValue>,
 ) -> Result<Bytes, TableError> {
     let wrong = |error: String| TableError::format("to publish", error);
-    let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| wrong(e.to_string()))?;
     let meta = [KeyValue::new(META_VERSION.to_owned(), VERSION.to_owned())].into_iter().chain(mark).collect();
     let level = ZstdLevel::try_new(3).expect("3 is a level of zstd");
     // No sorting columns are declared: DataFusion groups several times slower over rows that it believes sorted.
@@ -210,28 +207,63 @@ fn write(
         .set_key_value_metadata(Some(meta))
         .build();
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties)).map_err(|e| wrong(e.to_string()))?;
-    writer.write(&batch).map_err(|e| wrong(e.to_string()))?;
+    let mut writer =
+        ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).map_err(|e| wrong(e.to_string()))?;
+    for columns in chunks {
+        let fields = schema.fields().iter().zip(&columns);
+        let fields: Vec<_> =
+            fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), false)).collect();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| wrong(e.to_string()))?;
+        writer.write(&batch).map_err(|e| wrong(e.to_string()))?;
+    }
     writer.close().map_err(|e| wrong(e.to_string()))?;
     Ok(bytes.into())
 }
 
-/// Reads a published table.
-pub(crate) fn decode(key: &str, bytes: Bytes) -> Result<Vec<Row>, TableError> {
-    let mut names = Names::default();
-    let mut rows = Vec::new();
-    for batch in read(key, bytes)? {
+/// Reads a published table, in the order of its rows.
+pub(crate) fn decode(key: &str, bytes: Bytes) -> Result<Rows, TableError> {
+    let mut numbers = Numbers::default();
+    let mut cells = Vec::new();
+    let mut last: Option<(ArrayRef, Vec<u32>)> = None;
+    for batch in read(key, bytes, Words::AsDictionaries)? {
+        let batch = batch.map_err(|e| TableError::format(key, e))?;
         let view = View { key, batch: &batch };
-        view.append_rows(view.times(PERIOD_START)?.values(), &mut names, &mut rows)?;
+        let (start, class) = (view.times(PERIOD_START)?, view.text(CLASS)?);
+        let (clicks, duplicates, late) = (view.counts(CLICKS)?, view.counts(DUPLICATES)?, view.counts(LATE)?);
+        let ads = view.column(AD_ID)?.as_dictionary_opt::<Int32Type>().ok_or_else(|| view.wrong(AD_ID))?;
+        // The batches of a row group share a dictionary.
+        let of_words = match last.take() {
+            Some((words, places)) if Arc::ptr_eq(&words, ads.values()) => places,
+            _ => {
+                let words: &StringArray = ads.values().as_string_opt().ok_or_else(|| view.wrong(AD_ID))?;
+                (0..words.len()).map(|word| numbers.of(words.value(word))).collect()
+            }
+        };
+        for i in 0..batch.num_rows() {
+            view.class(class.value(i))?;
+            let start = Timestamp::from_millis(start.value(i));
+            let minute = Minute::of(start);
+            let number = i32::try_from(minute.number()).ok().filter(|_| minute.start() == start);
+            cells.push(Cell {
+                start: number
+                    .ok_or_else(|| TableError::format(key, format!("a period begins within a minute, at {start}")))?,
+                ad: of_words[ads.keys().value(i) as usize],
+                clicks: clicks.value(i) as u64,
+                duplicates: duplicates.value(i) as u64,
+                late: late.value(i) as u64,
+            });
+        }
+        last = Some((ads.values().clone(), of_words));
     }
-    Ok(rows)
+    Ok(Rows::of(numbers, cells))
 }
 
 /// Reads the adjustments of a night.
 pub(crate) fn decode_adjustments(key: &str, bytes: Bytes) -> Result<Vec<AdjustmentRow>, TableError> {
-    let mut names = Names::default();
+    let mut names = Numbers::default();
     let mut rows = Vec::new();
-    for batch in read(key, bytes)? {
+    for batch in read(key, bytes, Words::AsTheyAre)? {
+        let batch = batch.map_err(|e| TableError::format(key, e))?;
         let view = View { key, batch: &batch };
         let (start, ad, class) = (view.times(PERIOD_START)?, view.text(AD_ID)?, view.text(CLASS)?);
         let (clicks, night) = (view.counts(CLICKS)?, view.column(NIGHT)?.as_primitive_opt::<Date32Type>());
@@ -239,7 +271,7 @@ pub(crate) fn decode_adjustments(key: &str, bytes: Bytes) -> Result<Vec<Adjustme
         for i in 0..batch.num_rows() {
             rows.push(AdjustmentRow {
                 period_start: Timestamp::from_millis(start.value(i)),
-                ad: names.get(ad.value(i)),
+                ad: names.shared(ad.value(i)),
                 class: view.class(class.value(i))?,
                 clicks: clicks.value(i) as u64,
                 night: Day::from_number(night.value(i)),
@@ -249,21 +281,19 @@ pub(crate) fn decode_adjustments(key: &str, bytes: Bytes) -> Result<Vec<Adjustme
     Ok(rows)
 }
 
-/// Rows of the result of a query over [`query_batch`], with the same columns.
-pub(crate) fn rows_of_query(batches: &[RecordBatch]) -> Result<Vec<Row>, TableError> {
-    let mut names = Names::default();
-    let mut rows = Vec::new();
-    for batch in batches {
-        let view = View { key: "rolled up", batch };
-        view.append_rows(view.counts(PERIOD_START)?.values(), &mut names, &mut rows)?;
-    }
-    Ok(rows)
+/// How the names of ads are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    AsTheyAre,
+    /// Each once per row group.
+    AsDictionaries,
 }
 
-fn read(key: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, TableError> {
+fn read(key: &str, bytes: Bytes, words: Words) -> Result<ParquetRecordBatchReader, TableError> {
     let wrong = |error: String| TableError::format(key, error);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| wrong(e.to_string()))?;
-    let pairs = builder.metadata().file_metadata().key_value_metadata();
+    let options = ArrowReaderOptions::new();
+    let mut metadata = ArrowReaderMetadata::load(&bytes, options.clone()).map_err(|e| wrong(e.to_string()))?;
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
     let version = pairs.into_iter().flatten().find(|pair| pair.key == META_VERSION);
     let version = version.and_then(|pair| pair.value.as_deref()).unwrap_or("none");
     if version != VERSION {
@@ -271,8 +301,19 @@ fn read(key: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, TableError> {
             "it has format version {version}; this release reads {VERSION}: update the release"
         )));
     }
-    let reader = builder.build().map_err(|e| wrong(e.to_string()))?;
-    reader.collect::<Result<_, _>>().map_err(|e| wrong(e.to_string()))
+    if words == Words::AsDictionaries {
+        let fields = metadata.schema().fields().iter().map(|field| match field.name().as_str() {
+            AD_ID if *field.data_type() == DataType::Utf8 => {
+                let words = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into());
+                Arc::new(Field::new(AD_ID, words, field.is_nullable()))
+            }
+            _ => field.clone(),
+        });
+        let options = options.with_schema(Arc::new(Schema::new(fields.collect::<Vec<_>>())));
+        let parsed = metadata.metadata().clone();
+        metadata = ArrowReaderMetadata::try_new(parsed, options).map_err(|e| wrong(e.to_string()))?;
+    }
+    ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata).build().map_err(|e| wrong(e.to_string()))
 }
 
 /// Columns of a batch by name: readers ignore columns that they do not know.
@@ -282,23 +323,6 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Appends the rows of a grain's table; their period starts in milliseconds are given apart, as a query and a file
-    /// hold them in different types.
-    fn append_rows(&self, starts: &[i64], names: &mut Names, rows: &mut Vec<Row>) -> Result<(), TableError> {
-        let (ad, class) = (self.text(AD_ID)?, self.text(CLASS)?);
-        let (clicks, duplicates, late) = (self.counts(CLICKS)?, self.counts(DUPLICATES)?, self.counts(LATE)?);
-        for (i, start) in starts.iter().enumerate() {
-            rows.push(Row {
-                period_start: Timestamp::from_millis(*start),
-                ad: names.get(ad.value(i)),
-                class: self.class(class.value(i))?,
-                clicks: clicks.value(i) as u64,
-                duplicates: duplicates.value(i) as u64,
-                late: late.value(i) as u64,
-            });
-        }
-        Ok(())
-    }
     fn wrong(&self, column: &str) -> TableError {
         TableError::format(self.key, format!("its column `{column}` is missing or of another type"))
     }
@@ -317,15 +341,5 @@ impl<'a> View<'a> {
     fn class(&self, name: &str) -> Result<Class, TableError> {
         let unknown = || TableError::format(self.key, format!("class `{name}` is unknown; update the release"));
         Class::from_name(name).ok_or_else(unknown)
-    }
-}
-
-/// One shared text per ad.
-#[derive(Default)]
-struct Names(HashSet<Arc<str>, foldhash::fast::RandomState>);
-
-impl Names {
-    fn get(&mut self, name: &str) -> Arc<str> {
-        self.0.get_or_insert_with(name, |name| Arc::from(name)).clone()
     }
 }

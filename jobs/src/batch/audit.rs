@@ -9,6 +9,7 @@ use recompute::{Audit, EntryAudit};
 use serde_json::{Value, json};
 
 use super::Desk;
+use crate::cli::Engine;
 use crate::exit::{Exit, print};
 
 /// Differences that are shown; JSON holds more of them.
@@ -16,8 +17,8 @@ const SHOWN: usize = 20;
 /// Of the JSON.
 const VERSION: u32 = 1;
 
-pub async fn run(settings: &Settings, day: Day, as_json: bool) -> Result<Exit> {
-    let desk = Desk::open(settings)?;
+pub async fn run(settings: &Settings, day: Day, engine: Engine, as_json: bool) -> Result<Exit> {
+    let desk = Desk::open(settings)?.counting_by(engine);
     let audit = match recompute::audit(&desk.options, &desk.objects, &desk.ledger, day).await {
         Ok(audit) => audit,
         Err(error) => {

@@ -103,7 +103,7 @@ impl Rules {
 }
 
 /// All rules that were ever in force, by the first event day that they judge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RulesBook {
     first: Rules,
     later: Vec<(Day, Rules)>,
@@ -127,6 +127,11 @@ impl RulesBook {
         }
         self.later.push((effective, rules));
         Ok(())
+    }
+
+    /// The first rules, and all later ones with the first event day that they judge.
+    pub fn parts(&self) -> (&Rules, &[(Day, Rules)]) {
+        (&self.first, &self.later)
     }
 
     /// The rules that judge events of `day`.

@@ -56,6 +56,16 @@ pub fn judge(
     event_time: Timestamp,
     append_time: Timestamp,
 ) -> Result<Judgement, Rejection> {
+    let late = is_late(rules, event_time, append_time)?;
+    Ok(Judgement { sighted: dedup.sight(key, append_time), late })
+}
+
+/// The part of the judgement that needs no other click: whether this one is late.
+///
+/// # Errors
+/// As [`judge`].
+#[inline]
+pub fn is_late(rules: &Rules, event_time: Timestamp, append_time: Timestamp) -> Result<bool, Rejection> {
     let age = append_time.since(event_time);
     if Span::ZERO > age && event_time.since(append_time) > rules.ahead_max {
         return Err(Rejection::TooFarAhead(event_time.since(append_time)));
@@ -63,7 +73,7 @@ pub fn judge(
     if age > rules.age_max {
         return Err(Rejection::TooOld(age));
     }
-    Ok(Judgement { sighted: dedup.sight(key, append_time), late: age > rules.lateness })
+    Ok(age > rules.lateness)
 }
 
 #[cfg(test)]

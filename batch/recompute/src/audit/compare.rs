@@ -1,27 +1,23 @@
 //! What was counted again, held against the published tables row by row.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use clicks::books::Books;
-use clicks::event::Class;
 use clicks::ledger::{DayRevision, FileRef, Night, sha256};
-use clicks::time::{Day, Timestamp};
+use clicks::time::Day;
 use clicks::window::Grain;
 use platform::objects::Objects;
 
 use super::{Break, Breaks, Counts, EntryAudit, Stopped, read_published};
 use crate::Options;
-use crate::engine::Engine;
-use crate::rollup::roll_up;
-use crate::table::{AdjustmentRow, Row, Sheet, decode, decode_adjustments, encode};
-use crate::tally::{Counted, DayCount};
+use crate::counted::{Counted, DayCount};
+use crate::rows::{Cell, Rows, join};
+use crate::table::{AdjustmentRow, Sheet, decode, decode_adjustments, encode};
 
 /// Every day of the night: new revisions, and those that it found unchanged.
 pub(super) async fn days(
     options: &Options,
     objects: &Objects,
-    engine: &Engine,
     before: &Books,
     night: &Night,
     counted: &Counted,
@@ -40,7 +36,7 @@ pub(super) async fn days(
         }
         // Only what this entry published has bytes that this night made.
         let release = new.is_some().then_some(night.release.as_str()).filter(|release| *release == options.release);
-        day_tables(objects, engine, revision, count, release, audit).await?;
+        day_tables(objects, revision, count, release, audit).await?;
     }
     for revision in night.days.iter().filter(|revision| !counted.days.contains_key(&revision.day)) {
         let reason = format!("revision {} is published, which was not the night's to compute", revision.revision);
@@ -51,15 +47,14 @@ pub(super) async fn days(
 
 async fn day_tables(
     objects: &Objects,
-    engine: &Engine,
     revision: &DayRevision,
     count: &DayCount,
     release: Option<&str>,
     audit: &mut EntryAudit,
 ) -> Result<(), Stopped> {
-    let hours = roll_up(engine, &count.rows, Grain::Hour).await?;
-    let days = roll_up(engine, &count.rows, Grain::Day).await?;
-    let tables: [(Grain, &FileRef, &[Row]); 3] = [
+    let hours = count.rows.rolled_up(Grain::Hour);
+    let days = hours.rolled_up(Grain::Day);
+    let tables: [(Grain, &FileRef, &Rows); 3] = [
         (Grain::Minute, &revision.minute, &count.rows),
         (Grain::Hour, &revision.hour, &hours),
         (Grain::Day, &revision.day_file, &days),
@@ -68,7 +63,7 @@ async fn day_tables(
         let Some(bytes) = read_published(objects, file, &mut audit.breaks).await? else { continue };
         let published = decode(&file.key, bytes)?;
         audit.compared += published.len() as u64;
-        let differ = compare(grain.name(), revision.day, cells(&published), cells(recomputed), &mut audit.breaks);
+        let differ = compare(grain.name(), revision.day, published.added_up(), recomputed, &mut audit.breaks);
         if let Some(release) = release.filter(|_| !differ) {
             let sheet = Sheet { grain, revision: revision.revision, rules_version: revision.rules_version };
             if sha256(&encode(recomputed, sheet, release)?) != file.sha256 {
@@ -102,52 +97,28 @@ pub(super) async fn adjustments(
         }
     }
     audit.compared += published.len() as u64;
-    let by_day = |rows: &[AdjustmentRow]| {
-        let mut days: BTreeMap<Day, Cells> = BTreeMap::new();
-        for AdjustmentRow { period_start, ad, class, clicks, .. } in rows {
-            let cell = days.entry(period_start.day()).or_default().entry((*period_start, ad.clone(), *class));
-            cell.or_default().clicks += clicks;
+    let mut days: BTreeMap<Day, [Vec<AdjustmentRow>; 2]> = BTreeMap::new();
+    for (side, rows) in [&published, &counted.adjustments].into_iter().enumerate() {
+        for row in rows {
+            days.entry(row.period_start.day()).or_default()[side].push(row.clone());
         }
-        days
-    };
-    let (mut published, mut recomputed) = (by_day(&published), by_day(&counted.adjustments));
-    let days: std::collections::BTreeSet<Day> = published.keys().chain(recomputed.keys()).copied().collect();
-    for day in days {
-        let (published, recomputed) = (published.remove(&day), recomputed.remove(&day));
-        let (published, recomputed) = (published.unwrap_or_default(), recomputed.unwrap_or_default());
-        compare("adjustments", day, published, recomputed, &mut audit.breaks);
+    }
+    for (day, [published, recomputed]) in days {
+        let (published, recomputed) = (AdjustmentRow::rows(&published), AdjustmentRow::rows(&recomputed));
+        compare("adjustments", day, published, &recomputed, &mut audit.breaks);
     }
     Ok(())
 }
 
-type Cells = BTreeMap<(Timestamp, Arc<str>, Class), Counts>;
-
-fn cells(rows: &[Row]) -> Cells {
-    let mut cells = Cells::new();
-    for Row { period_start, ad, class, clicks, duplicates, late } in rows {
-        // A row that stands twice would be billed twice, so it counts twice.
-        let cell = cells.entry((*period_start, ad.clone(), *class)).or_default();
-        cell.clicks += clicks;
-        cell.duplicates += duplicates;
-        cell.late += late;
-    }
-    cells
-}
-
-/// Tells whether there is a difference.
-fn compare(table: &'static str, day: Day, published: Cells, mut recomputed: Cells, breaks: &mut Breaks) -> bool {
+/// Tells whether there is a difference. A published row that stands twice would be billed twice, so it was added up.
+fn compare(table: &'static str, day: Day, published: Rows, recomputed: &Rows, breaks: &mut Breaks) -> bool {
     let before = breaks.total;
-    let mut differ = |(period, ad, _): (Timestamp, Arc<str>, Class), published, recomputed| {
-        breaks.push(Break::Row { table, day, ad: ad.to_string(), period, published, recomputed });
-    };
-    for (at, published) in published {
-        let found = recomputed.remove(&at);
-        if found != Some(published) {
-            differ(at, Some(published), found);
+    let counts = |cell: &Cell| Counts { clicks: cell.clicks, duplicates: cell.duplicates, late: cell.late };
+    join(&published, recomputed, |period, ad, published, recomputed| {
+        let (published, recomputed) = (published.map(counts), recomputed.map(counts));
+        if published != recomputed {
+            breaks.push(Break::Row { table, day, ad: ad.to_owned(), period, published, recomputed });
         }
-    }
-    for (at, found) in recomputed {
-        differ(at, None, Some(found));
-    }
+    });
     breaks.total > before
 }

@@ -6,6 +6,7 @@ use clicks::ledger::{Body, Entry, Night, entry_key, sha256};
 use clicks::window::Grain;
 
 use super::world::{World, at, day, partition};
+use crate::rows::{Row, Rows};
 use crate::table::{self, Sheet};
 use crate::{Audit, AuditError, Break, Counts, audit};
 
@@ -104,11 +105,14 @@ async fn a_row_that_was_published_wrong_is_named_with_both_numbers() {
     let world = eventful().await;
     let night = last_night(&world).await;
     let revision = night.days.iter().find(|revision| revision.day == day(5)).unwrap().clone();
-    let mut rows = world.read(&revision.minute).await;
-    let (at_noon, ad) = (rows[0].period_start, rows[0].ad.to_string());
-    let true_counts = Counts { clicks: rows[0].clicks, duplicates: rows[0].duplicates, late: rows[0].late };
-    rows[0].clicks += 4;
-    let lost = rows.pop().unwrap();
+    let published = world.read(&revision.minute).await;
+    let counts = |row: &Row<'_>| Counts { clicks: row.clicks, duplicates: row.duplicates, late: row.late };
+    let (first_row, lost) = (published.iter().next().unwrap(), published.iter().last().unwrap());
+    let (at_noon, ad, true_counts) = (first_row.period_start, first_row.ad.to_owned(), counts(&first_row));
+    let mut cells = published.cells().to_vec();
+    cells[0].clicks += 4;
+    cells.pop();
+    let rows = Rows::from_parts(published.names().clone(), cells);
     let sheet = Sheet { grain: Grain::Minute, revision: revision.revision, rules_version: 1 };
     let bytes = table::encode(&rows, sheet, "test").unwrap();
     let key = "tables/rev/00000000000000000006/minute-wrong.parquet".to_owned();
@@ -129,11 +133,10 @@ async fn a_row_that_was_published_wrong_is_named_with_both_numbers() {
         published,
         recomputed,
     };
-    let lost_counts = Counts { clicks: lost.clicks, duplicates: lost.duplicates, late: lost.late };
     let more = Counts { clicks: true_counts.clicks + 4, ..true_counts };
     let expected = [
         row(ad, at_noon, Some(more), Some(true_counts)),
-        row(lost.ad.to_string(), lost.period_start, None, Some(lost_counts)),
+        row(lost.ad.to_owned(), lost.period_start, None, Some(counts(&lost))),
     ];
     assert_eq!(first(&audit), expected);
     let text = expected[0].to_string();

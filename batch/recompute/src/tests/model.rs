@@ -53,7 +53,7 @@ async fn check_places(world: &World, seed: u64) {
             *found.entry((start.as_millis(), ad.to_owned())).or_default() += clicks;
         };
         if let Some(book) = books.day(day(n)) {
-            world.read(&book.revision.minute).await.iter().for_each(|row| add(row.period_start, &row.ad, row.clicks));
+            world.read(&book.revision.minute).await.iter().for_each(|row| add(row.period_start, row.ad, row.clicks));
         }
         world.adjustments(day(n)).await.iter().for_each(|row| add(row.period_start, &row.ad, row.clicks));
         found.retain(|_, clicks| *clicks > 0);

@@ -6,7 +6,7 @@ use clicks::position::PartitionId;
 use clicks::time::{Day, Timestamp};
 
 use super::world::{World, cut_time, day};
-use crate::table::Row;
+use crate::rows::Row;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -93,9 +93,9 @@ pub(super) async fn check(world: &World, last: i32, earliest: i32) {
 
 async fn check_revision(world: &World, n: i32, then: &Truth) {
     let rows = world.minutes(n).await;
-    let counts = |row: &Row| (row.clicks, row.duplicates, row.late);
+    let counts = |row: Row<'_>| (row.clicks, row.duplicates, row.late);
     let found: BTreeMap<_, _> =
-        rows.iter().map(|row| ((row.period_start.as_millis(), row.ad.to_string()), counts(row))).collect();
+        rows.iter().map(|row| ((row.period_start.as_millis(), row.ad.to_owned()), counts(row))).collect();
     assert_eq!(found.len(), rows.len(), "a key stands twice");
     let visible = then.iter().filter(|(_, cell)| cell.clicks + cell.duplicates > 0);
     let expected: BTreeMap<_, _> = visible.map(|(key, c)| (key.clone(), (c.clicks, c.duplicates, c.late))).collect();

@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::oracle::check;
 use super::world::{World, at, partition};
+use crate::{CountBy, Options};
 
 /// Clicks of one day of one partition in append order, with lates, duplicates near and far, and junk.
 fn fill_day(
@@ -52,43 +53,84 @@ fn delay(random: &mut SmallRng) -> i64 {
     }
 }
 
+/// A week of one topic life.
+async fn week(seed: u64, options: Options) -> World {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut world = World::new(2).await;
+    world.options = options;
+    world.object_rows = random.random_range(1..60);
+    let mut seen = [Vec::new(), Vec::new()];
+    for n in 1..=7 {
+        for number in 0..2 {
+            fill_day(&mut world, &mut random, n, 1, number, &mut seen[number as usize]);
+        }
+        world.publish(n).await;
+    }
+    world
+}
+
+/// Nine days with a migration in the middle: the keys go on in partitions of another life.
+async fn migration(seed: u64, options: Options) -> World {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut world = World::new(1).await;
+    world.options = options;
+    world.object_rows = random.random_range(1..60);
+    let mut seen = Vec::new();
+    for n in 1..=9 {
+        let topic = if n < 4 { 1 } else { 2 };
+        if n == 4 {
+            world.store().await;
+            world.begin_life(2, 1).await;
+        }
+        fill_day(&mut world, &mut random, n, topic, 0, &mut seen);
+        world.cover_life(topic, n).await;
+        world.published(n).await;
+    }
+    world
+}
+
+fn options() -> Options {
+    Options { target_partitions: 2, release: "test".to_owned(), ..Options::default() }
+}
+
 #[tokio::test]
 async fn every_number_equals_the_oracle() {
     for seed in 0..2 {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut world = World::new(2).await;
-        world.object_rows = random.random_range(1..60);
-        let mut seen = [Vec::new(), Vec::new()];
-        for n in 1..=7 {
-            for number in 0..2 {
-                fill_day(&mut world, &mut random, n, 1, number, &mut seen[number as usize]);
-            }
-            world.publish(n).await;
-        }
         eprintln!("seed {seed}");
-        check(&world, 7, -36).await;
+        check(&week(seed, options()).await, 7, -36).await;
     }
 }
 
-/// The same with a migration in the middle: the keys go on in partitions of another life.
 #[tokio::test]
 async fn every_number_equals_the_oracle_across_a_migration() {
     for seed in 10..12 {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut world = World::new(1).await;
-        world.object_rows = random.random_range(1..60);
-        let mut seen = Vec::new();
-        for n in 1..=9 {
-            let topic = if n < 4 { 1 } else { 2 };
-            if n == 4 {
-                world.store().await;
-                world.begin_life(2, 1).await;
-            }
-            fill_day(&mut world, &mut random, n, topic, 0, &mut seen);
-            world.cover_life(topic, n).await;
-            world.published(n).await;
-        }
         eprintln!("seed {seed}");
-        check(&world, 9, -36).await;
+        check(&migration(seed, options()).await, 9, -36).await;
+    }
+}
+
+/// Neither the engine nor memory nor threads decide a number or a byte.
+#[tokio::test]
+async fn another_engine_less_memory_and_other_threads_publish_the_same_bytes() {
+    let others = [
+        Options { count_by: CountBy::Reference, ..options() },
+        // Room for a few chunks of 8 KB: everything goes through files, many times.
+        Options { memory_limit_bytes: 64 << 10, ..options() },
+        Options { target_partitions: 1, ..options() },
+        Options { target_partitions: 7, ..options() },
+    ];
+    let tables = async |world: &World| {
+        let mut all = world.everything().await;
+        // Entries of the ledger hold the time at which they were published.
+        all.retain(|key, _| key.starts_with("tables/"));
+        all
+    };
+    let (first, second) = (tables(&week(20, options()).await).await, tables(&migration(21, options()).await).await);
+    assert!(first.len() > 7 * 4 && second.len() > 9 * 4, "{} and {} files", first.len(), second.len());
+    for other in others {
+        eprintln!("{other:?}");
+        let (week, migration) = (week(20, other.clone()).await, migration(21, other).await);
+        assert_eq!(tables(&week).await, first);
+        assert_eq!(tables(&migration).await, second);
     }
 }

@@ -21,7 +21,8 @@ use platform::log::{Header, LogRecord};
 use platform::objects::Objects;
 
 use crate::publish::read_file;
-use crate::table::{AdjustmentRow, Row, decode, decode_adjustments};
+use crate::rows::Rows;
+use crate::table::{AdjustmentRow, decode, decode_adjustments};
 use crate::{Accept, BatchError, NightOutcome, NightReport, Options, Request, audit, change_period, run_night};
 
 /// Day `n` of the tests' calendar; the ledger begins with day 1.
@@ -248,12 +249,12 @@ impl World {
         assert!(audit.entries.iter().all(|entry| entry.breaks.total == 0), "day {n}: {audit:?}");
     }
 
-    pub(super) async fn read(&self, file: &FileRef) -> Vec<Row> {
+    pub(super) async fn read(&self, file: &FileRef) -> Rows {
         decode(&file.key, read_file(&self.objects, file).await.unwrap()).unwrap()
     }
 
     /// Minute rows of the published revision of a day.
-    pub(super) async fn minutes(&self, n: i32) -> Vec<Row> {
+    pub(super) async fn minutes(&self, n: i32) -> Rows {
         let books = self.books().await;
         self.read(&books.day(day(n)).unwrap().revision.minute).await
     }

@@ -4,6 +4,7 @@
 //! clicks of one ad never share a key, and two of different ads do only if their ids differ by just the two masks: one
 //! chance in 2^128, which nobody can aim at who does not know the seed.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::id::ClickId;
@@ -32,7 +33,7 @@ impl DedupKey {
 
 /// Makes the keys of one memory. All keys of a memory must come from the same seed; what is a duplicate does not depend
 /// on it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedupKeys {
     seed: [u8; 16],
 }
