@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 
 use clicks::books::Books;
+use clicks::inputs::InputList;
 use clicks::layout::{ChainKey, RawKey, chain_prefix};
 use clicks::ledger::{Body, Entry, entry_key, sha256};
 use clicks::position::{Offset, PartitionId};
@@ -23,7 +24,7 @@ use clicks::time::{Day, Span, Timestamp};
 use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
 use platform::objects::{ObjectError, Objects};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::chain::{BaseMark, Chain, ChainError, Mark, MarkError, VERSION, read_chain, record};
 
@@ -82,20 +83,6 @@ pub enum PruneError {
     #[error("the time to keep raw objects is {0}; it must be more than 0")]
     Keep(Span),
 }
-
-/// The list of inputs of a night, as far as it matters here.
-#[derive(Deserialize)]
-struct InputList {
-    version: u32,
-    objects: Vec<InputObject>,
-}
-
-#[derive(Deserialize)]
-struct InputObject {
-    key: String,
-}
-
-const INPUTS_VERSION: u32 = 1;
 
 /// Deletes the raw objects of whole append days that are older than asked for and that no night needs.
 ///
@@ -158,10 +145,7 @@ async fn last_inputs(objects: &Objects, books: &Books) -> Result<BTreeMap<Partit
     if sha256(&bytes) != night.inputs.sha256 {
         return Err(wrong(key, "has other bytes than it names".to_owned()));
     }
-    let list: InputList = serde_json::from_slice(&bytes).map_err(|error| wrong(key, format!("is no list: {error}")))?;
-    if list.version != INPUTS_VERSION {
-        return Err(wrong(key, format!("has version {}; use a newer release", list.version)));
-    }
+    let list = InputList::decode(&bytes).map_err(|error| wrong(key, format!("cannot be read: {error}")))?;
     let mut first: BTreeMap<PartitionId, Offset> = BTreeMap::new();
     for object in list.objects {
         let own: RawKey = object.key.parse().map_err(|error| wrong(key, format!("names what it cannot: {error}")))?;

@@ -25,6 +25,7 @@ use crate::count::count;
 use crate::engine::Engine;
 use crate::error::{BatchError, InputError, TableError};
 use crate::gate::check_balance;
+use crate::recount::as_night;
 use crate::scan::Hashes;
 
 /// Differences that are kept; more are only counted.
@@ -201,24 +202,6 @@ async fn run(options: &Options, objects: &Objects, ledger: &Ledger, day: Day) ->
 enum Computed {
     Night(Box<Night>),
     Recount(Box<Recount>),
-}
-
-/// A recount as a night that has published nothing but its day, at the cuts of the last night.
-fn as_night(before: &Books, recount: Recount) -> Night {
-    Night {
-        night: recount.night,
-        published_at: recount.published_at,
-        release: recount.release,
-        cuts: before.through().clone(),
-        days: vec![recount.day],
-        withheld: None,
-        accepted: recount.accepted,
-        confirmed: Vec::new(),
-        finals: Vec::new(),
-        adjustments: None,
-        inputs: recount.inputs,
-        balance: recount.balance,
-    }
 }
 
 /// The entry of the day's revision, and those with adjustments of it.

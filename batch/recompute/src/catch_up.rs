@@ -50,6 +50,8 @@ pub async fn catch_up(
             // the ledger has grown by a night.
             Ok(NightOutcome::AlreadyPublished { .. }) => {}
             Ok(NightOutcome::NothingDue { .. }) => return Ok(CatchUp { nights, waits: None }),
+            // Another run has published it without its own day, and says so.
+            Err(BatchError::Withheld { .. }) => {}
             Err(BatchError::Incomplete(waits)) => return Ok(CatchUp { nights, waits: Some(waits) }),
             Err(error) => return Err(Interrupted { nights, error }),
         }

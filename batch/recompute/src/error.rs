@@ -84,7 +84,8 @@ impl From<ChainError> for BatchError {
 }
 
 impl BatchError {
-    pub(crate) fn withheld(day: Day, objections: &[Objection]) -> Self {
+    /// As a run says that it has withheld a day.
+    pub fn withheld(day: Day, objections: &[Objection]) -> Self {
         BatchError::Withheld { day, objections: Objection::list(objections) }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clicks::books::{Books, PeriodState};
+use clicks::inputs::InputList;
 use clicks::ledger::{Acceptance, Balance, Body, DayRevision, Night, Objection, Withheld};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Timestamp};
@@ -19,7 +20,6 @@ use crate::current;
 use crate::engine::Engine;
 use crate::error::BatchError;
 use crate::gate::check_balance;
-use crate::input::InputList;
 use crate::objections::{Decision, objections};
 use crate::plan::Plan;
 use crate::previous::check_previous;
@@ -169,9 +169,7 @@ async fn run(
     tracing::info!(%night, entry = report.entry, rows = report.balance.rows, "published");
     options.stages.begin(Stage::Refresh);
     current::refresh(objects, ledger, &options.release).await?;
-    if let Err(error) = paper.write(objects, options.stages.seconds(), clock.now()).await {
-        tracing::warn!(%night, "the night is published, its report is not written: {error}");
-    }
+    paper.write(objects, options, clock.now()).await;
     Ok(NightOutcome::Published(Box::new(report)))
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use clicks::books::Books;
+use clicks::inputs::{InputList, InputObject};
 use clicks::layout::RawKey;
 use clicks::ledger::{Body, Entry, entry_key};
 use clicks::tables::EntryNumber;
@@ -15,7 +16,6 @@ use platform::objects::Objects;
 
 use crate::archived::Archived;
 use crate::error::{BatchError, InputError, TableError};
-use crate::input::{InputList, InputObject};
 use crate::plan::Plan;
 use crate::publish::read_file;
 
@@ -88,9 +88,5 @@ pub(crate) async fn read_inputs(objects: &Objects, number: EntryNumber) -> Resul
         _ => return Err(TableError::format(key, "it has computed nothing, so it has no inputs").into()),
     };
     let bytes = read_file(objects, &file).await?;
-    let list: InputList = serde_json::from_slice(&bytes).map_err(|e| TableError::format(&file.key, e))?;
-    match list.version == InputList::VERSION {
-        true => Ok(list),
-        false => Err(TableError::format(&file.key, "its version is unknown; update the release").into()),
-    }
+    Ok(InputList::decode(&bytes).map_err(|e| TableError::format(&file.key, e))?)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use clicks::books::Books;
+use clicks::inputs::{InputList, InputObject};
 use clicks::ledger::{Adjustments, Change, ChangeReason, DayRevision, FileRef, sha256};
 use clicks::tables::{EntryNumber, adjustments_key, change_key, inputs_key, rev_key};
 use clicks::time::Day;
@@ -14,7 +15,6 @@ use crate::change::{changes, difference};
 use crate::counted::{Counted, DayCount};
 use crate::error::{BatchError, InputError, TableError};
 use crate::gate::{GateFailure, check_grains, check_grown};
-use crate::input::{InputList, InputObject};
 use crate::plan::Plan;
 use crate::scan::Hashes;
 use crate::table::{ChangeRow, Sheet, decode, encode, encode_adjustments, encode_changes};

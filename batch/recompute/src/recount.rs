@@ -4,7 +4,7 @@
 //! A reopened day's revision absorbs all its adjustments: at the same cuts it holds exactly the same clicks.
 
 use clicks::books::{Books, PeriodState};
-use clicks::ledger::{Acceptance, Balance, Body, ChangeReason, DayRevision, Recount};
+use clicks::ledger::{Acceptance, Balance, Body, ChangeReason, DayRevision, Night, Recount};
 use clicks::tables::EntryNumber;
 use clicks::time::Day;
 use clicks::window::Grain;
@@ -23,7 +23,9 @@ use crate::night::{Accept, NightOutcome, count_checked, record};
 use crate::objections::{Decision, objections};
 use crate::plan::Plan;
 use crate::publish::{Files, input_file, read_file};
+use crate::report::Report;
 use crate::rows::Rows;
+use crate::stages::Stage;
 use crate::table::{AdjustmentRow, ChangeRow, Sheet, decode, decode_adjustments};
 
 /// What a recount has published.
@@ -51,6 +53,9 @@ pub(crate) async fn run(
     day: Day,
     accept: Option<&Accept>,
 ) -> Result<NightOutcome, BatchError> {
+    let began = clock.now();
+    options.stages.of_night(day);
+    options.stages.begin(Stage::Prove);
     let archived = Archived::read(objects, &books).await?;
     archived.check_held(&books)?;
     let body = compute(options, objects, &books, &archived, clock, day, accept).await?;
@@ -64,6 +69,8 @@ pub(crate) async fn run(
         objects: body.inputs.rows as usize,
     };
     let revision = body.day.revision;
+    let paper = Report::draft(&books, &as_night(&books, body.clone()), options, began);
+    options.stages.begin(Stage::Publish);
     if ledger.publish(&mut books, Body::Recount(Box::new(body))).await? == Published::Lost {
         let books = ledger.read().await?;
         return match books.day(day).filter(|book| book.revision.revision >= revision) {
@@ -72,7 +79,9 @@ pub(crate) async fn run(
         };
     }
     tracing::info!(%day, entry = report.entry, revision, "recounted");
+    options.stages.begin(Stage::Refresh);
     current::refresh(objects, ledger, &options.release).await?;
+    paper.write(objects, options, clock.now()).await;
     Ok(NightOutcome::Recounted(Box::new(report)))
 }
 
@@ -106,6 +115,7 @@ async fn compute(
     added.map_err(|refused| refused.at(day))?;
     let inputs = input_file(entry, &list);
     files.files.push(inputs.clone());
+    options.stages.begin(Stage::Write);
     for file in &files.files {
         file.write(objects).await?;
     }
@@ -120,6 +130,24 @@ async fn compute(
         inputs: inputs.reference,
         balance: counted.balance,
     })
+}
+
+/// A recount as a night that has published nothing but its day, at the cuts of the last night.
+pub(crate) fn as_night(before: &Books, recount: Recount) -> Night {
+    Night {
+        night: recount.night,
+        published_at: recount.published_at,
+        release: recount.release,
+        cuts: before.through().clone(),
+        days: vec![recount.day],
+        withheld: None,
+        accepted: recount.accepted,
+        confirmed: Vec::new(),
+        finals: Vec::new(),
+        adjustments: None,
+        inputs: recount.inputs,
+        balance: recount.balance,
+    }
 }
 
 /// What the revision changes against what was billed; `None` for a first one.

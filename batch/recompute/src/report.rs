@@ -13,7 +13,7 @@ use clicks::books::Books;
 use clicks::ledger::{Balance, DayTotals, Night};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Timestamp};
-use platform::objects::{ObjectError, Objects};
+use platform::objects::Objects;
 use serde::Serialize;
 
 use crate::Options;
@@ -83,7 +83,7 @@ struct DayChange {
 }
 
 impl Report {
-    /// The report of a night that is about to be published on top of `books`.
+    /// The report of a night, or of a recount as one, that is about to be published on top of `books`.
     pub(crate) fn draft(books: &Books, night: &Night, options: &Options, began_at: Timestamp) -> Self {
         let adjustments = night.adjustments.as_ref().map(|a| a.clicks.clone()).unwrap_or_default();
         let change = |revision: &clicks::ledger::DayRevision| {
@@ -112,17 +112,15 @@ impl Report {
         }
     }
 
-    /// Completes the report and writes it.
-    pub(crate) async fn write(
-        mut self,
-        objects: &Objects,
-        stages: Vec<(Stage, f64)>,
-        ended_at: Timestamp,
-    ) -> Result<(), ObjectError> {
+    /// Completes the report and writes it. What it reports of is published, so a failure is only said.
+    pub(crate) async fn write(mut self, objects: &Objects, options: &Options, ended_at: Timestamp) {
         self.ended_at = ended_at;
-        self.stages = stages.into_iter().map(|(stage, seconds)| StageSeconds { stage, seconds }).collect();
+        let stages = options.stages.seconds().into_iter();
+        self.stages = stages.map(|(stage, seconds)| StageSeconds { stage, seconds }).collect();
         let text = serde_json::to_vec(&self).expect("a report is plain data with text keys, which always serialises");
-        objects.put(&report_key(self.entry), text.into()).await
+        if let Err(error) = objects.put(&report_key(self.entry), text.into()).await {
+            tracing::warn!(entry = self.entry, "the entry is published, the report of its run is not written: {error}");
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use clicks::ledger::Objection;
 use clicks::time::Day;
 use recompute::{BatchError, NightReport, RecountReport};
 use serde_json::{Value, json};
@@ -149,7 +148,7 @@ fn trouble(end: &End) -> Option<String> {
 
 /// What a day that was left out asks of people.
 fn withheld(report: &NightReport) -> String {
-    BatchError::Withheld { day: report.night, objections: Objection::list(&report.withheld) }.to_string()
+    BatchError::withheld(report.night, &report.withheld).to_string()
 }
 
 /// Why a run does not go on by itself, for whoever watches it wait.

@@ -12,6 +12,7 @@ pub mod counter;
 pub mod dedup;
 pub mod event;
 pub mod id;
+pub mod inputs;
 pub mod keyspace;
 pub mod layout;
 pub mod ledger;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use archive::chain::{Chain, Segment, read_chain};
 use archive::footer::{Footer, FooterError};
 use clicks::books::Books;
+use clicks::inputs::{InputList, InputObject};
 use clicks::layout::{RawKey, chain_prefix};
 use clicks::ledger::{FileRef, Night, sha256};
 use clicks::position::{Offset, PartitionId};
@@ -16,7 +17,7 @@ use platform::objects::{ObjectError, Objects};
 use super::{AuditError, Break, Breaks, EntryAudit, Stopped, read_published};
 use crate::archived::Archived;
 use crate::error::{InputError, TableError};
-use crate::input::{Input, InputList, InputObject};
+use crate::input::Input;
 use crate::plan::Plan;
 use crate::scan::Hashes;
 
@@ -30,11 +31,7 @@ pub(super) async fn read_list(
     breaks: &mut Breaks,
 ) -> Result<Option<InputList>, Stopped> {
     let Some(bytes) = read_published(objects, file, breaks).await? else { return Ok(None) };
-    let list: InputList = serde_json::from_slice(&bytes).map_err(|e| TableError::format(&file.key, e))?;
-    match list.version == InputList::VERSION {
-        true => Ok(Some(list)),
-        false => Err(TableError::format(&file.key, "its version is unknown; update the release").into()),
-    }
+    Ok(Some(InputList::decode(&bytes).map_err(|e| TableError::format(&file.key, e))?))
 }
 
 /// The plan of the night over the listed objects; `None` when they are such that counting them means nothing.

@@ -187,7 +187,7 @@ async fn a_published_file_with_other_bytes_is_a_difference() {
 async fn listed(world: &World) -> Vec<String> {
     let inputs = last_night(world).await.inputs;
     let bytes = world.objects.get(&inputs.key).await.unwrap().unwrap();
-    let list: crate::input::InputList = serde_json::from_slice(&bytes).unwrap();
+    let list = clicks::inputs::InputList::decode(&bytes).unwrap();
     list.objects.into_iter().map(|object| object.key).collect()
 }
 
@@ -267,7 +267,7 @@ async fn a_list_of_inputs_that_lacks_an_object_is_a_difference() {
         let world = eventful().await;
         let inputs = last_night(&world).await.inputs;
         let bytes = world.objects.get(&inputs.key).await.unwrap().unwrap();
-        let mut list: crate::input::InputList = serde_json::from_slice(&bytes).unwrap();
+        let mut list = clicks::inputs::InputList::decode(&bytes).unwrap();
         let gone = list.objects.remove(lacking);
         let text = list.encode();
         let key = "tables/rev/00000000000000000006/inputs-wrong.json".to_owned();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::world::{World, at, day, partition};
 use crate::{NightOutcome, report_key, run_night};
+use clicks::ledger::PeriodAction;
 use platform::ledger::Ledger;
 
 async fn report(world: &World, entry: u64) -> Value {
@@ -46,6 +47,21 @@ async fn a_report_tells_what_changed_what_was_checked_and_how_long_it_took() {
     let checks = second["checks"].as_array().unwrap();
     assert!(checks.len() == 3 && checks.iter().all(|check| check["holds"] == json!(true)), "{checks:?}");
     assert_eq!(checks[1]["left"], json!(7), "a confirmed or restated day counts with all it has");
+}
+
+#[tokio::test]
+async fn a_recount_leaves_a_report_like_any_night() {
+    let world = restated().await;
+    world.published(2).await;
+    world.period(1, PeriodAction::Approve).await.unwrap();
+    world.period(1, PeriodAction::Reopen).await.unwrap();
+    let outcome = world.run(Some(1)).await.unwrap();
+    let NightOutcome::Recounted(recounted) = outcome else { panic!("{outcome:?}") };
+    let paper = report(&world, recounted.entry).await;
+    assert_eq!((&paper["night"], &paper["days"][0]["day"]), (&json!("2026-03-02"), &json!("2026-03-01")));
+    assert_eq!((&paper["days"][0]["revision"], &paper["days"][0]["delta"]), (&json!(3), &json!(0)));
+    assert_eq!(paper["stages"].as_array().unwrap().len(), 7, "{paper}");
+    assert!(paper["checks"].as_array().unwrap().iter().all(|check| check["holds"] == json!(true)), "{paper}");
 }
 
 /// A report is no part of what is published: without it everything goes on.

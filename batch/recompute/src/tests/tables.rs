@@ -101,7 +101,7 @@ async fn every_published_file_is_named_by_its_content_and_the_inputs_name_every_
         assert!(key.contains(&sha256(bytes)[..32]), "{key}");
     }
     let inputs = everything.iter().find(|(key, _)| key.contains("/inputs-")).unwrap().1;
-    let list: crate::input::InputList = serde_json::from_slice(inputs).unwrap();
+    let list = clicks::inputs::InputList::decode(inputs).unwrap();
     let raw: Vec<_> = everything.iter().filter(|(key, _)| key.starts_with("raw/")).collect();
     // The last object of each partition begins at the cut.
     assert_eq!(list.objects.len(), raw.len() - 2);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use clicks::ledger::{Balance, Check, DayRevision, DayTotals, FileRef};
+use clicks::ledger::{Balance, Check, DayRevision, DayTotals, FileRef, Objection};
 use clicks::time::{Day, Timestamp};
 use recompute::{BatchError, Incomplete};
 
