@@ -6,6 +6,7 @@
 mod archive;
 mod collector;
 mod embedded;
+mod killed;
 mod mistakes;
 mod nightly;
 mod schedules;

@@ -2,7 +2,7 @@
 //! raw objects that its inputs name.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use archive::codec::encode;
@@ -25,10 +25,10 @@ use recompute::{NightOutcome, Options, catch_up, run_night};
 
 const SEED: u64 = 7;
 const PARTITIONS: u32 = 2;
-const NIGHTS: i32 = 6;
+pub(crate) const NIGHTS: i32 = 6;
 const CLICKS_PER_DAY: i64 = 3_000;
 
-fn day(n: i32) -> Day {
+pub(crate) fn day(n: i32) -> Day {
     "2026-03-01".parse::<Day>().unwrap().plus(n - 1)
 }
 
@@ -36,7 +36,7 @@ fn partition(number: u32) -> PartitionId {
     PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(1), number }
 }
 
-struct Sent {
+pub(crate) struct Sent {
     ad: String,
     id: u128,
     event: i64,
@@ -64,7 +64,7 @@ fn truth(sent: &[Sent]) -> Truth {
 }
 
 /// Clicks of days 1 to [`NIGHTS`], in append order: near and far duplicates, late by minutes and by days, some ahead.
-fn generate() -> Vec<Sent> {
+pub(crate) fn generate() -> Vec<Sent> {
     let mut random = SmallRng::seed_from_u64(SEED);
     let mut sent: Vec<Sent> = Vec::new();
     let step = 86_400_000 / CLICKS_PER_DAY;
@@ -94,7 +94,7 @@ fn record(offset: u64, append: i64, value: Option<Vec<u8>>, headers: Vec<Header>
 }
 
 /// Lays the log out as the archiver would: objects of one append hour, a heartbeat at the end of each.
-async fn archive(objects: &Objects, sent: &[Sent]) {
+pub(crate) async fn archive(objects: &Objects, sent: &[Sent]) {
     for number in 0..PARTITIONS {
         let mut by_hour: BTreeMap<i64, Vec<(i64, Option<&Sent>)>> = BTreeMap::new();
         let own = |ad: &str| ad.bytes().map(u32::from).sum::<u32>() % PARTITIONS == number;
@@ -135,7 +135,7 @@ fn value(click: &Sent) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn begin(objects: &Objects) -> Ledger {
+pub(crate) async fn begin(objects: &Objects) -> Ledger {
     let ledger = Ledger::new(objects.clone());
     let mut books = ledger.begin(Genesis { first_day: day(1), rules: Rules::default() }).await.unwrap();
     let life = TopicLife {
@@ -146,6 +146,17 @@ async fn begin(objects: &Objects) -> Ledger {
     };
     ledger.publish(&mut books, Body::Topic(life)).await.unwrap();
     ledger
+}
+
+/// Settings of an installation in a folder, whose clock stands ten minutes past the last night's midnight.
+pub(crate) fn settle(folder: &Path) -> PathBuf {
+    let millis = (day(NIGHTS).end() + Span::minutes(10)).since(SystemClock.now()).as_millis() + 1_000;
+    std::fs::write(folder.join("shift"), millis.to_string()).unwrap();
+    let settings = folder.join("t.toml");
+    let text = "[storage]\nurl = \"file://FOLDER/store\"\n[clock]\noffset_file = \"FOLDER/shift\"\n\
+                [batch]\nmetrics_file = \"FOLDER/twofold.prom\"\n";
+    std::fs::write(&settings, text.replace("FOLDER", &folder.display().to_string())).unwrap();
+    settings
 }
 
 fn cells(rows: Vec<Vec<String>>) -> Truth {
@@ -267,13 +278,7 @@ async fn the_binary_rehearses_closes_audits_and_cleans() {
     let objects = Objects::open_folder(folder.join("store")).unwrap();
     begin(&objects).await;
     archive(&objects, &generate()).await;
-    let (settings, shift, metrics) = (folder.join("t.toml"), folder.join("shift"), folder.join("twofold.prom"));
-    // The machine's clock, moved to ten minutes past the last night's midnight.
-    let millis = (day(NIGHTS).end() + Span::minutes(10)).since(SystemClock.now()).as_millis() + 1_000;
-    std::fs::write(&shift, millis.to_string()).unwrap();
-    let text = "[storage]\nurl = \"file://FOLDER/store\"\n[clock]\noffset_file = \"FOLDER/shift\"\n\
-                [batch]\nmetrics_file = \"FOLDER/twofold.prom\"\n";
-    std::fs::write(&settings, text.replace("FOLDER", &folder.display().to_string())).unwrap();
+    let (settings, metrics) = (settle(&folder), folder.join("twofold.prom"));
     let run = async |line: &str| {
         let mut command = tokio::process::Command::from(twofold());
         command.arg("--config").arg(&settings).args(line.split(' ')).kill_on_drop(true);
@@ -301,8 +306,10 @@ async fn the_binary_rehearses_closes_audits_and_cleans() {
     assert!(code == Some(0) && stdout.starts_with("no night is due"), "{stdout}");
     assert_eq!(stored().await, published, "running again changes nothing, and leaves no lease");
 
-    let (code, stdout, stderr) = run("audit --date 2026-03-02").await;
-    assert!(code == Some(0) && stdout.starts_with("2026-03-02 holds"), "{stdout}{stderr}");
+    for audit in ["audit --date 2026-03-02", "audit --date 2026-03-02 --engine reference"] {
+        let (code, stdout, stderr) = run(audit).await;
+        assert!(code == Some(0) && stdout.starts_with("2026-03-02 holds"), "{audit}: {stdout}{stderr}");
+    }
     let minute = Ledger::new(objects.clone()).read().await.unwrap().day(day(2)).unwrap().revision.minute.key.clone();
     let sound = objects.get(&minute).await.unwrap().unwrap();
     objects.put(&minute, "PAR1".into()).await.unwrap();

@@ -6,6 +6,7 @@ use archive::chain::read_chain;
 use archive::codec::encode;
 use archive::{PruneError, PruneMode, PruneOptions, Pruned, prune};
 use bytes::Bytes;
+use clicks::inputs::{InputList, InputObject};
 use clicks::layout::chain_prefix;
 use clicks::ledger::{Balance, Body, DayRevision, DayTotals, FileRef, Night, sha256};
 use clicks::position::Offset;
@@ -43,9 +44,13 @@ async fn world(nights: i32, read: i32) -> World {
     }
     let mut books = world.ledger.read().await.unwrap();
     for night in 0..nights {
-        let listed: Vec<_> =
-            keys[read as usize..=night.max(read) as usize].iter().map(|key| format!(r#"{{"key":"{key}"}}"#)).collect();
-        let list = Bytes::from(format!(r#"{{"version":1,"night":"x","objects":[{}]}}"#, listed.join(",")));
+        let object = |key: &String| {
+            let (from, to) = (Offset::ZERO, Offset::ZERO);
+            InputObject { key: key.clone(), sha256: String::new(), bytes: 1, from, to }
+        };
+        let objects = keys[read as usize..=night.max(read) as usize].iter().map(object).collect();
+        let list = InputList { version: InputList::VERSION, night: first_day().plus(night), objects };
+        let list = Bytes::from(list.encode());
         let key = format!("tables/rev/{night}/inputs.json");
         let file = |key: &str, bytes: &[u8]| FileRef { key: key.to_owned(), sha256: sha256(bytes), bytes: 1, rows: 1 };
         let inputs = file(&key, &list);
