@@ -19,6 +19,8 @@ FIRST = {
     "pair": "SELECT ad_id AS ad, click_id, min(event_time) AS t FROM {raw} WHERE {valid} GROUP BY ad_id, click_id",
     "id": "SELECT min(ad_id) AS ad, min(event_time) AS t FROM {raw} WHERE {valid} GROUP BY click_id",
 }
+# Bytes that the hungriest peer took.
+MEMORY_PER_CLICK = 250
 DAY_END = "2026-03-02 00:00:00"
 
 
@@ -114,7 +116,14 @@ def main():
     print(f"{len(raw_files(options.folder))} objects, {size / 1e6:,.0f} MB", flush=True)
 
     commands = {"twofold": [options.recount, "count", options.folder]}
-    for name in options.peers.split(","):
+    # A click takes 32 bytes until it is judged.
+    quarter = max(1, options.clicks * 32 // 4 // 2**20)
+    commands["twofold spilling"] = [options.recount, "count", options.folder, str(quarter)]
+    peers = [name for name in options.peers.split(",") if name]
+    if options.clicks * MEMORY_PER_CLICK > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        print("the peers are left out: they would need more memory than there is")
+        peers = []
+    for name in peers:
         for form in FIRST:
             commands[f"{name} {form}"] = [sys.executable, __file__, "--peer", name, form, options.folder]
     figures = {name: [] for name in commands}
@@ -137,6 +146,8 @@ def main():
     own = cpu.pop("twofold")
     print(f"\n{records:,} records, {expected[0]:,} clicks, {expected[1]:,} cells; all counted the same")
     print(f"twofold          {own:7.2f} s CPU, {records / own / 1e6:5.1f} M records per CPU second")
+    spilling = cpu.pop("twofold spilling")
+    print(f"twofold spilling {spilling:7.2f} s CPU in {quarter} MiB, a quarter of its working set: {spilling / own:.2f} (target 1.5)")
     for name, spent in sorted(cpu.items(), key=lambda item: item[1]):
         print(f"{name:16} {spent:7.2f} s CPU, ratio {spent / own:.2f}")
     if cpu:

@@ -30,6 +30,7 @@ use recompute::measure::count_next;
 use recompute::{NightOutcome, Options, run_night};
 
 const PARTITIONS: u32 = 8;
+/// Ad `n` has about one n-th of the clicks of the first one.
 const ADS: f64 = 100_000.0;
 /// Records of one object: those of an hour at 20 million a day and eight partitions.
 const OBJECT: usize = 100_000;
@@ -106,7 +107,7 @@ async fn make(objects: &Objects, clicks: usize) {
     let mut retries = std::collections::VecDeque::new();
     for n in 0..clicks {
         let at = day().start() + Span::millis((n as f64 / clicks as f64 * 86_400_000.0) as i64);
-        let ad = AdId::parse(&format!("ad-{}", (ADS * random.unit().powi(3)) as u32)).expect("an ad");
+        let ad = AdId::parse(&format!("ad-{}", ADS.powf(random.unit()) as u32)).expect("an ad");
         let click_id = ClickId::from_u128(random.bits());
         let click = Click { click_id, ad_id: ad, user_id: user.clone(), event_time: at };
         while retries.front().is_some_and(|(due, _)| *due <= n) {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::DataFusionError;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use platform::objects::Objects;
-use tokio::task::JoinSet;
 
 use crate::Options;
 use crate::counted::{Counted, Gathered};
@@ -34,22 +35,16 @@ pub(crate) async fn count(
     hashes: &Hashes,
     options: &Options,
 ) -> Result<Counted, BatchError> {
+    if plan.inputs.is_empty() {
+        return Ok(Counted::of(plan, Vec::new()));
+    }
     let scan = Scan::new(engine, objects, plan, hashes);
     let work = Work::of(plan);
-    let mut gathered = Gathered::default();
-    if !plan.inputs.is_empty() {
-        match options.count_by {
-            CountBy::Exact => {
-                let counted = ExactCount::new(scan.plan()?, Arc::new(work))?;
-                gather(engine, Arc::new(counted), options.target_partitions, &mut gathered).await?;
-            }
-            CountBy::Reference => {
-                let counted = reference::plan(engine, &scan, &work).await?;
-                gather(engine, counted, options.target_partitions, &mut gathered).await?;
-            }
-        }
-    }
-    Ok(gathered.finish(plan))
+    let counted: Arc<dyn ExecutionPlan> = match options.count_by {
+        CountBy::Exact => Arc::new(ExactCount::new(scan.plan()?, Arc::new(work))?),
+        CountBy::Reference => reference::plan(engine, &scan, &work).await?,
+    };
+    Ok(Counted::of(plan, gather(engine, counted, options.target_partitions).await?))
 }
 
 /// Runs at most `parallel` partitions of a plan at the same time: each holds the clicks of one horizon.
@@ -57,34 +52,20 @@ async fn gather(
     engine: &Engine,
     counted: Arc<dyn ExecutionPlan>,
     parallel: usize,
-    gathered: &mut Gathered,
-) -> Result<(), BatchError> {
-    // Dropping the set ends the workers, so an error or a cancelled run leaves none behind.
-    let mut workers = JoinSet::new();
-    for partition in 0..counted.output_partitioning().partition_count() {
-        if workers.len() >= parallel.max(1) {
-            gathered.absorb_next(&mut workers).await?;
-        }
-        let mut batches = counted.execute(partition, engine.task())?;
-        workers.spawn(async move {
+) -> Result<Vec<Gathered>, BatchError> {
+    let run = |partition: usize| {
+        let (counted, task) = (counted.clone(), engine.task());
+        // Dropping the handle ends the task, so an error or a cancelled run leaves none behind.
+        SpawnedTask::spawn(async move {
+            let mut batches = counted.execute(partition, task)?;
             let mut gathered = Gathered::default();
             while let Some(batch) = batches.next().await {
                 gathered.add(&batch?)?;
             }
-            Ok(gathered)
-        });
-    }
-    while !workers.is_empty() {
-        gathered.absorb_next(&mut workers).await?;
-    }
-    Ok(())
-}
-
-impl Gathered {
-    async fn absorb_next(&mut self, workers: &mut JoinSet<Result<Gathered, BatchError>>) -> Result<(), BatchError> {
-        if let Some(gathered) = workers.join_next().await {
-            self.absorb(gathered??);
-        }
-        Ok(())
-    }
+            Ok::<_, DataFusionError>(gathered)
+        })
+    };
+    let partitions = counted.output_partitioning().partition_count();
+    let parts = futures::stream::iter((0..partitions).map(run)).buffered(parallel.max(1));
+    parts.map(|gathered| Ok(gathered??)).try_collect().await
 }

@@ -1,11 +1,13 @@
 //! What one night's records come to, gathered from the results of an engine.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use clicks::ledger::{Balance, DayTotals};
 use clicks::time::Day;
+use clicks::window::Minute;
 use datafusion::error::DataFusionError;
 
 use crate::exact::{Kind, Tallies, TallyRow};
@@ -43,7 +45,7 @@ pub(crate) struct DayCount {
     pub(crate) totals: DayTotals,
 }
 
-/// Results of some partitions.
+/// Results of one partition, or of several one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     numbers: Numbers,
@@ -56,7 +58,7 @@ pub(crate) struct Gathered {
     rejections: BTreeMap<String, u64>,
 }
 
-/// Cells hold the numbers of their ads, and come in runs that are sorted.
+/// Cells hold the numbers of their ads.
 #[derive(Debug, Default)]
 struct GatheredDay {
     cells: Vec<Cell>,
@@ -72,7 +74,8 @@ impl Gathered {
             Some((last, numbers)) if Arc::ptr_eq(&last, words) => numbers,
             _ => tallies.names().iter().flatten().map(|name| self.numbers.of(name)).collect(),
         };
-        for row in tallies.rows() {
+        let mut rows = tallies.rows().peekable();
+        while let Some(row) = rows.next() {
             let ad = numbers[row.ad as usize];
             match row.kind {
                 Kind::Read => self.balance.rows += row.clicks,
@@ -83,64 +86,49 @@ impl Gathered {
                     let code = self.numbers.names()[ad as usize].to_string();
                     *self.rejections.entry(code).or_default() += row.clicks;
                 }
-                Kind::Cell => self.day(row.minute.start().day()).push(&row, ad),
-                Kind::Adjustment => self.adjustments.push(cell(&row, ad)),
-            }
-            if matches!(row.kind, Kind::Cell | Kind::Adjustment) {
-                self.balance.counted += row.clicks;
-                self.balance.duplicates += row.duplicates;
+                Kind::Cell => {
+                    let day = row.minute.start().day();
+                    let own = self.days.entry(day).or_default();
+                    let before = own.totals;
+                    own.push(&row, ad);
+                    // As they are sorted, the next ones are mostly of the same day.
+                    let minutes = Minute::of(day.start())..Minute::of(day.end());
+                    while let Some(row) = rows.next_if(|next| next.kind == Kind::Cell && minutes.contains(&next.minute))
+                    {
+                        own.push(&row, numbers[row.ad as usize]);
+                    }
+                    self.balance.counted += own.totals.clicks - before.clicks;
+                    self.balance.duplicates += own.totals.duplicates - before.duplicates;
+                }
+                Kind::Adjustment => {
+                    self.adjustments.push(cell(&row, ad));
+                    self.balance.counted += row.clicks;
+                }
             }
         }
         self.last = Some((words.clone(), numbers));
         Ok(())
     }
+}
 
-    fn day(&mut self, day: Day) -> &mut GatheredDay {
-        self.days.entry(day).or_default()
-    }
-
-    /// Adds what was gathered elsewhere.
-    pub(crate) fn absorb(&mut self, other: Gathered) {
-        let numbers: Vec<u32> = other.numbers.names().iter().map(|name| self.numbers.of(name)).collect();
-        let renumbered = |cell: Cell| Cell { ad: numbers[cell.ad as usize], ..cell };
-        self.adjustments.extend(other.adjustments.into_iter().map(renumbered));
-        for (day, GatheredDay { cells, totals }) in other.days {
-            let own = self.days.entry(day).or_default();
-            own.cells.extend(cells.into_iter().map(renumbered));
-            own.totals.clicks += totals.clicks;
-            own.totals.late += totals.late;
-            own.totals.duplicates += totals.duplicates;
-            own.totals.far_duplicates += totals.far_duplicates;
-            own.totals.late_duplicates += totals.late_duplicates;
-        }
-        let (own, more) = (&mut self.balance, other.balance);
-        own.rows += more.rows;
-        own.counted += more.counted;
-        own.duplicates += more.duplicates;
-        own.rejected += more.rejected;
-        own.control += more.control;
-        own.other_days += more.other_days;
-        for (code, count) in other.rejections {
-            *self.rejections.entry(code).or_default() += count;
-        }
-    }
-
-    /// Everything in the order of the tables.
-    pub(crate) fn finish(mut self, plan: &Plan) -> Counted {
+impl Counted {
+    /// All results of a plan, in the order of the tables.
+    pub(crate) fn of(plan: &Plan, mut gathered: Vec<Gathered>) -> Self {
+        let mut numbers = Numbers::default();
+        let of_parts: Vec<Vec<u32>> =
+            gathered.iter().map(|part| part.numbers.names().iter().map(|name| numbers.of(name)).collect()).collect();
+        let (names, places) = numbers.sorted();
+        let of_parts: Vec<Vec<u32>> =
+            of_parts.into_iter().map(|part| part.into_iter().map(|number| places[number as usize]).collect()).collect();
+        let mut counted = Counted::default();
         for day in &plan.scope.days {
-            self.day(*day);
+            let days = gathered.iter_mut().map(|part| part.days.remove(day).unwrap_or_default());
+            let (runs, totals): (Vec<_>, Vec<_>) = days.map(|day| (day.cells, day.totals)).unzip();
+            let rows = Rows::from_parts(names.clone(), merged(runs, &of_parts));
+            counted.days.insert(*day, DayCount { rows, totals: totals.into_iter().fold(DayTotals::default(), sum) });
         }
-        let (names, places) = self.numbers.sorted();
-        let table = |mut cells: Vec<Cell>| {
-            cells.iter_mut().for_each(|cell| cell.ad = places[cell.ad as usize]);
-            Rows::from_parts(names.clone(), cells).added_up()
-        };
-        let days = self.days.into_iter().map(|(day, GatheredDay { cells, totals })| {
-            let rows = table(cells);
-            (day, DayCount { rows, totals })
-        });
-        let days = days.collect();
-        let adjustments = table(self.adjustments);
+        let adjustments = gathered.iter_mut().map(|part| std::mem::take(&mut part.adjustments)).collect();
+        let adjustments = Rows::from_parts(names, merged(adjustments, &of_parts));
         let adjustments = adjustments.iter().map(|row| AdjustmentRow {
             period_start: row.period_start,
             ad: row.ad.into(),
@@ -148,9 +136,62 @@ impl Gathered {
             clicks: row.clicks,
             night: plan.night,
         });
-        let adjustments = adjustments.collect();
-        Counted { days, adjustments, balance: self.balance, rejections: self.rejections }
+        counted.adjustments = adjustments.collect();
+        for part in gathered {
+            let (own, more) = (&mut counted.balance, part.balance);
+            own.rows += more.rows;
+            own.counted += more.counted;
+            own.duplicates += more.duplicates;
+            own.rejected += more.rejected;
+            own.control += more.control;
+            own.other_days += more.other_days;
+            for (code, count) in part.rejections {
+                *counted.rejections.entry(code).or_default() += count;
+            }
+        }
+        counted
     }
+}
+
+fn sum(a: DayTotals, b: DayTotals) -> DayTotals {
+    DayTotals {
+        clicks: a.clicks + b.clicks,
+        late: a.late + b.late,
+        duplicates: a.duplicates + b.duplicates,
+        far_duplicates: a.far_duplicates + b.far_duplicates,
+        late_duplicates: a.late_duplicates + b.late_duplicates,
+    }
+}
+
+/// Cells of all parts by minute and name, each once; `places` are those of each part's names.
+fn merged(mut runs: Vec<Vec<Cell>>, places: &[Vec<u32>]) -> Vec<Cell> {
+    for (run, places) in runs.iter_mut().zip(places) {
+        run.iter_mut().for_each(|cell| cell.ad = places[cell.ad as usize]);
+        // The engines sort; an ad of two of the partitions that a part holds may still stand twice.
+        if !run.is_sorted_by_key(Cell::key) {
+            run.sort_by_key(Cell::key);
+        }
+    }
+    let mut merged: Vec<Cell> = Vec::with_capacity(runs.iter().map(Vec::len).sum());
+    let mut runs: Vec<_> = runs.iter().map(|run| run.iter()).collect();
+    let mut heads: BinaryHeap<Reverse<((i32, u32), usize)>> = BinaryHeap::new();
+    let mut nexts: Vec<Option<&Cell>> = runs.iter_mut().map(Iterator::next).collect();
+    heads.extend(nexts.iter().enumerate().filter_map(|(run, next)| Some(Reverse((next.as_ref()?.key(), run)))));
+    while let Some(mut head) = heads.peek_mut() {
+        let Reverse((key, run)) = *head;
+        let Some(cell) = std::mem::replace(&mut nexts[run], runs[run].next()) else { break };
+        match merged.last_mut().filter(|last| last.key() == key) {
+            Some(last) => last.add(cell),
+            None => merged.push(*cell),
+        }
+        match nexts[run] {
+            Some(next) => *head = Reverse((next.key(), run)),
+            None => {
+                std::collections::binary_heap::PeekMut::pop(head);
+            }
+        }
+    }
+    merged
 }
 
 impl GatheredDay {

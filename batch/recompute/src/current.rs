@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::BatchError;
 use crate::publish::read_file;
 use crate::rows::{Cell, Numbers, Rows, join};
-use crate::table::{AdjustmentRow, Sheet, decode, decode_adjustments, encode_current};
+use crate::table::{AdjustmentRow, Sheet, copy_unadjusted, decode, decode_adjustments, encode_current};
 
 /// Key of the mark in the footer.
 const META_CURRENT: &str = "twofold.current";
@@ -125,6 +125,9 @@ fn decode_mark(metadata: &[u8]) -> Option<Mark> {
 }
 
 async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release: &str) -> Result<(), BatchError> {
+    let key = current_key(grain, day);
+    let mark = serde_json::to_string(&Mark::of(books, day)).expect("a mark is plain data, which always serialises");
+    let mark = KeyValue::new(META_CURRENT.to_owned(), mark);
     let mut rows = Rows::default();
     let mut sheet = Sheet { grain, revision: 0, rules_version: books.rules().on(day).version };
     if let Some(book) = books.day(day) {
@@ -134,7 +137,12 @@ async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release
             Grain::Hour => &book.revision.hour,
             Grain::Day => &book.revision.day_file,
         };
-        rows = decode(&file.key, read_file(objects, file).await?)?;
+        let table = read_file(objects, file).await?;
+        if books.adjustments(day).is_empty() {
+            objects.put(&key, copy_unadjusted(&file.key, &table, release, mark)?).await?;
+            return Ok(());
+        }
+        rows = decode(&file.key, table)?;
     }
     let mut adjustments = Vec::new();
     for adjustment in books.adjustments(day) {
@@ -142,18 +150,12 @@ async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release
         adjustments.extend(found.into_iter().filter(|row| row.period_start.day() == day));
     }
     let (rows, adjustments) = adjusted(rows, grain, &adjustments);
-    let mark = serde_json::to_string(&Mark::of(books, day)).expect("a mark is plain data, which always serialises");
-    let bytes = encode_current(&rows, &adjustments, sheet, release, KeyValue::new(META_CURRENT.to_owned(), mark))?;
-    objects.put(&current_key(grain, day), bytes).await?;
+    objects.put(&key, encode_current(&rows, &adjustments, sheet, release, mark)?).await?;
     Ok(())
 }
 
 /// The rows and the adjusted clicks of each; an ad and period that was only adjusted gets a row without clicks.
 fn adjusted(rows: Rows, grain: Grain, adjustments: &[AdjustmentRow]) -> (Rows, Vec<u64>) {
-    if adjustments.is_empty() {
-        let none = vec![0; rows.len()];
-        return (rows, none);
-    }
     let adjustments = AdjustmentRow::rows(adjustments).rolled_up(grain);
     let (mut numbers, mut cells, mut adjusted) = (Numbers::default(), Vec::new(), Vec::new());
     join(&rows, &adjustments, |period, ad, row, adjustment| {

@@ -99,24 +99,36 @@ fn check_order(day: Day, grain: Grain, rows: &Rows) -> Result<(), GateFailure> {
     }
 }
 
-/// Holds each row against the sum of the finer rows: what was added up is taken off again, and nothing may be left.
+/// Holds each row against the sum of the finer rows, period by period; both are sorted.
 fn check_sums(day: Day, grain: Grain, finer: &Rows, rows: &Rows) -> Result<(), GateFailure> {
     let wrong = |period, ad: &str| Err(GateFailure::Grain { day, grain, ad: ad.to_owned(), period });
-    let mut sums: HashMap<(Timestamp, u32), [u64; 3], foldhash::fast::RandomState> = HashMap::default();
-    for cell in finer.cells() {
-        let sum = sums.entry((cell.period_start().floor(grain.width()), cell.ad)).or_default();
-        sum.iter_mut().zip(cell.counts()).for_each(|(sum, count)| *sum += count);
-    }
-    let numbers: HashMap<&str, u32> = finer.names().iter().map(|name| &**name).zip(0..).collect();
-    for cell in rows.cells() {
-        let (period, ad) = (cell.period_start(), rows.name(cell));
-        let sum = numbers.get(ad).and_then(|number| sums.remove(&(period, *number)));
-        if sum != Some(cell.counts()) {
-            return wrong(period, ad);
+    let numbers: HashMap<&str, usize> = finer.names().iter().map(|name| &**name).zip(0..).collect();
+    let places: Vec<Option<usize>> = rows.names().iter().map(|name| numbers.get(&**name).copied()).collect();
+    let period_of = |cell: &Cell| cell.period_start().floor(grain.width());
+    // Of each ad, the sum of the period at hand; nothing was seen of it while there is none.
+    let mut sums: Vec<Option<[u64; 3]>> = vec![None; finer.names().len()];
+    let mut rows_left = rows.cells();
+    for parts in finer.cells().chunk_by(|a, b| period_of(a) == period_of(b)) {
+        let period = period_of(&parts[0]);
+        for cell in parts {
+            let sum = sums[cell.ad as usize].get_or_insert_default();
+            sum.iter_mut().zip(cell.counts()).for_each(|(sum, count)| *sum += count);
+        }
+        let here = rows_left.partition_point(|row| row.period_start() <= period);
+        let (of_period, rest) = rows_left.split_at(here);
+        rows_left = rest;
+        for row in of_period {
+            let sum = places[row.ad as usize].and_then(|place| sums[place].take());
+            if row.period_start() != period || sum != Some(row.counts()) {
+                return wrong(row.period_start(), rows.name(row));
+            }
+        }
+        if let Some(cell) = parts.iter().find(|cell| sums[cell.ad as usize].is_some()) {
+            return wrong(period, finer.name(cell));
         }
     }
-    match sums.keys().next() {
-        Some((period, number)) => wrong(*period, &finer.names()[*number as usize]),
+    match rows_left.first() {
+        Some(row) => wrong(row.period_start(), rows.name(row)),
         None => Ok(()),
     }
 }

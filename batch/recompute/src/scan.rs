@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use archive::chain::Segment;
-use archive::schema::schema;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -33,15 +32,16 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema, parquet_to_arrow_schema};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader};
 use platform::objects::Objects;
 
 use crate::engine::Engine;
 use crate::error::InputError;
 use crate::input::{Input, read_verified};
 use crate::plan::Plan;
-use crate::record::{Columns, NEEDED_SCHEMA, PROJECTION, What};
+use crate::record::{Columns, NEEDED_SCHEMA, PROJECTION, READ_SCHEMA, ads_as_words};
 
 /// SHA-256 of the objects that were read, by key.
 #[derive(Debug, Clone, Default)]
@@ -135,7 +135,7 @@ impl ProvenPartition {
         let segments = self.inputs.iter().map(|input| (path(&input.segment).to_string(), input.segment.clone()));
         let (objects, hashes) = (self.objects.clone(), self.hashes.clone());
         let readers = VerifiedReaders { objects, segments: segments.collect(), hashes };
-        let source = ParquetSource::new(schema()).with_parquet_file_reader_factory(Arc::new(readers));
+        let source = ParquetSource::new(READ_SCHEMA.clone()).with_parquet_file_reader_factory(Arc::new(readers));
         // One group, order kept: the engine may neither split nor reorder the objects of a log.
         let config = FileScanConfigBuilder::new(self.store.clone(), Arc::new(source))
             .with_projection_indices(Some(PROJECTION.clone()))?
@@ -176,8 +176,15 @@ impl Proof {
     /// Holds every record against its footer and tells how many lie before the cut.
     fn check(&mut self, batch: &RecordBatch) -> Result<usize, InputError> {
         let columns = Columns::of(batch).ok_or_else(|| self.damaged("its columns are of other types".to_owned()))?;
-        let mut used = 0;
-        for row in 0..columns.len() {
+        let (mut used, mut row) = (0, 0);
+        while row < columns.len() {
+            let sound = self.sound_run(&columns, row);
+            if let Some(run) = sound {
+                used += self.pass(&columns, row..row + run)?;
+                row += run;
+                continue;
+            }
+            // Something is wrong with one of the next rows: which, and what.
             let Some(input) = self.left.front() else {
                 return Err(self.damaged("it has more records than its footer says".to_owned()));
             };
@@ -190,21 +197,45 @@ impl Proof {
             if append_time < self.append_time || first || append_time > footer.append_time_max {
                 return Err(self.damaged(format!("the append time {append_time} of offset {offset} is out of order")));
             }
-            let Some(record) = columns.record(row) else {
-                return Err(InputError::at(
-                    &input.segment.key,
-                    offset,
-                    "is a record of unknown kind or a click without its id, ad or time",
-                ));
-            };
-            used += usize::from(offset < input.to);
-            self.clicks += u64::from(matches!(record.what, What::Click { .. }));
-            (self.next, self.append_time) = (offset.next(), append_time);
-            if self.next == footer.end {
-                self.end_object()?;
+            if !columns.are_records(row..row + 1) {
+                let reason = "is a record of unknown kind or a click without its id, ad or time";
+                return Err(InputError::at(&input.segment.key, offset, reason));
             }
+            used += self.pass(&columns, row..row + 1)?;
+            row += 1;
         }
         Ok(used)
+    }
+
+    /// How many rows from `row` on are the next ones of the object at the front, as a whole: all that the batch has of it.
+    /// `None` when any of them is not sound.
+    fn sound_run(&self, columns: &Columns, row: usize) -> Option<usize> {
+        let footer = &self.left.front()?.segment.footer;
+        let run = (footer.end.distance_from(self.next) as usize).min(columns.len() - row);
+        let (offsets, times) = (columns.offsets(row..row + run), columns.append_times(row..row + run));
+        let next = self.next.value() as i64;
+        let (first, last) = (Timestamp::from_millis(*times.first()?), Timestamp::from_millis(*times.last()?));
+        let sound = offsets.iter().zip(next..).all(|(offset, next)| *offset == next)
+            && times.is_sorted()
+            && first >= self.append_time
+            && (self.next != footer.start || first == footer.append_time_min)
+            && last <= footer.append_time_max
+            && columns.are_records(row..row + run);
+        sound.then_some(run)
+    }
+
+    /// Rows of the object at the front that are sound; tells how many lie before its cut.
+    fn pass(&mut self, columns: &Columns, rows: Range<usize>) -> Result<usize, InputError> {
+        let Some(input) = self.left.front() else { return Ok(0) };
+        let used = input.to.distance_from(self.next.min(input.to)).min(rows.len() as u64);
+        let end = input.segment.footer.end;
+        self.clicks += columns.clicks(rows.clone());
+        self.next = columns.offset(rows.end - 1).next();
+        self.append_time = columns.append_time(rows.end - 1);
+        if self.next == end {
+            self.end_object()?;
+        }
+        Ok(used as usize)
     }
 
     fn end_object(&mut self) -> Result<(), InputError> {
@@ -259,6 +290,29 @@ impl ParquetFileReaderFactory for VerifiedReaders {
     }
 }
 
+/// The same metadata with a hint at another Arrow schema: names of ads come as the dictionaries that the file holds, not
+/// spelled out row by row, which would take a third of the count.
+fn with_words(metadata: ParquetMetaData) -> Result<ParquetMetaData, ParquetError> {
+    let file = metadata.file_metadata();
+    let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+    let hint = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&ads_as_words(&schema)));
+    let others = file.key_value_metadata().into_iter().flatten().filter(|pair| pair.key != ARROW_SCHEMA_META_KEY);
+    let file = FileMetaData::new(
+        file.version(),
+        file.num_rows(),
+        file.created_by().map(str::to_owned),
+        Some(others.cloned().chain([hint]).collect()),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    let pages = (metadata.column_index().cloned(), metadata.offset_index().cloned());
+    Ok(ParquetMetaDataBuilder::new(file)
+        .set_row_groups(metadata.row_groups().to_vec())
+        .set_column_index(pages.0)
+        .set_offset_index(pages.1)
+        .build())
+}
+
 /// Reads one object as a whole at the first use, and frees it when it is dropped.
 struct VerifiedReader {
     objects: Objects,
@@ -308,7 +362,8 @@ impl AsyncFileReader for VerifiedReader {
                     .with_column_index_policy(options.column_index_policy())
                     .with_offset_index_policy(options.offset_index_policy());
             }
-            reader.parse_and_finish(&bytes).map(Arc::new).map_err(|error| self.damaged(error))
+            let metadata = reader.parse_and_finish(&bytes).map_err(|error| self.damaged(error))?;
+            with_words(metadata).map(Arc::new).map_err(|error| self.damaged(error))
         }
         .boxed()
     }

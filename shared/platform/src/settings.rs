@@ -125,7 +125,7 @@ pub struct Archive {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batch {
-    /// Memory of the query engine, bytes; beyond it sorts and aggregations go to disk.
+    /// Memory of the count, bytes; beyond it clicks go to disk. Tables of the days that are counted come on top of it.
     pub memory_bytes: usize,
     pub target_partitions: usize,
     /// A day is withheld when its clicks differ from the median of the week before by more than this factor; 0 for never.

@@ -58,18 +58,19 @@ impl<T: Item> Buckets<T> {
 
     /// # Errors
     /// The pool is too small for one chunk, or the file cannot be written.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, bucket: usize, item: T) -> Result<()> {
-        let open = &mut self.buckets[bucket].open;
-        if open.len() < open.capacity() {
-            open.push(item);
-            return Ok(());
+        let open = &self.buckets[bucket].open;
+        if open.len() == open.capacity() {
+            self.open_chunk(bucket)?;
         }
-        self.push_to_new_chunk(bucket, item)
+        self.buckets[bucket].open.push(item);
+        Ok(())
     }
 
+    // It does not take the item: handed over in memory it would be read back before it is there, for every item.
     #[cold]
-    fn push_to_new_chunk(&mut self, bucket: usize, item: T) -> Result<()> {
+    fn open_chunk(&mut self, bucket: usize) -> Result<()> {
         if self.memory.try_grow(CHUNK_BYTES).is_err() {
             self.spill()?;
             self.memory.try_grow(CHUNK_BYTES)?;
@@ -79,7 +80,6 @@ impl<T: Item> Buckets<T> {
         if !full.is_empty() {
             bucket.full.push(full);
         }
-        bucket.open.push(item);
         Ok(())
     }
 

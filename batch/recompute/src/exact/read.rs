@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::{Array, StringArray};
+use clicks::dedup::AdKey;
+use clicks::layout::Kind;
 use clicks::position::Offset;
 use clicks::window::Minute;
 use datafusion::error::{DataFusionError, Result};
@@ -12,7 +15,7 @@ use super::ads::Ads;
 use super::buckets::Buckets;
 use super::sighting::{Owner, Sighting};
 use super::work::{OfDay, Work};
-use crate::record::{Columns, Record, What};
+use crate::record::{Columns, same_words};
 
 /// About so many clicks are in a bucket, so that its table fits into a processor's own cache.
 const CLICKS_PER_BUCKET: u64 = 32 * 1024;
@@ -58,14 +61,16 @@ pub(super) async fn read(
         rows,
     };
     let mut of_day = OfDay::new(&work.scope);
+    let mut words = Words::default();
     for (rank, mut input) in inputs {
         let through = work.through(rank);
         while let Some(batch) = input.next().await {
             let columns = Columns::of(&batch?).ok_or_else(|| wrong("the columns of its input are of other types"))?;
-            for row in 0..columns.len() {
-                let record = columns.record(row).ok_or_else(|| wrong("a record of its input is of no known kind"))?;
-                clicks.take(&mut of_day, rank, through, &record)?;
+            words.enter(columns.words(), &mut clicks.ads);
+            if !columns.are_records(0..columns.len()) {
+                return Err(wrong("a record of its input is of unknown kind or a click without its id, ad or time"));
             }
+            clicks.take(&columns, &words, &mut of_day, rank, through)?;
             // Decoding and counting never wait by themselves once an object is in memory.
             tokio::task::yield_now().await;
         }
@@ -73,40 +78,78 @@ pub(super) async fn read(
     Ok(clicks)
 }
 
+/// The ads of a batch's words.
+#[derive(Debug, Default)]
+struct Words {
+    words: Option<StringArray>,
+    ads: Vec<(u32, AdKey)>,
+}
+
+impl Words {
+    fn enter(&mut self, words: &StringArray, ads: &mut Ads) {
+        if self.words.as_ref().is_some_and(|last| same_words(last, words)) {
+            return;
+        }
+        self.ads.clear();
+        self.ads.extend((0..words.len()).map(|word| ads.number(words.value(word))));
+        self.words = Some(words.clone());
+    }
+}
+
 fn wrong(what: &str) -> DataFusionError {
     DataFusionError::Execution(what.to_owned())
 }
 
 impl Clicks {
-    #[inline]
-    fn take(&mut self, of_day: &mut OfDay<'_>, rank: usize, through: Offset, record: &Record<'_>) -> Result<()> {
-        self.others.rows += 1;
-        let (ad, id, event_time) = match record.what {
-            What::Click { ad, id, event_time } => (ad, id, event_time),
-            What::Control => {
-                self.others.control += 1;
-                return Ok(());
+    fn take(
+        &mut self,
+        columns: &Columns,
+        words: &Words,
+        of_day: &mut OfDay<'_>,
+        rank: usize,
+        through: Offset,
+    ) -> Result<()> {
+        self.others.rows += columns.len() as u64;
+        for row in 0..columns.len() {
+            match columns.kind(row) {
+                Some(Kind::Click) => {}
+                Some(Kind::Control) => {
+                    self.others.control += 1;
+                    continue;
+                }
+                Some(Kind::Empty) => {
+                    self.reject("no_value");
+                    continue;
+                }
+                Some(Kind::Unreadable) | None => {
+                    self.reject("unreadable");
+                    continue;
+                }
             }
-            What::Rejected(code) => {
-                *self.others.rejected.entry(code).or_default() += 1;
-                return Ok(());
-            }
-        };
-        let OfDay { rules, owner, .. } = *of_day.at(event_time);
-        let late = match clicks::verdict::is_late(rules, event_time, record.append_time) {
-            Ok(late) => late,
-            Err(rejection) => {
-                *self.others.rejected.entry(rejection.code()).or_default() += 1;
-                return Ok(());
-            }
-        };
-        let owner = if owner == Owner::Adjustment && record.offset < through { Owner::AnotherNight } else { owner };
-        let (number, ad_key) = self.ads.number(ad);
-        let key = ad_key.click(id);
-        // The upper half of the key chooses the bucket; the table of a bucket goes by the lower one.
-        let bucket = ((key.as_u128() >> 64) as usize) & (self.count - 1);
-        let sighting = Sighting::new(key, record.append_time, rank, Minute::of(event_time), number, late, owner)
-            .ok_or_else(|| wrong("a record was appended before 1970 or after 2527, or its event lies as far away"))?;
-        self.buckets.push(bucket, sighting)
+            let (event_time, append_time) = (columns.event_time(row), columns.append_time(row));
+            let OfDay { rules, owner, .. } = *of_day.at(event_time);
+            let late = match clicks::verdict::is_late(rules, event_time, append_time) {
+                Ok(late) => late,
+                Err(rejection) => {
+                    self.reject(rejection.code());
+                    continue;
+                }
+            };
+            let is_old = owner == Owner::Adjustment && columns.offset(row) < through;
+            let owner = if is_old { Owner::AnotherNight } else { owner };
+            let (ad, ad_key) = words.ads[columns.ad(row)];
+            let key = ad_key.click(columns.click_id(row));
+            // The upper half of the key chooses the bucket; the table of a bucket goes by the lower one.
+            let bucket = ((key.as_u128() >> 64) as usize) & (self.count - 1);
+            let sighting = Sighting::new(key, append_time, rank, Minute::of(event_time), ad, late, owner);
+            let far = || wrong("a record was appended before 1970 or after 2527, or its event lies as far away");
+            self.buckets.push(bucket, sighting.ok_or_else(far)?)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn reject(&mut self, code: &'static str) {
+        *self.others.rejected.entry(code).or_default() += 1;
     }
 }

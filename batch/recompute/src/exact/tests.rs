@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::TimestampMillisecondArray;
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, DictionaryArray, FixedSizeBinaryArray, Int8Array, Int64Array, RecordBatch};
+use arrow::datatypes::Int32Type;
 use clicks::dedup::DedupKeys;
 use clicks::id::{Region, TopicId};
 use clicks::position::{Offset, PartitionId};
@@ -52,7 +53,7 @@ fn batch(clicks: &[(u8, i64)]) -> RecordBatch {
         times(clicks.iter().map(|(_, minute)| start + minute * 60_000).collect()),
         Arc::new(Int8Array::from(vec![0; clicks.len()])),
         Arc::new(FixedSizeBinaryArray::try_from_iter(ids.into_iter()).unwrap()),
-        Arc::new(StringArray::from(vec!["a"; clicks.len()])),
+        Arc::new(vec!["a"; clicks.len()].into_iter().collect::<DictionaryArray<Int32Type>>()),
         times(vec![start; clicks.len()]),
     ];
     RecordBatch::try_new(NEEDED_SCHEMA.clone(), columns).unwrap()
