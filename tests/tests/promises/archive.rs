@@ -23,6 +23,7 @@ use promises::services::{Shared, duckdb, shared};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::topic_partition_list::TopicPartitionList;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +93,7 @@ impl Place {
 }
 
 async fn create_topic(brokers: &str, name: &str) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let admin = admin(brokers)?;
     let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(1))
         .set("message.timestamp.type", "LogAppendTime")
         .set("retention.ms", "-1");
@@ -234,4 +235,89 @@ async fn two_archivers_store_every_record_once() -> Result<()> {
     }
     ensure!(clicks == 2_000, "{clicks}");
     Ok(())
+}
+
+/// What Kafka deleted before it was archived is a gap of the chain, and a topic that was created again ends the chains of
+/// its life before: on a real log and in a real store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_of_the_log_is_a_recorded_gap_and_a_topic_that_is_gone_ends_its_chains() -> Result<()> {
+    let name = format!("lossy-{}", uuid::Uuid::new_v4().simple());
+    let place = Place::new(&name).await?;
+    let options = || Options { end_after: Span::seconds(1), handle: Handle::default(), ..Options::default() };
+    let (first, handle, stop) = place.start(options());
+    append(&place.log, 0..900).await?;
+    tokio::time::timeout(WAIT_MAX, handle.cut_now()).await??;
+    stop.cancel();
+    first.await??;
+    let stored = place.chain(0).await?.next_offset().context("something is stored")?;
+
+    append(&place.log, 900..1_800).await?;
+    let kept = stored.plus(50);
+    ensure!(kept < place.log.bounds(0).await?.end);
+    delete_records(&place.services.kafka.brokers(), &name, 0, kept).await?;
+    let (second, handle, stop) = place.start(options());
+    append(&place.log, 1_800..2_100).await?;
+    tokio::time::timeout(WAIT_MAX, handle.cut_now()).await??;
+    stop.cancel();
+    second.await??;
+    let gaps = |chain: &Chain| chain.gaps.iter().map(|gap| (gap.from, gap.to)).collect::<Vec<_>>();
+    ensure!(gaps(&place.chain(0).await?) == [(stored, kept)], "{:?}", place.chain(0).await?.gaps);
+    for number in 1..PARTITIONS {
+        ensure!(place.chain(number).await?.gaps.is_empty());
+    }
+    // Nothing but the gap is missing: not before it, not behind.
+    let archived = place.archived(0).await?;
+    let (before, behind): (Vec<_>, Vec<_>) = archived.into_iter().partition(|record| record.offset < stored);
+    ensure!(before.iter().map(|record| record.offset).eq((0..stored.value()).map(Offset::new)));
+    let end = place.chain(0).await?.next_offset().context("something is stored")?;
+    ensure!(behind.iter().map(|record| record.offset).eq((kept.value()..end.value()).map(Offset::new)));
+
+    let old = place.log.topic().await?;
+    let admin = admin(&place.services.kafka.brokers())?;
+    for deleted in admin.delete_topics(&[&name], &AdminOptions::new()).await? {
+        deleted.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
+    }
+    tokio::time::timeout(WAIT_MAX, async {
+        // A broker takes its time to forget a name.
+        while create_topic(&place.services.kafka.brokers(), &name).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await?;
+    let options_of_log = KafkaOptions::new(&place.services.kafka.brokers(), &name, Region::parse("eu")?);
+    let place = Place { log: Arc::new(KafkaLog::connect(options_of_log).await?), ..place };
+    let new = place.log.topic().await?;
+    ensure!(new.id != old.id);
+    let mut books = place.ledger.read().await?;
+    place.ledger.publish(&mut books, Body::Topic(new.life())).await?;
+    let (third, handle, stop) = place.start(options());
+    append(&place.log, 0..300).await?;
+    tokio::time::timeout(WAIT_MAX, handle.cut_now()).await??;
+    let ended = async {
+        for number in 0..PARTITIONS {
+            while read_chain(&place.objects, &old.partition(number)).await?.end.is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(WAIT_MAX, ended).await??;
+    stop.cancel();
+    third.await??;
+    let chain = read_chain(&place.objects, &old.partition(0)).await?;
+    ensure!(chain.end.is_some_and(|mark| mark.end == end), "the chain ends where it was stored to");
+    ensure!(place.chain(0).await?.end.is_none() && place.chain(0).await?.next_offset().is_some());
+    Ok(())
+}
+
+fn admin(brokers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    Ok(ClientConfig::new().set("bootstrap.servers", brokers).create()?)
+}
+
+/// Deletes the records of a partition before an offset, as retention would.
+async fn delete_records(brokers: &str, topic: &str, partition: u32, before: Offset) -> Result<()> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition as i32, rdkafka::Offset::Offset(before.value() as i64))?;
+    let done = admin(brokers)?.delete_records(&list, &AdminOptions::new()).await?;
+    Ok(done.elements()[0].error()?)
 }
