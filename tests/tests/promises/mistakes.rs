@@ -8,6 +8,9 @@ use anyhow::{Result, ensure};
 use promises::services::{Redis, Shared, free_port, new_folder, shared};
 
 use promises::binary::twofold;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
 
 struct Ended {
     code: i32,
@@ -89,6 +92,36 @@ async fn each_mistake_is_named_with_its_mend() -> Result<()> {
     }
     let nowhere = run(Path::new("no/such/file.toml"), &["check"]).await?;
     ensure!(nowhere.code == 2 && nowhere.text.contains("no/such/file.toml"), "{}", nowhere.text);
+    Ok(())
+}
+
+/// Somebody adds partitions by Kafka's own tools: the ledger takes note once it is told, and not twice.
+#[tokio::test]
+async fn a_topic_that_has_grown_is_recorded_as_such() -> Result<()> {
+    let services = shared().await?;
+    let settings = settings(services, "grown")?;
+    let config = new_folder("grown")?.join("twofold.toml");
+    std::fs::write(&config, &settings)?;
+    let created = run(&config, &["topic", "create"]).await?;
+    ensure!(created.code == 0 && created.text.contains("2 partitions"), "{}", created.text);
+    let brokers = services.kafka.brokers();
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    for grown in admin.create_partitions(&[NewPartitions::new("grown", 5)], &AdminOptions::new()).await? {
+        grown.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    let noticed = run(&config, &["check"]).await?;
+    ensure!(noticed.code != 0 && noticed.text.contains("twofold topic create"), "{} {}", noticed.code, noticed.text);
+    let asked = run(&config, &["topic", "create"]).await?;
+    ensure!(asked.code != 0 && asked.text.contains("ask for 5 (`kafka.partitions`)"), "{}", asked.text);
+    std::fs::write(&config, settings.replace("partitions = 2", "partitions = 5"))?;
+    let recorded = run(&config, &["topic", "create"]).await?;
+    ensure!(recorded.code == 0 && recorded.text.contains("it has grown from 2"), "{}", recorded.text);
+    let again = run(&config, &["topic", "create"]).await?;
+    ensure!(again.code == 0 && again.text.contains("already"), "{}", again.text);
+    let fine = run(&config, &["check"]).await?;
+    ensure!(fine.code == 0, "{}", fine.text);
+    let status = run(&config, &["batch", "status"]).await?;
+    ensure!(status.code == 0 && status.text.matches("nothing stored").count() >= 5, "{}", status.text);
     Ok(())
 }
 
