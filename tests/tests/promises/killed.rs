@@ -67,6 +67,9 @@ impl Place {
     }
 }
 
+/// Whether a run has come to a step, by what lies in its folder.
+type Reached = fn(&Place) -> bool;
+
 fn has_file(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
@@ -78,22 +81,20 @@ async fn a_batch_that_is_killed_at_any_step_leaves_the_old_tables_and_is_ended_b
     let expected = (sound.tables().await, sound.sums().await);
     assert!(expected.1.len() >= NIGHTS as usize, "{:?}", expected.1);
 
-    let entry = |number: u64| place.path(&entry_key(number));
-    let current = |n: i32| place.path(&current_key(Grain::Minute, day(n)));
     // Entry 1 is the topic, entry n + 1 night n.
-    let steps: [(&str, Box<dyn Fn() -> bool>); 6] = [
-        ("the lease is taken, the archive is read", Box::new(|| place.path("leases/batch.json").exists())),
-        ("a file of night 1 is written", Box::new(|| has_file(&place.path(&rev_prefix(2))))),
-        ("night 1 is published", Box::new(|| entry(2).exists())),
-        ("a file of night 3 is written", Box::new(|| has_file(&place.path(&rev_prefix(4))))),
-        ("a copy of night 3 is refreshed", Box::new(|| current(3).exists())),
-        ("night 5 is published", Box::new(|| entry(6).exists())),
+    let steps: [(&str, Reached); 6] = [
+        ("the lease is taken, the archive is read", |place| place.path("leases/batch.json").exists()),
+        ("a file of night 1 is written", |place| has_file(&place.path(&rev_prefix(2)))),
+        ("night 1 is published", |place| place.path(&entry_key(2)).exists()),
+        ("a file of night 3 is written", |place| has_file(&place.path(&rev_prefix(4)))),
+        ("a copy of night 3 is refreshed", |place| place.path(&current_key(Grain::Minute, day(3))).exists()),
+        ("night 5 is published", |place| place.path(&entry_key(6)).exists()),
     ];
     let mut before = 1;
     for (step, reached) in steps {
         let mut batch = place.start();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !reached() {
+        while !reached(&place) {
             assert!(Instant::now() < deadline && batch.try_wait().unwrap().is_none(), "never came to: {step}");
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
