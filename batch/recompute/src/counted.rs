@@ -12,7 +12,7 @@ use datafusion::error::DataFusionError;
 
 use crate::exact::{Kind, Tallies, TallyRow};
 use crate::plan::Plan;
-use crate::rows::{Cell, Numbers, Rows};
+use crate::rows::{Cell, Numbers, Rows, common};
 use crate::table::AdjustmentRow;
 
 /// What a night's records come to.
@@ -114,12 +114,7 @@ impl Gathered {
 impl Counted {
     /// All results of a plan, in the order of the tables.
     pub(crate) fn of(plan: &Plan, mut gathered: Vec<Gathered>) -> Self {
-        let mut numbers = Numbers::default();
-        let of_parts: Vec<Vec<u32>> =
-            gathered.iter().map(|part| part.numbers.names().iter().map(|name| numbers.of(name)).collect()).collect();
-        let (names, places) = numbers.sorted();
-        let of_parts: Vec<Vec<u32>> =
-            of_parts.into_iter().map(|part| part.into_iter().map(|number| places[number as usize]).collect()).collect();
+        let (names, of_parts) = common(gathered.iter().map(|part| part.numbers.names()));
         let mut counted = Counted::default();
         for day in &plan.scope.days {
             let days = gathered.iter_mut().map(|part| part.days.remove(day).unwrap_or_default());

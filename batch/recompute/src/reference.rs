@@ -9,13 +9,12 @@ use clicks::rules::Rules;
 use clicks::time::Day;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 
 use crate::engine::Engine;
 use crate::exact::{Kind, Work};
 use crate::scan::Scan;
 
-/// The plan of the query; it has one partition, of the schema of the exact count.
+/// The plan of the query, whose result has the schema of the exact count.
 pub(crate) async fn plan(engine: &Engine, scan: &Scan, work: &Work) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     for (rank, table) in scan.tables()?.into_iter().enumerate() {
         engine.session().register_table(table_name(rank), Arc::new(table))?;
@@ -24,7 +23,7 @@ pub(crate) async fn plan(engine: &Engine, scan: &Scan, work: &Work) -> Result<Ar
     for rank in 0..work.partitions.len() {
         engine.session().deregister_table(table_name(rank))?;
     }
-    Ok(Arc::new(CoalescePartitionsExec::new(planned?)))
+    planned
 }
 
 fn table_name(rank: usize) -> String {

@@ -59,6 +59,16 @@ impl Numbers {
     }
 }
 
+/// The names of several lists in their order, each once, and for each list the places of its names among them.
+pub(crate) fn common<'a>(lists: impl IntoIterator<Item = &'a [Arc<str>]>) -> (Names, Vec<Vec<u32>>) {
+    let mut numbers = Numbers::default();
+    let numbered = |list: &[Arc<str>]| list.iter().map(|name| numbers.of(name)).collect();
+    let mut lists: Vec<Vec<u32>> = lists.into_iter().map(numbered).collect();
+    let (names, places) = numbers.sorted();
+    lists.iter_mut().flatten().for_each(|number| *number = places[*number as usize]);
+    (names, lists)
+}
+
 /// The counts of one ad in one period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cell {
@@ -191,7 +201,7 @@ impl Rows {
 }
 
 /// Minutes of a period.
-pub(crate) fn minutes(grain: Grain) -> i32 {
+fn minutes(grain: Grain) -> i32 {
     (grain.width().as_millis() / Grain::Minute.width().as_millis()) as i32
 }
 
@@ -207,21 +217,8 @@ impl PartialEq for Rows {
 
 /// Two tables side by side, in their common order. Both are sorted and hold nothing twice.
 pub(crate) fn join(left: &Rows, right: &Rows, mut each: impl FnMut(Timestamp, &str, Option<&Cell>, Option<&Cell>)) {
-    let mut numbers = Numbers::default();
-    for name in left.names.iter().chain(right.names.iter()) {
-        numbers.of(name);
-    }
-    // Places of both tables' names among the names of both.
-    let places = |rows: &Rows, all: &[u32]| -> Vec<u32> {
-        rows.names.iter().map(|name| all[numbers.get(name).expect("it was numbered") as usize]).collect()
-    };
-    let mut order: Vec<&Arc<str>> = numbers.names().iter().collect();
-    order.sort_unstable();
-    let mut all = vec![0; order.len()];
-    for (place, name) in order.into_iter().enumerate() {
-        all[numbers.get(name).expect("it was numbered") as usize] = place as u32;
-    }
-    let (of_left, of_right) = (places(left, &all), places(right, &all));
+    let (_, places) = common([&*left.names, &*right.names]);
+    let (of_left, of_right) = (&places[0], &places[1]);
     let (mut lefts, mut rights) = (left.cells.iter().peekable(), right.cells.iter().peekable());
     loop {
         let left_key = lefts.peek().map(|cell| (cell.start, of_left[cell.ad as usize]));

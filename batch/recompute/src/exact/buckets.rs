@@ -83,6 +83,11 @@ impl<T: Item> Buckets<T> {
         Ok(())
     }
 
+    /// How many buckets there are.
+    pub(crate) fn count(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// How often memory was too small.
     pub(crate) fn spills(&self) -> usize {
         self.spilled.as_ref().map_or(0, |spilled| spilled.spills.len())

@@ -23,7 +23,6 @@ const SLICES_MAX: u64 = 1024;
 pub(super) struct Outcomes {
     /// By minutes of the computed days, in their order; the last one holds the adjustments.
     pub(super) slices: Buckets<Outcome>,
-    pub(super) count: usize,
     /// Names in their order; an outcome holds the place of its ad.
     pub(super) ads: Names,
     pub(super) others: Others,
@@ -57,7 +56,7 @@ pub(super) async fn judge(work: &Work, mut clicks: Clicks, context: &TaskContext
     let count = slices.count as usize + 1;
     let (ads, places) = clicks.ads.sorted();
     let mut outcomes =
-        Outcomes { slices: Buckets::new("outcomes of clicks", count, context), count, ads, others: clicks.others };
+        Outcomes { slices: Buckets::new("outcomes of clicks", count, context), ads, others: clicks.others };
     let mut judge = Judge {
         of_day: OfDay::new(&work.scope),
         batch: Sightings::default(),
@@ -66,7 +65,7 @@ pub(super) async fn judge(work: &Work, mut clicks: Clicks, context: &TaskContext
         slices,
     };
     let mut bucket: Vec<Sighting> = Vec::new();
-    for number in 0..clicks.count {
+    for number in 0..clicks.buckets.count() {
         clicks.buckets.take(number, &mut bucket)?;
         judge.bucket(&mut bucket, &mut outcomes)?;
         tokio::task::yield_now().await;
@@ -114,7 +113,7 @@ impl Judge<'_> {
             let duplicate = matches!(what, What::Duplicate | What::FarDuplicate | What::LateDuplicate);
             let slice = match click.owner() {
                 Owner::Day => self.slices.of(click.minute()),
-                Owner::Adjustment if !duplicate => outcomes.count - 1,
+                Owner::Adjustment if !duplicate => outcomes.slices.count() - 1,
                 _ => {
                     outcomes.others.other_days += 1;
                     continue;

@@ -56,7 +56,8 @@ pub(crate) fn schema() -> SchemaRef {
 
 /// Everything as batches, made one by one: cells in the order of minutes and ads, adjustments likewise, then the rest.
 pub(super) fn batches(outcomes: Outcomes) -> impl Iterator<Item = Result<RecordBatch>> {
-    let Outcomes { mut slices, count, ads, others } = outcomes;
+    let Outcomes { mut slices, ads, others } = outcomes;
+    let count = slices.count();
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(ads.iter().map(|name| &**name)));
     let mut items = Vec::new();
     let cells = (0..count).map(move |slice| {

@@ -37,7 +37,6 @@ pub(super) struct Others {
 #[derive(Debug)]
 pub(super) struct Clicks {
     pub(super) buckets: Buckets<Sighting>,
-    pub(super) count: usize,
     pub(super) ads: Ads,
     pub(super) others: Others,
     pub(super) rows: u64,
@@ -53,13 +52,7 @@ pub(super) async fn read(
     let rows = work.rows(&ranks);
     let count = (rows / CLICKS_PER_BUCKET).clamp(1, BUCKETS_MAX).next_power_of_two();
     let buckets = Buckets::new("sightings of clicks", count as usize, context);
-    let mut clicks = Clicks {
-        buckets,
-        count: count as usize,
-        ads: Ads::new(work.scope.keys.clone()),
-        others: Others::default(),
-        rows,
-    };
+    let mut clicks = Clicks { buckets, ads: Ads::new(work.scope.keys.clone()), others: Others::default(), rows };
     let mut of_day = OfDay::new(&work.scope);
     let mut words = Words::default();
     for (rank, mut input) in inputs {
@@ -110,6 +103,7 @@ impl Clicks {
         through: Offset,
     ) -> Result<()> {
         self.others.rows += columns.len() as u64;
+        let mask = self.buckets.count() - 1;
         for row in 0..columns.len() {
             match columns.kind(row) {
                 Some(Kind::Click) => {}
@@ -140,7 +134,7 @@ impl Clicks {
             let (ad, ad_key) = words.ads[columns.ad(row)];
             let key = ad_key.click(columns.click_id(row));
             // The upper half of the key chooses the bucket; the table of a bucket goes by the lower one.
-            let bucket = ((key.as_u128() >> 64) as usize) & (self.count - 1);
+            let bucket = ((key.as_u128() >> 64) as usize) & mask;
             let sighting = Sighting::new(key, append_time, rank, Minute::of(event_time), ad, late, owner);
             let far = || wrong("a record was appended before 1970 or after 2527, or its event lies as far away");
             self.buckets.push(bucket, sighting.ok_or_else(far)?)?;
