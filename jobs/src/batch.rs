@@ -19,6 +19,7 @@ use platform::clock::Clock;
 use platform::ledger::Ledger;
 use platform::objects::Objects;
 use platform::settings::{Settings, Time};
+use platform::store::SpeedStore;
 
 use crate::cli::{BatchCommand, Engine, RunHow};
 use crate::connect;
@@ -69,7 +70,9 @@ struct Desk {
 
 impl Desk {
     fn open(settings: &Settings) -> Result<Self> {
+        let live = settings.batch.compare_live.then(|| connect::store(settings)).transpose()?;
         let options = recompute::Options {
+            live: live.map(|store| store as Arc<dyn SpeedStore>),
             memory_limit_bytes: settings.batch.memory_bytes,
             target_partitions: settings.batch.target_partitions,
             volume_factor: settings.batch.volume_factor,

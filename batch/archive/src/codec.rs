@@ -13,10 +13,10 @@ mod rows;
 
 use bytes::Bytes;
 use clicks::control::Heartbeat;
-use clicks::event::Click;
 use clicks::layout::{Kind, columns as names, footer::TAIL};
 use clicks::position::{Offset, PartitionId};
 use clicks::time::Timestamp;
+use clicks::wire::{self, Read};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -70,15 +70,32 @@ pub enum CodecError {
     Damaged { key: String, reason: String },
 }
 
-/// What a record is, and its click if it is a readable one. Time limits are no matter of the archive.
-pub fn classify(record: &LogRecord) -> (Kind, Option<Click>) {
-    if record.is_control() {
-        return (Kind::Control, None);
-    }
-    match (record.value.is_some(), clicks::wire::decode(record.value.as_deref())) {
-        (false, _) => (Kind::Empty, None),
-        (true, Ok(click)) => (Kind::Click, Some(click)),
-        (true, Err(_)) => (Kind::Unreadable, None),
+/// A record as the archive takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading<'a> {
+    pub kind: Kind,
+    /// Of a readable click. Time limits are no matter of the archive.
+    pub click: Option<Read<'a>>,
+    /// The value, unless encoding the click gives it back.
+    pub raw: Option<&'a [u8]>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn of(record: &'a LogRecord) -> Self {
+        let Some(value) = record.value.as_deref().filter(|_| !record.is_control()) else {
+            let kind = if record.is_control() { Kind::Control } else { Kind::Empty };
+            return Reading { kind, click: None, raw: record.value.as_deref() };
+        };
+        if let Some(click) = wire::read_canonical(value) {
+            return Reading { kind: Kind::Click, click: Some(click), raw: None };
+        }
+        match wire::read_json(value) {
+            Ok(click) => {
+                let raw = (wire::encode(&click.to_click()).as_bytes() != value).then_some(value);
+                Reading { kind: Kind::Click, click: Some(click), raw }
+            }
+            Err(_) => Reading { kind: Kind::Unreadable, click: None, raw: Some(value) },
+        }
     }
 }
 
@@ -111,10 +128,10 @@ pub fn encode(
     let mut parquet = ArrowWriter::try_new(&mut object, schema(), Some(properties()))?;
     let mut columns = Columns::new();
     for (record, append_time) in records {
-        let (kind, click) = classify(record);
-        footer.add(record, *append_time, kind)?;
-        kinds[kind as usize] += 1;
-        columns.push(record, *append_time, kind, click.as_ref());
+        let reading = Reading::of(record);
+        footer.add(record, *append_time, reading.kind)?;
+        kinds[reading.kind as usize] += 1;
+        columns.push(record, *append_time, &reading);
         if columns.rows() >= BATCH_ROWS || columns.bytes() >= BATCH_BYTES {
             parquet.write(&columns.finish()?)?;
         }

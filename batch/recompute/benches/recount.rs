@@ -21,7 +21,7 @@ use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::time::{Day, Span, Timestamp};
 use clicks::wire;
-use measure::Random;
+use measure::{Random, peak_memory, process_cpu};
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::log::LogRecord;
@@ -168,19 +168,4 @@ async fn night(options: &Options, objects: &Objects) {
 /// One line: CPU seconds, wall seconds, most memory in bytes, records, sums.
 fn report((began, cpu): (Instant, f64), rows: u64, sums: &str) {
     println!("{:.3} {:.3} {} {rows} {sums}", process_cpu() - cpu, began.elapsed().as_secs_f64(), peak_memory());
-}
-
-/// CPU seconds of all threads of this process.
-fn process_cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells a process's CPU time");
-    let after_name = stat.rsplit(") ").next().expect("the name stands in parentheses");
-    let fields: Vec<&str> = after_name.split(' ').collect();
-    // In hundredths of a second: user and system time.
-    [11, 12].iter().map(|field: &usize| fields[*field].parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-}
-
-fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells a process's memory");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its most memory");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }

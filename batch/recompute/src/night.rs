@@ -7,6 +7,7 @@ use clicks::inputs::InputList;
 use clicks::ledger::{Acceptance, Balance, Body, DayRevision, Night, Objection, Withheld};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Timestamp};
+use futures::future::join;
 use platform::clock::Clock;
 use platform::ledger::{Ledger, Published};
 use platform::objects::Objects;
@@ -17,6 +18,7 @@ use crate::archived::Archived;
 use crate::count::count;
 use crate::counted::Counted;
 use crate::current;
+use crate::drift::{Drift, LiveDay};
 use crate::engine::Engine;
 use crate::error::BatchError;
 use crate::gate::check_balance;
@@ -87,6 +89,8 @@ pub struct NightReport {
     pub finals: Vec<Day>,
     /// Clicks per day that was final before.
     pub adjustments: BTreeMap<Day, u64>,
+    /// How the night's own day compares with the live view of it.
+    pub drift: Drift,
     pub balance: Balance,
     /// Raw objects that were read.
     pub objects: usize,
@@ -158,9 +162,9 @@ async fn run(
         };
     }
     let archived = archived.sealed(objects, &books, night, clock).await?;
-    let body = compute(options, objects, &books, &archived, clock, night, request.accept.as_ref()).await?;
-    let report = report(&body, books.head() + 1);
-    let paper = Report::draft(&books, &body, options, began);
+    let (body, drift) = compute(options, objects, &books, &archived, clock, night, request.accept.as_ref()).await?;
+    let paper = Report::draft(&books, &body, &drift, options, began);
+    let report = report(&body, drift, books.head() + 1);
     options.stages.begin(Stage::Publish);
     match ledger.publish(&mut books, Body::Night(Box::new(body))).await? {
         Published::Ours => {}
@@ -200,13 +204,18 @@ async fn compute(
     clock: &dyn Clock,
     night: Day,
     accept: Option<&Accept>,
-) -> Result<Night, BatchError> {
+) -> Result<(Night, Drift), BatchError> {
     let cuts = archived.cuts(objects, books, night).await?;
     let plan = Plan::new(books, archived, night, cuts);
     let engine = Engine::new(options, objects)?;
-    let (mut counted, list) = count_checked(&engine, options, objects, books, archived, &plan).await?;
-    let clicks = counted.days.get(&night).map_or(0, |day| day.totals.clicks);
-    let decision = Decision::new(objections(options, books, archived, night, clicks), accept);
+    let counting = count_checked(&engine, options, objects, books, archived, &plan);
+    let (counted, live) = join(counting, LiveDay::ask(options, books, &plan, night)).await;
+    let (mut counted, list) = counted?;
+    let totals = counted.days.get(&night).map(|day| day.totals).unwrap_or_default();
+    let drift = live.compare(&totals);
+    drift.tell(night);
+    let decision =
+        Decision::new(objections(options, books, archived, night, totals.clicks, drift.objection(night)), accept);
     let mut withheld = None;
     if let Decision::Withhold(objections) = &decision {
         tracing::warn!(%night, "withheld: {}", Objection::list(objections));
@@ -222,7 +231,7 @@ async fn compute(
         file.write(objects).await?;
     }
     record(&counted);
-    Ok(Night {
+    let night = Night {
         night,
         published_at: clock.now(),
         release: options.release.clone(),
@@ -235,7 +244,8 @@ async fn compute(
         adjustments: files.adjustments,
         inputs: inputs.reference,
         balance: counted.balance,
-    })
+    };
+    Ok((night, drift))
 }
 
 /// Counts a plan and holds it against itself and against what was read before; gives the list of what was read, too.
@@ -269,7 +279,7 @@ pub(crate) fn record(counted: &Counted) {
     }
 }
 
-fn report(body: &Night, entry: EntryNumber) -> NightReport {
+fn report(body: &Night, drift: Drift, entry: EntryNumber) -> NightReport {
     NightReport {
         night: body.night,
         entry,
@@ -279,6 +289,7 @@ fn report(body: &Night, entry: EntryNumber) -> NightReport {
         confirmed: body.confirmed.clone(),
         finals: body.finals.clone(),
         adjustments: body.adjustments.as_ref().map(|a| a.clicks.clone()).unwrap_or_default(),
+        drift,
         balance: body.balance,
         objects: body.inputs.rows as usize,
     }

@@ -41,17 +41,25 @@ impl Decision {
     }
 }
 
-/// All objections against `day`, which has `clicks`.
+/// All objections against `day`, which has `clicks`; `drift` is that of the live view.
 pub(crate) fn objections(
     options: &Options,
     books: &Books,
     archived: &Archived,
     day: Day,
     clicks: u64,
+    drift: Option<Objection>,
 ) -> Vec<Objection> {
     let losses = archived.losses(books, day).into_iter();
     let gaps = losses.map(|detail| Objection { check: Check::Gap, detail });
-    gaps.chain(volume(books, day, clicks, options.volume_factor)).collect()
+    gaps.chain(volume(books, day, clicks, options.volume_factor)).chain(drift).collect()
+}
+
+/// What the live view had against a day that was withheld: that stands until a person has looked at it, because what is
+/// stored of the day changes with the nights.
+pub(crate) fn drift_before(books: &Books, day: Day) -> Option<Objection> {
+    let objections = &books.withheld().get(&day)?.objections;
+    objections.iter().find(|objection| objection.check == Check::Drift).cloned()
 }
 
 /// Far more or fewer clicks than usual: the median of the week before.

@@ -1,6 +1,9 @@
 //! What tunes a run and changes no number that it publishes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use platform::store::SpeedStore;
 
 use crate::count::CountBy;
 use crate::stages::Stages;
@@ -27,6 +30,8 @@ pub struct Options {
     pub spill_limit_bytes: u64,
     /// A day is withheld when its clicks differ from what is usual by more than this factor; 0 for never.
     pub volume_factor: u32,
+    /// The live counts that a day is held against; a day whose own differ is withheld.
+    pub live: Option<Arc<dyn SpeedStore>>,
 }
 
 impl Default for Options {
@@ -41,6 +46,7 @@ impl Default for Options {
             spill_folder: None,
             spill_limit_bytes: 64 << 30,
             volume_factor: 10,
+            live: None,
         }
     }
 }

@@ -17,10 +17,11 @@ use crate::Options;
 use crate::archived::Archived;
 use crate::change::changes;
 use crate::current;
+use crate::drift::Drift;
 use crate::engine::Engine;
 use crate::error::BatchError;
 use crate::night::{Accept, NightOutcome, count_checked, record};
-use crate::objections::{Decision, objections};
+use crate::objections::{Decision, drift_before, objections};
 use crate::plan::Plan;
 use crate::publish::{Files, input_file, read_file};
 use crate::report::Report;
@@ -69,7 +70,7 @@ pub(crate) async fn run(
         objects: body.inputs.rows as usize,
     };
     let revision = body.day.revision;
-    let paper = Report::draft(&books, &as_night(&books, body.clone()), options, began);
+    let paper = Report::draft(&books, &as_night(&books, body.clone()), &Drift::NotCompared, options, began);
     options.stages.begin(Stage::Publish);
     if ledger.publish(&mut books, Body::Recount(Box::new(body))).await? == Published::Lost {
         let books = ledger.read().await?;
@@ -99,7 +100,10 @@ async fn compute(
     let (counted, list) = count_checked(&engine, options, objects, books, archived, &plan).await?;
     let count = counted.days.get(&day).cloned().unwrap_or_default();
     let decision = match books.state(day) {
-        PeriodState::Withheld => Decision::new(objections(options, books, archived, day, count.totals.clicks), accept),
+        PeriodState::Withheld => {
+            let drift = drift_before(books, day);
+            Decision::new(objections(options, books, archived, day, count.totals.clicks, drift), accept)
+        }
         // Whoever has reopened it has given a reason; what was lost of it is said by its first revision already.
         _ => Decision::Publish,
     };

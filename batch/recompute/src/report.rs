@@ -17,6 +17,7 @@ use platform::objects::Objects;
 use serde::Serialize;
 
 use crate::Options;
+use crate::drift::Drift;
 use crate::stages::Stage;
 
 /// Prefix of all reports.
@@ -45,6 +46,8 @@ pub(crate) struct Report {
     objects: u64,
     balance: Balance,
     checks: Vec<Check>,
+    /// How the day of the run compares with the live view of it.
+    drift: Drift,
     days: Vec<DayChange>,
     confirmed: Vec<Day>,
     finals: Vec<Day>,
@@ -84,7 +87,7 @@ struct DayChange {
 
 impl Report {
     /// The report of a night, or of a recount as one, that is about to be published on top of `books`.
-    pub(crate) fn draft(books: &Books, night: &Night, options: &Options, began_at: Timestamp) -> Self {
+    pub(crate) fn draft(books: &Books, night: &Night, drift: &Drift, options: &Options, began_at: Timestamp) -> Self {
         let adjustments = night.adjustments.as_ref().map(|a| a.clicks.clone()).unwrap_or_default();
         let change = |revision: &clicks::ledger::DayRevision| {
             let before = books.day(revision.day).map(|book| book.revision.totals);
@@ -105,6 +108,7 @@ impl Report {
             objects: night.inputs.rows,
             balance: night.balance,
             checks: checks(books, night),
+            drift: drift.clone(),
             days: night.days.iter().map(change).collect(),
             confirmed: night.confirmed.clone(),
             finals: night.finals.clone(),

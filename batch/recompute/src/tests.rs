@@ -3,6 +3,7 @@
 mod audit;
 mod crash;
 mod damage;
+mod drift;
 mod epochs;
 mod gaps;
 mod gc;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use clicks::time::Day;
-use recompute::{BatchError, NightReport, RecountReport};
+use recompute::{BatchError, Drift, NightReport, RecountReport};
 use serde_json::{Value, json};
 
 use super::range;
@@ -174,6 +174,19 @@ fn details(report: &NightReport, is_rehearsal: bool) -> String {
     }
     for objection in &report.withheld {
         let _ = writeln!(text, "  {}  withheld ({}): {}", report.night, objection.check.name(), objection.detail);
+    }
+    match &report.drift {
+        Drift::NotCompared => {}
+        Drift::Unknown(why) => {
+            let _ = writeln!(text, "  {}  not compared with the live view: {why}", report.night);
+        }
+        Drift::Compared { live, exact, .. } => {
+            let _ = writeln!(
+                text,
+                "  {}  on time by the live rule: {exact} clicks, the live view has {live}",
+                report.night
+            );
+        }
     }
     for day in &report.confirmed {
         let _ = writeln!(text, "  {day}  checked again, unchanged");

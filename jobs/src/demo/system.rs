@@ -11,14 +11,14 @@ use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
 use clicks::ledger::{Body, Genesis};
 use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Day, Interval, Span, Timestamp};
+use clicks::time::{Day, Span, Timestamp};
 use clicks::wire::HEADER_CONTROL;
 use collector::CollectorError;
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::log::{Header, Log, NewRecord, Target};
 use platform::objects::Objects;
-use platform::store::{Ads, LiveQuery, MemoryStore, SpeedStore};
+use platform::store::{LiveQuery, MemoryStore, SpeedStore};
 use serving::ServingError;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -221,7 +221,7 @@ impl Handles {
         let mut behind = Vec::new();
         for number in 0..topic.partitions {
             let end = self.log.bounds(number).await?.end;
-            let slice = self.store.read(&topic.partition(number), &position_only()).await?;
+            let slice = self.store.read(&topic.partition(number), &LiveQuery::of_meta()).await?;
             let next = slice.map(|slice| slice.meta.next_offset).unwrap_or_default();
             if next < end {
                 behind.push(format!("partition {number} is counted up to offset {next} of {end}"));
@@ -236,7 +236,7 @@ impl Handles {
         for number in 0..topic.partitions {
             let end = self.log.bounds(number).await?.end;
             loop {
-                let slice = self.store.read(&topic.partition(number), &position_only()).await?;
+                let slice = self.store.read(&topic.partition(number), &LiveQuery::of_meta()).await?;
                 if slice.is_some_and(|slice| slice.meta.next_offset >= end) {
                     break;
                 }
@@ -282,16 +282,11 @@ impl Handles {
 
     pub async fn publish(&self, night: Day) -> Result<recompute::NightOutcome> {
         // A file's days may be as unequal as they like: its clicks are all there are.
-        let options = recompute::Options { volume_factor: 0, ..recompute::Options::default() };
+        let live = Some(self.store.clone() as Arc<dyn SpeedStore>);
+        let options = recompute::Options { volume_factor: 0, live, ..recompute::Options::default() };
         let outcome = recompute::run_night(&options, &self.objects, &self.ledger, &*self.clock, Some(night)).await;
         outcome.with_context(|| format!("the night of {night}"))
     }
-}
-
-/// Asks for the meta record and no count.
-fn position_only() -> LiveQuery {
-    let nothing = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
-    LiveQuery { ads: Ads::Some(Vec::new()), range: nothing, late_from: Day::from_number(i32::MAX) }
 }
 
 /// An address that cannot be listened on, with the flag that the user of the demo knows.

@@ -190,11 +190,12 @@ impl Books {
         if entry.number != 0 {
             return Err(BooksError::Genesis(entry.number));
         }
+        let rules = RulesBook::new(rules.clone()).map_err(|source| BooksError::Rules { entry: 0, source })?;
         Ok(Books {
             head: 0,
             head_hash: hash,
             first_day: *first_day,
-            rules: RulesBook::new(rules.clone()).map_err(|source| BooksError::Rules { entry: 0, source })?,
+            rules: rules.with_first_night(*first_day),
             lives: Vec::new(),
             grown: BTreeMap::new(),
             overtaken: BTreeMap::new(),

@@ -178,6 +178,8 @@ pub enum Check {
     Gap,
     /// Far more or fewer clicks than on the days before.
     Volume,
+    /// Another number of clicks than the live view has counted, where nothing excuses it.
+    Drift,
 }
 
 impl Check {
@@ -185,6 +187,7 @@ impl Check {
         match self {
             Check::Gap => "gap",
             Check::Volume => "volume",
+            Check::Drift => "drift",
         }
     }
 }

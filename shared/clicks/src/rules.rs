@@ -107,12 +107,19 @@ impl Rules {
 pub struct RulesBook {
     first: Rules,
     later: Vec<(Day, Rules)>,
+    /// The ledger's first night, which takes in everything that was appended before its cut.
+    first_night: Option<Day>,
 }
 
 impl RulesBook {
     pub fn new(first: Rules) -> Result<Self, RulesError> {
         first.check()?;
-        Ok(RulesBook { first, later: Vec::new() })
+        Ok(RulesBook { first, later: Vec::new(), first_night: None })
+    }
+
+    /// The same rules in a ledger whose first night is `first_night`.
+    pub fn with_first_night(self, first_night: Day) -> Self {
+        RulesBook { first_night: Some(first_night), ..self }
     }
 
     /// Adds the next rules, in force for event days from `effective` on.
@@ -162,13 +169,13 @@ impl RulesBook {
         day.end() + self.on(day).lateness
     }
 
-    /// The night whose cut is the first to lie after a record appended at `append_time`.
+    /// The night that takes in a record appended at `append_time`: the first whose cut lies after it.
     pub fn night_of(&self, append_time: Timestamp) -> Day {
         let mut night = append_time.day().plus(-2);
         while self.cut_time(night) <= append_time {
             night = night.next();
         }
-        night
+        self.first_night.map_or(night, |first| night.max(first))
     }
 
     fn all(&self) -> impl Iterator<Item = &Rules> {
@@ -191,6 +198,19 @@ mod tests {
         assert_eq!(book.cut_time(day("2026-03-01")), cut);
         assert_eq!(book.night_of(cut - Span::millis(1)), day("2026-03-01"));
         assert_eq!(book.night_of(cut), day("2026-03-02"));
+    }
+
+    #[test]
+    fn the_first_night_takes_in_everything_before_its_cut() {
+        let book = RulesBook::new(Rules::default()).unwrap().with_first_night(day("2026-03-02"));
+        for (time, night) in [
+            ("2026-02-20T12:00:00Z", "2026-03-02"),
+            ("2026-03-02T00:05:00Z", "2026-03-02"),
+            ("2026-03-03T00:09:59.999Z", "2026-03-02"),
+            ("2026-03-03T00:10:00Z", "2026-03-03"),
+        ] {
+            assert_eq!(book.night_of(Timestamp::parse_rfc3339(time).unwrap()), day(night), "{time}");
+        }
     }
 
     #[test]

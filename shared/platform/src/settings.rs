@@ -130,6 +130,8 @@ pub struct Batch {
     pub target_partitions: usize,
     /// A day is withheld when its clicks differ from the median of the week before by more than this factor; 0 for never.
     pub volume_factor: u32,
+    /// A day is withheld when the live view has counted it differently; where Redis is away that is only said.
+    pub compare_live: bool,
     /// How long a run that was killed keeps others from beginning; a running one renews its lease.
     pub lease: Time,
     /// A dead-man service is told at the start and the end of each run.
@@ -251,6 +253,7 @@ impl Default for Batch {
             memory_bytes: 2 << 30,
             target_partitions: 2,
             volume_factor: 10,
+            compare_live: true,
             lease: Time(Duration::from_secs(120)),
             ping_url: None,
             metrics_file: None,

@@ -7,11 +7,11 @@ use arrow::array::{
     StringBuilder, TimestampMillisecondBuilder,
 };
 use arrow::error::ArrowError;
-use clicks::event::Click;
-use clicks::layout::Kind;
 use clicks::time::Timestamp;
+use clicks::wire::Read;
 use platform::log::LogRecord;
 
+use super::Reading;
 use super::headers::{self, Typed};
 use crate::schema::{CLICK_ID_BYTES, UTC, schema};
 
@@ -67,26 +67,21 @@ impl Columns {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, record: &LogRecord, append_time: Timestamp, kind: Kind, click: Option<&Click>) {
+    pub(super) fn push(&mut self, record: &LogRecord, append_time: Timestamp, reading: &Reading<'_>) {
         self.rows += 1;
         // Offsets on a log are 63 bits wide; the column is signed because readers of Parquet expect it.
         self.offset.append_value(record.offset.value() as i64);
         self.append_time.append_value(append_time.as_millis());
         self.broker_time.append_value(record.broker_time.as_millis());
-        self.kind.append_value(kind as i8);
-        self.push_click(click);
-        self.push_key(record.key.as_deref(), click);
-        let value = record.value.as_deref();
-        let raw = match click {
-            Some(click) => value.filter(|value| clicks::wire::encode(click).as_bytes() != *value),
-            None => value,
-        };
-        self.bytes += raw.map_or(0, <[u8]>::len);
-        self.raw.append_option(raw);
+        self.kind.append_value(reading.kind as i8);
+        self.push_click(reading.click.as_ref());
+        self.push_key(record.key.as_deref(), reading.click.as_ref());
+        self.bytes += reading.raw.map_or(0, <[u8]>::len);
+        self.raw.append_option(reading.raw);
         self.push_headers(record);
     }
 
-    fn push_click(&mut self, click: Option<&Click>) {
+    fn push_click(&mut self, click: Option<&Read<'_>>) {
         match click {
             Some(click) => {
                 self.click_id.append_value(click.click_id.to_bytes()).expect("a click id has the width of its column")
@@ -98,8 +93,8 @@ impl Columns {
         self.event_time.append_option(click.map(|click| click.event_time.as_millis()));
     }
 
-    fn push_key(&mut self, key: Option<&[u8]>, click: Option<&Click>) {
-        let ad_id = click.map(|click| click.ad_id.as_str().as_bytes());
+    fn push_key(&mut self, key: Option<&[u8]>, click: Option<&Read<'_>>) {
+        let ad_id = click.map(|click| click.ad_id.as_bytes());
         let other = key.filter(|_| key != ad_id);
         self.bytes += other.map_or(0, <[u8]>::len);
         self.key.append_option(other);

@@ -37,8 +37,19 @@ impl<'a> Typed<'a> {
 
     /// Whether [`Typed::to_headers`] gives exactly these.
     pub(super) fn gives(self, headers: &[Header]) -> bool {
-        // Almost all records have at most two headers; longer lists need not be built to be told apart.
-        headers.len() <= 2 && self.to_headers() == headers
+        // A number has one spelling without a sign or zeros in front; whatever else was read is kept as it is.
+        let decimal = |text: &[u8]| text.iter().all(u8::is_ascii_digit) && (text[0] != b'0' || text.len() == 1);
+        let received = |header: &Header| header.name == HEADER_RECEIVED && header.value.as_deref().is_some_and(decimal);
+        let agent = |header: &Header, agent: &str| {
+            header.name == HEADER_USER_AGENT && header.value.as_deref() == Some(agent.as_bytes())
+        };
+        match (self.received, self.user_agent, headers) {
+            (None, None, []) => true,
+            (Some(_), None, [first]) => received(first),
+            (None, Some(text), [first]) => agent(first, text),
+            (Some(_), Some(text), [first, second]) => received(first) && agent(second, text),
+            _ => false,
+        }
     }
 }
 

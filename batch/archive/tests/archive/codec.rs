@@ -1,6 +1,6 @@
 //! What was on the log comes back byte for byte, whatever it was.
 
-use archive::codec::{CodecError, classify, decode, encode, verify};
+use archive::codec::{CodecError, Reading, decode, encode, verify};
 use bytes::Bytes;
 use clicks::control::Heartbeat;
 use clicks::event::Click;
@@ -81,8 +81,9 @@ fn any_record() -> impl Strategy<Value = LogRecord> {
     record.prop_map(|(value, key, keyed_by_ad, headers, step)| {
         let mut record =
             LogRecord { offset: Offset::ZERO, broker_time: Timestamp::from_millis(step), key, value, headers };
-        if let (true, (_, Some(click))) = (keyed_by_ad, classify(&record)) {
-            record.key = Some(Bytes::copy_from_slice(click.ad_id.as_str().as_bytes()));
+        let ad = Reading::of(&record).click.map(|click| Bytes::copy_from_slice(click.ad_id.as_bytes()));
+        if keyed_by_ad && ad.is_some() {
+            record.key = ad;
         }
         record
     })
@@ -120,7 +121,7 @@ fn kinds_are_told_apart_and_counted() {
     records[1].value = Some(Heartbeat::new(partition().topic, 16, "w".to_owned()).encode().into());
     records[2].value = Some(Bytes::from_static(b"no json"));
     records[3].value = None;
-    let kinds: Vec<Kind> = records.iter().map(|record| classify(record).0).collect();
+    let kinds: Vec<Kind> = records.iter().map(|record| Reading::of(record).kind).collect();
     assert_eq!(kinds, [Kind::Click, Kind::Control, Kind::Unreadable, Kind::Empty]);
     let encoded = encode(&partition(), "test", &with_append_time(records)).unwrap();
     assert_eq!(encoded.kinds, [1, 1, 1, 1]);

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 
 use super::oracle::check;
 use super::world::{World, at, partition};
-use crate::{CountBy, Options};
+use crate::{CountBy, Drift, Options};
 
 /// Clicks of one day of one partition in append order, with lates, duplicates near and far, and junk.
 fn fill_day(
@@ -64,9 +64,18 @@ async fn week(seed: u64, options: Options) -> World {
         for number in 0..2 {
             fill_day(&mut world, &mut random, n, 1, number, &mut seen[number as usize]);
         }
-        world.publish(n).await;
+        world.cover(n).await;
+        world.count_live(None).await;
+        check_live(&world.published(n).await.drift);
     }
     world
+}
+
+/// Two programs have come to the same numbers, and there were some.
+fn check_live(drift: &Drift) {
+    let Drift::Compared { live, exact, live_late: Some(live_late), exact_late } = drift else { panic!("{drift:?}") };
+    assert_eq!((live, live_late), (exact, exact_late));
+    assert!(*live > 100 && *live_late > 0, "{drift:?}");
 }
 
 /// Nine days with a migration in the middle: the keys go on in partitions of another life.

@@ -1,14 +1,17 @@
 //! A log, its archive and its ledger, in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use archive::chain::{GapCause, GapMark, VERSION, record};
 use archive::codec::encode;
 use clicks::books::Books;
 use clicks::control::{HEARTBEAT, Heartbeat};
+use clicks::counter::{LiveCounter, Observed};
 use clicks::event::Click;
 use clicks::id::{AdId, ClickId, Region, TopicId, UserId};
 use clicks::ledger::{Body, Epoch, FileRef, Genesis, PeriodAction, TopicLife};
+use clicks::live::{Expected, FlushOutcome, Generation, Meta, Stage};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::tables::{EntryNumber, current_key};
@@ -19,6 +22,7 @@ use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::log::{Header, LogRecord};
 use platform::objects::Objects;
+use platform::store::{MemoryStore, SpeedStore};
 
 use crate::publish::read_file;
 use crate::rows::Rows;
@@ -160,6 +164,28 @@ impl World {
                 *stored += rows.len();
             }
         }
+    }
+
+    /// The speed layer counts everything that is on the log, except what it takes for no click: the record `missed` of each
+    /// partition.
+    pub(super) async fn count_live(&mut self, missed: Option<usize>) {
+        let (store, books) = (MemoryStore::new(), self.books().await);
+        for (partition, log) in &self.logs {
+            let meta = Meta::new(Offset::ZERO, day(1), day(1), Offset::ZERO);
+            let begun = (Generation::from_u128(1), Stage::Live);
+            let mut live = LiveCounter::begin(books.rules().clone(), Expected::Nothing, begun, meta, usize::MAX);
+            for (n, Logged { record, .. }) in log.iter().enumerate() {
+                let value = record.value.as_deref().filter(|_| missed != Some(n));
+                let LogRecord { offset, broker_time, .. } = *record;
+                let observed = Observed { offset, broker_time, key: None, value, control: record.is_control() };
+                live.observe(&observed).unwrap();
+                if live.changes() + 1 >= store.max_changes() || n + 1 == log.len() {
+                    assert_eq!(store.flush(partition, &live.flush()).await.unwrap(), FlushOutcome::Applied);
+                    live.stored();
+                }
+            }
+        }
+        self.options.live = Some(Arc::new(store));
     }
 
     /// The next `count` records that are not archived are gone from the log, and an archiver records it.

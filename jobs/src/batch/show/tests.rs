@@ -28,6 +28,7 @@ fn report(text: &str, entry: u64) -> NightReport {
         confirmed: Vec::new(),
         finals: Vec::new(),
         adjustments: BTreeMap::new(),
+        drift: Drift::NotCompared,
         balance: Balance::default(),
         objects: 3,
     }
@@ -118,6 +119,17 @@ fn a_withheld_day_is_told_and_its_exit_code_is_that_of_a_gate() {
     }
     let told = withheld(&odd);
     assert!(told.contains("has 3 clicks") && told.contains("--date 2026-03-02 --accept REASON"), "{told}");
+}
+
+#[test]
+fn how_a_day_compares_with_the_live_view_is_a_detail() {
+    let mut night = report("2026-03-02", 3);
+    assert!(!details(&night, false).contains("live view"));
+    night.drift = Drift::Compared { live: 98, exact: 98, live_late: Some(2), exact_late: 2 };
+    assert!(details(&night, false).contains("2026-03-02  on time by the live rule: 98 clicks, the live view has 98"));
+    night.drift = Drift::Unknown("partition 3 has fallen behind".to_owned());
+    let text = details(&night, false);
+    assert!(text.contains("not compared with the live view: partition 3 has fallen behind"), "{text}");
 }
 
 #[test]

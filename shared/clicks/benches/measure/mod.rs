@@ -7,6 +7,22 @@ pub fn cpu_nanos() -> u64 {
     text.split(' ').next().and_then(|first| first.parse().ok()).expect("its first number is the time")
 }
 
+/// CPU seconds of all threads of this process.
+pub fn process_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells a process's CPU time");
+    let after_name = stat.rsplit(") ").next().expect("the name stands in parentheses");
+    let fields: Vec<&str> = after_name.split(' ').collect();
+    // In hundredths of a second: user and system time.
+    [11, 12].iter().map(|field: &usize| fields[*field].parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
+/// The most memory that this process has had, in bytes.
+pub fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells a process's memory");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its most memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
 /// The first argument that is a number; `cargo bench` passes flags of its own.
 pub fn argument() -> Option<usize> {
     std::env::args().skip(1).find_map(|argument| argument.parse().ok())

@@ -123,6 +123,19 @@ fn windows_before_the_base_day_are_expired_at_once() {
     assert_eq!((totals.counted, totals.expired, counter.changes()), (1, 1, 0));
 }
 
+#[test]
+fn a_late_click_of_the_first_minutes_waits_for_the_first_night() {
+    let midnight = start().day().start();
+    let rules = RulesBook::new(Rules::default()).unwrap().with_first_night(start().day());
+    let meta = Meta::new(Offset::ZERO, start().day(), start().day(), Offset::ZERO);
+    let begun = (Generation::from_u128(1), Stage::Live);
+    let mut counter = LiveCounter::begin(rules, Expected::Nothing, begun, meta, usize::MAX);
+    observe(&mut counter, Some(&value(1, midnight - Span::minutes(20))), midnight + Span::minutes(1));
+    let flush = counter.flush();
+    assert_eq!((counter.meta().totals.late, counter.meta().totals.late_expired), (1, 0));
+    assert_eq!(flush.late.iter().map(|(key, _)| key.night).collect::<Vec<_>>(), [start().day()]);
+}
+
 fn resumed(flush: &Flush) -> LiveCounter {
     let loaded = loaded(flush.clone());
     LiveCounter::resume(RulesBook::new(Rules::default()).unwrap(), loaded, usize::MAX)

@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 
 use super::{Name, Read};
 
+/// Where the click id stands.
+pub(super) const CLICK_ID: std::ops::Range<usize> = 13..49;
+
 /// Reads a canonical value; `None`: ask the JSON parser.
 #[inline]
 pub(super) fn read(value: &[u8]) -> Option<Read<'_>> {

@@ -51,8 +51,7 @@ impl Scope {
         Scope {
             windows: Interval::new(from, to),
             late: query.range,
-            // A record's night is at most its append day, whatever the rules.
-            nights: (query.late_from.max(meta.base_night), meta.append_time.day().next()),
+            nights: (query.late_from.max(meta.base_night), nights_end(meta.append_time, meta.base_night)),
             ads: match &query.ads {
                 Ads::All => None,
                 Ads::Some(ads) => Some(ads.iter().cloned().collect()),
@@ -70,7 +69,7 @@ impl Scope {
         Scope {
             windows: Interval::new(windows.start.max(meta.base_day.start()), windows.end.min(last_window_end(meta))),
             late: Interval::new(Timestamp::MIN, Timestamp::MAX),
-            nights: (from.max(meta.base_night), to.min(meta.append_time.day().next())),
+            nights: (from.max(meta.base_night), to.min(nights_end(meta.append_time, meta.base_night))),
             ads: None,
         }
     }
@@ -148,6 +147,12 @@ impl Scope {
 /// No stored window begins at or after it. A full hour, so that it moves once an hour and not with every flush.
 fn last_window_end(meta: &Meta) -> Timestamp {
     Hour::from_number(Hour::of(meta.append_time + AHEAD_LIMIT).number() + 1).start()
+}
+
+/// No stored late count is of it or a later night: a record's night is at most its append day, whatever the rules, except
+/// before the ledger's first day, when all belongs to the first night, the oldest that a generation holds.
+pub(super) fn nights_end(append_time: Timestamp, base_night: Day) -> Day {
+    append_time.day().max(base_night).next()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use clicks::window::Hour;
 
 use super::RedisStore;
 use super::error::damage;
+use crate::store::scope::nights_end;
 use crate::store::{StoreError, Whose};
 
 /// Its head says what the keys and arguments are.
@@ -106,7 +107,8 @@ fn span(fields: Fields) -> Option<(RangeInclusive<i64>, impl Iterator<Item = Day
     if append_time == Timestamp::MIN {
         return Some((first..=first, base_night.until(base_night)));
     }
-    let (last, end) = (Hour::of(append_time + AHEAD_LIMIT).number(), append_time.day().next());
+    let last = Hour::of(append_time + AHEAD_LIMIT).number();
+    let end = nights_end(append_time, base_night);
     let days = i64::from(end.number()) - i64::from(base_day.number().min(base_night.number()));
     (days <= SPAN_MAX_DAYS).then(|| (first..=last, base_night.until(end)))
 }
