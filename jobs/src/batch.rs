@@ -19,7 +19,6 @@ use platform::clock::Clock;
 use platform::ledger::Ledger;
 use platform::objects::Objects;
 use platform::settings::{Settings, Time};
-use platform::store::SpeedStore;
 
 use crate::cli::{BatchCommand, Engine, RunHow};
 use crate::connect;
@@ -70,9 +69,7 @@ struct Desk {
 
 impl Desk {
     fn open(settings: &Settings) -> Result<Self> {
-        let live = settings.batch.compare_live.then(|| connect::store(settings)).transpose()?;
         let options = recompute::Options {
-            live: live.map(|store| store as Arc<dyn SpeedStore>),
             memory_limit_bytes: settings.batch.memory_bytes,
             target_partitions: settings.batch.target_partitions,
             volume_factor: settings.batch.volume_factor,
@@ -92,6 +89,14 @@ impl Desk {
     fn counting_by(mut self, engine: Engine) -> Self {
         self.options.count_by = engine.into();
         self
+    }
+
+    /// The same desk with what days are held against, if that is asked for.
+    fn beside_live(mut self, settings: &Settings) -> Result<Self> {
+        if settings.batch.compare_live {
+            self.options.live = Some(connect::store(settings)?);
+        }
+        Ok(self)
     }
 
     /// The same desk, on which nothing that is written stays.

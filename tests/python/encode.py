@@ -36,7 +36,7 @@ def duckdb(file, target):
     duckdb.sql("SET threads = 1; SET TimeZone = 'UTC'")
     read = f"read_json('{file}', format = 'newline_delimited', columns = {TYPES})"
     duckdb.sql(f"COPY (SELECT * FROM {read}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)")
-    return duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchone()[0]
+    return duckdb.sql(f"SELECT count(*) FROM '{target}'").fetchall()[0][0]
 
 
 PEERS = {"polars": polars, "duckdb": duckdb}
@@ -62,7 +62,7 @@ def content(folder):
     click, at = ("lower(hex(click_id))", "event_time") if is_ours else ("replace(click_id, '-', '')", "timestamp")
     return duckdb.sql(f"""
         SELECT count(*), sum(hash({click})::HUGEINT), sum(hash(ad_id || ' ' || user_id)::HUGEINT),
-               sum(hash({click} || ad_id)::HUGEINT), sum(epoch_ms({at})::HUGEINT) FROM {files}""").fetchone()
+               sum(hash({click} || ad_id)::HUGEINT), sum(epoch_ms({at})::HUGEINT) FROM {files}""").fetchall()[0]
 
 
 def measure(command):

@@ -124,7 +124,7 @@ fn lines(text: &Bytes) -> impl Iterator<Item = Bytes> {
 fn arrow(file: &str, folder: &str) {
     let text = std::fs::read(file).expect("the file was made");
     let fields = ["click_id", "ad_id", "user_id"].map(|name| Field::new(name, DataType::Utf8, false));
-    let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, Some("UTC".into()));
+    let time = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, Some("+00:00".into()));
     let schema = Arc::new(Schema::new([fields.to_vec(), vec![Field::new("timestamp", time, false)]].concat()));
     let zstd = Compression::ZSTD(ZstdLevel::try_new(1).expect("a level"));
     let properties = WriterProperties::builder().set_compression(zstd).build();

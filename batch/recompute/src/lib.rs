@@ -45,6 +45,7 @@ mod scan;
 mod stages;
 mod status;
 mod table;
+mod words;
 
 pub use audit::{Audit, AuditError, Break, Breaks, Counts, EntryAudit, audit};
 pub use catch_up::{CatchUp, Interrupted, catch_up};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMillisecondArray};
-use arrow::array::{Date32Array, DictionaryArray, Int32Array, Int64Array, UInt32Array};
+use arrow::array::{Date32Array, Int64Array};
 use arrow::datatypes::{DataType, Date32Type, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::datatypes::{TimeUnit, TimestampMillisecondType};
 use bytes::Bytes;
@@ -20,21 +20,22 @@ use parquet::arrow::arrow_reader::{
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter, add_encoded_arrow_schema_to_metadata};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::data_type::Int64Type as ParquetInt64;
+use parquet::data_type::{DataType as ParquetType, Int32Type as ParquetInt32, Int64Type as ParquetInt64};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::TableError;
 use crate::record::{ads_as_words, same_words};
 use crate::rows::{Cell, Numbers, Rows};
+use crate::words::encode_words;
 
-/// Rows that are read or written at a time; what is written does not depend on it.
+/// Rows that are read at a time.
 const CHUNK_ROWS: usize = 64 * 1024;
-
-const DICTIONARY_BYTES: usize = 16 << 20;
+/// Rows of a row group.
+const GROUP_ROWS: usize = 1 << 20;
 
 /// Major version of the tables, in their footers under [`META_VERSION`].
 const VERSION: &str = "1";
@@ -116,7 +117,7 @@ fn adjustments_schema() -> SchemaRef {
 
 /// A published table. `rows` are sorted.
 pub(crate) fn encode(rows: &Rows, sheet: Sheet, release: &str) -> Result<Bytes, TableError> {
-    write(schema(false), chunks(rows, sheet), release, None)
+    write_rows(rows, None, sheet, release, None)
 }
 
 /// The convenience copy of a table: each row with its adjustments; `mark` is what the copy was made from.
@@ -127,11 +128,7 @@ pub(crate) fn encode_current(
     release: &str,
     mark: KeyValue,
 ) -> Result<Bytes, TableError> {
-    let adjusted = chunks(rows, sheet).zip(adjustments.chunks(CHUNK_ROWS)).map(|(mut columns, adjustments)| {
-        columns.push(counts(adjustments.iter().copied()));
-        columns
-    });
-    write(schema(true), adjusted, release, Some(mark))
+    write_rows(rows, Some(adjustments), sheet, release, Some(mark))
 }
 
 /// The convenience copy of a published table without adjustments: the columns as they are encoded already, and one of
@@ -142,12 +139,8 @@ pub(crate) fn copy_unadjusted(key: &str, table: &Bytes, release: &str, mark: Key
     let metadata = reader.parse_and_finish(table).map_err(wrong)?;
     check_version(key, metadata.file_metadata())?;
     let schema = schema(true);
-    let mut properties = properties(release, Some(mark)).build();
-    add_encoded_arrow_schema_to_metadata(&schema, &mut properties);
-    let columns = ArrowSchemaConverter::new().convert(&schema).map_err(wrong)?;
     let mut bytes = Vec::with_capacity(table.len());
-    let mut writer =
-        SerializedFileWriter::new(&mut bytes, columns.root_schema_ptr(), Arc::new(properties)).map_err(wrong)?;
+    let mut writer = file_writer(&mut bytes, &schema, release, Some(mark)).map_err(wrong)?;
     for (group, rows) in metadata.row_groups().iter().enumerate() {
         let mut copy = writer.next_row_group().map_err(wrong)?;
         for (column, chunk) in rows.columns().iter().enumerate() {
@@ -161,11 +154,7 @@ pub(crate) fn copy_unadjusted(key: &str, table: &Bytes, release: &str, mark: Key
             };
             copy.append_column(table, encoded).map_err(wrong)?;
         }
-        let adjustments = copy.next_column().map_err(wrong)?;
-        let mut adjustments = adjustments.ok_or_else(|| TableError::format(key, "it has a column too many"))?;
-        let none = vec![0; rows.num_rows() as usize];
-        adjustments.typed::<ParquetInt64>().write_batch(&none, None, None).map_err(wrong)?;
-        adjustments.close().map_err(wrong)?;
+        longs(&mut copy, (0..rows.num_rows()).map(|_| 0)).map_err(wrong)?;
         copy.close().map_err(wrong)?;
     }
     writer.close().map_err(wrong)?;
@@ -181,7 +170,7 @@ pub(crate) fn encode_adjustments(rows: &[AdjustmentRow], release: &str) -> Resul
         counts(rows.iter().map(|row| row.clicks)),
         Arc::new(Date32Array::from_iter_values(rows.iter().map(|row| row.night.number()))),
     ];
-    write(adjustments_schema(), [columns], release, None)
+    write(adjustments_schema(), columns, release)
 }
 
 /// What a revision has changed. `rows` are sorted.
@@ -200,31 +189,84 @@ pub(crate) fn encode_changes(rows: &[ChangeRow], reason: ChangeReason, release: 
         counts(rows.iter().map(|row| row.after)),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|_| reason.name()))),
     ];
-    write(Arc::new(Schema::new(fields)), [columns], release, None)
+    write(Arc::new(Schema::new(fields)), columns, release)
 }
 
-/// Columns of so many rows at a time, so that a large table is never held twice.
-fn chunks(rows: &Rows, sheet: Sheet) -> impl Iterator<Item = Vec<ArrayRef>> {
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(rows.names().iter().map(|name| &**name)));
-    let classes: ArrayRef = Arc::new(StringArray::from_iter_values([Class::Valid.name()]));
+/// The rows of a table, each with its adjustment if there are any.
+fn write_rows(
+    rows: &Rows,
+    adjustments: Option<&[u64]>,
+    sheet: Sheet,
+    release: &str,
+    mark: Option<KeyValue>,
+) -> Result<Bytes, TableError> {
+    let wrong = |error: ParquetError| TableError::format("to publish", error);
+    let schema = schema(adjustments.is_some());
+    let mut bytes = Vec::new();
+    let mut writer = file_writer(&mut bytes, &schema, release, mark).map_err(wrong)?;
+    for (group, cells) in rows.cells().chunks(GROUP_ROWS).enumerate() {
+        let adjustments = adjustments.map(|all| &all[group * GROUP_ROWS..][..cells.len()]);
+        write_group(&mut writer, rows.names(), cells, adjustments, sheet).map_err(wrong)?;
+    }
+    writer.close().map_err(wrong)?;
+    Ok(bytes.into())
+}
+
+fn write_group(
+    writer: &mut SerializedFileWriter<&mut Vec<u8>>,
+    names: &[Arc<str>],
+    cells: &[Cell],
+    adjustments: Option<&[u64]>,
+    sheet: Sheet,
+) -> Result<(), ParquetError> {
+    let schema = writer.schema_descr().clone();
+    let mut group = writer.next_row_group()?;
     let width = sheet.grain.width();
-    rows.cells().chunks(CHUNK_ROWS).map(move |cells| {
-        let same = |value: u32| Arc::new(Int32Array::from_value(value as i32, cells.len()));
-        let words = |places: UInt32Array, words: &ArrayRef| -> ArrayRef {
-            Arc::new(DictionaryArray::try_new(places, words.clone()).expect("each place is one of a word"))
-        };
-        vec![
-            times(cells.iter().map(Cell::period_start)),
-            times(cells.iter().map(|cell| cell.period_start() + width)),
-            words(UInt32Array::from_iter_values(cells.iter().map(|cell| cell.ad)), &names),
-            words(UInt32Array::from_value(0, cells.len()), &classes),
-            counts(cells.iter().map(|cell| cell.clicks)),
-            counts(cells.iter().map(|cell| cell.duplicates)),
-            counts(cells.iter().map(|cell| cell.late)),
-            same(sheet.revision),
-            same(sheet.rules_version),
-        ]
-    })
+    longs(&mut group, cells.iter().map(|cell| cell.period_start().as_millis()))?;
+    longs(&mut group, cells.iter().map(|cell| (cell.period_start() + width).as_millis()))?;
+    let ads: Vec<u32> = cells.iter().map(|cell| cell.ad).collect();
+    let (ads, close) = encode_words(schema.column(2), names, &ads, zstd_level())?;
+    group.append_column(&ads, close)?;
+    let (classes, close) =
+        encode_words(schema.column(3), &[Class::Valid.name().into()], &vec![0; cells.len()], zstd_level())?;
+    group.append_column(&classes, close)?;
+    longs(&mut group, cells.iter().map(|cell| cell.clicks as i64))?;
+    longs(&mut group, cells.iter().map(|cell| cell.duplicates as i64))?;
+    longs(&mut group, cells.iter().map(|cell| cell.late as i64))?;
+    for value in [sheet.revision, sheet.rules_version] {
+        column::<ParquetInt32>(&mut group, &vec![value as i32; cells.len()])?;
+    }
+    if let Some(adjustments) = adjustments {
+        longs(&mut group, adjustments.iter().map(|clicks| *clicks as i64))?;
+    }
+    group.close()?;
+    Ok(())
+}
+
+type Group<'a, 'b> = SerializedRowGroupWriter<'a, &'b mut Vec<u8>>;
+
+fn longs(group: &mut Group<'_, '_>, values: impl Iterator<Item = i64>) -> Result<(), ParquetError> {
+    column::<ParquetInt64>(group, &values.collect::<Vec<_>>())
+}
+
+fn column<T: ParquetType>(group: &mut Group<'_, '_>, values: &[T::T]) -> Result<(), ParquetError> {
+    let next = group.next_column()?;
+    let mut column = next.ok_or_else(|| ParquetError::General("there is a column too many".to_owned()))?;
+    column.typed::<T>().write_batch(values, None, None)?;
+    column.close()
+}
+
+/// A file of this schema, which readers of Arrow find in it again.
+fn file_writer<'a>(
+    bytes: &'a mut Vec<u8>,
+    schema: &Schema,
+    release: &str,
+    mark: Option<KeyValue>,
+) -> Result<SerializedFileWriter<&'a mut Vec<u8>>, ParquetError> {
+    let mut properties = properties(release, mark).build();
+    add_encoded_arrow_schema_to_metadata(schema, &mut properties);
+    let columns = ArrowSchemaConverter::new().convert(schema)?;
+    SerializedFileWriter::new(bytes, columns.root_schema_ptr(), Arc::new(properties))
 }
 
 fn times(values: impl Iterator<Item = Timestamp>) -> ArrayRef {
@@ -236,15 +278,16 @@ fn counts(values: impl Iterator<Item = u64>) -> ArrayRef {
     Arc::new(Int64Array::from_iter_values(values.map(|count| count as i64)))
 }
 
+fn zstd_level() -> ZstdLevel {
+    ZstdLevel::try_new(3).expect("3 is a level of zstd")
+}
+
 /// How all tables are encoded. What is written is a function of the rows alone.
 fn properties(release: &str, mark: Option<KeyValue>) -> WriterPropertiesBuilder {
     let meta = [KeyValue::new(META_VERSION.to_owned(), VERSION.to_owned())].into_iter().chain(mark).collect();
-    let level = ZstdLevel::try_new(3).expect("3 is a level of zstd");
     // No sorting columns are declared: DataFusion groups several times slower over rows that it believes sorted.
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        // Names of a few hundred thousand ads, which would else be spelled out row by row.
-        .set_column_dictionary_page_size_limit(ColumnPath::from(AD_ID), DICTIONARY_BYTES)
+        .set_compression(Compression::ZSTD(zstd_level()))
         .set_created_by(format!("twofold {release}"))
         .set_key_value_metadata(Some(meta));
     // Small differences, or none: packed they are as small as through a dictionary, in a fraction of the time.
@@ -257,25 +300,15 @@ fn properties(release: &str, mark: Option<KeyValue>) -> WriterPropertiesBuilder 
     })
 }
 
-/// `chunks` are the columns of some rows each; words may stand in dictionaries.
-fn write(
-    schema: SchemaRef,
-    chunks: impl IntoIterator<Item = Vec<ArrayRef>>,
-    release: &str,
-    mark: Option<KeyValue>,
-) -> Result<Bytes, TableError> {
+/// A small table.
+fn write(schema: SchemaRef, columns: Vec<ArrayRef>, release: &str) -> Result<Bytes, TableError> {
     let wrong = |error: String| TableError::format("to publish", error);
-    let properties = properties(release, mark).build();
     let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties)).map_err(|e| wrong(e.to_string()))?;
-    for columns in chunks {
-        let fields = schema.fields().iter().zip(&columns);
-        let fields: Vec<_> =
-            fields.map(|(field, column)| Field::new(field.name(), column.data_type().clone(), false)).collect();
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|e| wrong(e.to_string()))?;
-        writer.write(&batch).map_err(|e| wrong(e.to_string()))?;
-    }
+    let properties = properties(release, None).build();
+    let writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties));
+    let mut writer = writer.map_err(|e| wrong(e.to_string()))?;
+    let batch = RecordBatch::try_new(schema, columns).map_err(|e| wrong(e.to_string()))?;
+    writer.write(&batch).map_err(|e| wrong(e.to_string()))?;
     writer.close().map_err(|e| wrong(e.to_string()))?;
     Ok(bytes.into())
 }

@@ -94,7 +94,7 @@ pub(super) async fn run(
     as_json: bool,
 ) -> Result<Exit> {
     let length = lease_length(settings)?;
-    let desk = Desk { accept, ..Desk::open(settings)?.counting_by(how.engine) };
+    let desk = Desk { accept, ..Desk::open(settings)?.beside_live(settings)?.counting_by(how.engine) };
     let (desk, lease) = if how.dry_run { (desk.rehearsal(), None) } else { (desk, Some(length)) };
     let deadline = desk.clock.now() + how.wait.map_or(Span::ZERO, span);
     let progress = Progress::start(&desk.options.stages);

@@ -285,9 +285,18 @@ async fn a_loss_of_the_log_is_a_recorded_gap_and_a_topic_that_is_gone_ends_its_c
     })
     .await?;
     let options_of_log = KafkaOptions::new(&place.services.kafka.brokers(), &name, Region::parse("eu")?);
-    let place = Place { log: Arc::new(KafkaLog::connect(options_of_log).await?), ..place };
-    let new = place.log.topic().await?;
-    ensure!(new.id != old.id);
+    let found = tokio::time::timeout(WAIT_MAX, async {
+        loop {
+            // Nor does it learn one at once.
+            let log = KafkaLog::connect(options_of_log.clone()).await?;
+            match log.topic().await {
+                Ok(topic) if topic.id != old.id => return anyhow::Ok((log, topic)),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    let (log, new) = found.await??;
+    let place = Place { log: Arc::new(log), ..place };
     let mut books = place.ledger.read().await?;
     place.ledger.publish(&mut books, Body::Topic(new.life())).await?;
     let (third, handle, stop) = place.start(options());

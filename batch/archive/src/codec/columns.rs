@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Int8Builder, Int64Builder, RecordBatch,
-    StringBuilder, TimestampMillisecondBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, GenericByteBuilder, Int8Builder,
+    Int64Builder, RecordBatch, StringArray, StringBuilder, TimestampMillisecondBuilder,
 };
+use arrow::datatypes::ByteArrayType;
 use arrow::error::ArrowError;
 use clicks::time::Timestamp;
 use clicks::wire::Read;
@@ -15,8 +16,12 @@ use super::Reading;
 use super::headers::{self, Typed};
 use crate::schema::{CLICK_ID_BYTES, UTC, schema};
 
+/// Bytes of a name, as far as room is made beforehand.
+const NAME_BYTES: usize = 12;
+
 /// The columns of the rows that are not written yet.
 pub(super) struct Columns {
+    capacity: usize,
     rows: usize,
     /// Bytes in the columns that may hold long values.
     bytes: usize,
@@ -25,37 +30,43 @@ pub(super) struct Columns {
     broker_time: TimestampMillisecondBuilder,
     kind: Int8Builder,
     click_id: FixedSizeBinaryBuilder,
-    ad_id: StringBuilder,
-    user_id: StringBuilder,
+    /// Text that is checked as a whole.
+    ad_id: BinaryBuilder,
+    user_id: BinaryBuilder,
     event_time: TimestampMillisecondBuilder,
+    key_absent: BooleanBuilder,
+    /// Most records have none of these: what is missing at their ends is null.
     received_time: TimestampMillisecondBuilder,
     user_agent: StringBuilder,
     key: BinaryBuilder,
-    key_absent: BooleanBuilder,
     raw: BinaryBuilder,
     headers: BinaryBuilder,
 }
 
 impl Columns {
-    pub(super) fn new() -> Self {
-        let time = || TimestampMillisecondBuilder::new().with_timezone(UTC);
+    /// With room for so many rows.
+    pub(super) fn new(rows: usize) -> Self {
+        let time = || TimestampMillisecondBuilder::with_capacity(rows).with_timezone(UTC);
+        let text = || BinaryBuilder::with_capacity(rows, rows * NAME_BYTES);
+        let none = || BinaryBuilder::with_capacity(rows, 0);
         Columns {
+            capacity: rows,
             rows: 0,
             bytes: 0,
-            offset: Int64Builder::new(),
+            offset: Int64Builder::with_capacity(rows),
             append_time: time(),
             broker_time: time(),
-            kind: Int8Builder::new(),
-            click_id: FixedSizeBinaryBuilder::new(CLICK_ID_BYTES),
-            ad_id: StringBuilder::new(),
-            user_id: StringBuilder::new(),
+            kind: Int8Builder::with_capacity(rows),
+            click_id: FixedSizeBinaryBuilder::with_capacity(rows, CLICK_ID_BYTES),
+            ad_id: text(),
+            user_id: text(),
             event_time: time(),
+            key_absent: BooleanBuilder::with_capacity(rows),
             received_time: time(),
-            user_agent: StringBuilder::new(),
-            key: BinaryBuilder::new(),
-            key_absent: BooleanBuilder::new(),
-            raw: BinaryBuilder::new(),
-            headers: BinaryBuilder::new(),
+            user_agent: StringBuilder::with_capacity(rows, 0),
+            key: none(),
+            raw: none(),
+            headers: none(),
         }
     }
 
@@ -68,7 +79,6 @@ impl Columns {
     }
 
     pub(super) fn push(&mut self, record: &LogRecord, append_time: Timestamp, reading: &Reading<'_>) {
-        self.rows += 1;
         // Offsets on a log are 63 bits wide; the column is signed because readers of Parquet expect it.
         self.offset.append_value(record.offset.value() as i64);
         self.append_time.append_value(append_time.as_millis());
@@ -77,8 +87,11 @@ impl Columns {
         self.push_click(reading.click.as_ref());
         self.push_key(record.key.as_deref(), reading.click.as_ref());
         self.bytes += reading.raw.map_or(0, <[u8]>::len);
-        self.raw.append_option(reading.raw);
+        if let Some(raw) = reading.raw {
+            filled(&mut self.raw, self.rows).append_value(raw);
+        }
         self.push_headers(record);
+        self.rows += 1;
     }
 
     fn push_click(&mut self, click: Option<&Read<'_>>) {
@@ -88,47 +101,64 @@ impl Columns {
             }
             None => self.click_id.append_null(),
         }
-        self.ad_id.append_option(click.map(|click| click.ad_id.as_str()));
-        self.user_id.append_option(click.map(|click| click.user_id.as_str()));
+        self.ad_id.append_option(click.map(|click| click.ad_id.as_bytes()));
+        self.user_id.append_option(click.map(|click| click.user_id.as_bytes()));
         self.event_time.append_option(click.map(|click| click.event_time.as_millis()));
     }
 
     fn push_key(&mut self, key: Option<&[u8]>, click: Option<&Read<'_>>) {
         let ad_id = click.map(|click| click.ad_id.as_bytes());
-        let other = key.filter(|_| key != ad_id);
-        self.bytes += other.map_or(0, <[u8]>::len);
-        self.key.append_option(other);
+        if let Some(other) = key.filter(|_| key != ad_id) {
+            self.bytes += other.len();
+            filled(&mut self.key, self.rows).append_value(other);
+        }
         self.key_absent.append_value(key.is_none());
     }
 
     fn push_headers(&mut self, record: &LogRecord) {
         let typed = Typed::of(record);
-        let others = (!typed.gives(&record.headers)).then(|| headers::write(&record.headers));
-        self.bytes += typed.user_agent.map_or(0, str::len) + others.as_ref().map_or(0, Vec::len);
-        self.received_time.append_option(typed.received.map(Timestamp::as_millis));
-        self.user_agent.append_option(typed.user_agent);
-        self.headers.append_option(others);
+        if let Some(received) = typed.received {
+            self.received_time.append_nulls(self.rows - self.received_time.len());
+            self.received_time.append_value(received.as_millis());
+        }
+        if let Some(agent) = typed.user_agent {
+            self.bytes += agent.len();
+            filled(&mut self.user_agent, self.rows).append_value(agent);
+        }
+        if !typed.gives(&record.headers) {
+            let all = headers::write(&record.headers);
+            self.bytes += all.len();
+            filled(&mut self.headers, self.rows).append_value(all);
+        }
     }
 
     /// The rows since the last call.
     pub(super) fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        (self.rows, self.bytes) = (0, 0);
+        let mut full = std::mem::replace(self, Columns::new(self.capacity));
+        full.received_time.append_nulls(full.rows - full.received_time.len());
+        let text = |mut names: BinaryBuilder| StringArray::try_from_binary(names.finish());
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.offset.finish()),
-            Arc::new(self.append_time.finish()),
-            Arc::new(self.broker_time.finish()),
-            Arc::new(self.kind.finish()),
-            Arc::new(self.click_id.finish()),
-            Arc::new(self.ad_id.finish()),
-            Arc::new(self.user_id.finish()),
-            Arc::new(self.event_time.finish()),
-            Arc::new(self.received_time.finish()),
-            Arc::new(self.user_agent.finish()),
-            Arc::new(self.key.finish()),
-            Arc::new(self.key_absent.finish()),
-            Arc::new(self.raw.finish()),
-            Arc::new(self.headers.finish()),
+            Arc::new(full.offset.finish()),
+            Arc::new(full.append_time.finish()),
+            Arc::new(full.broker_time.finish()),
+            Arc::new(full.kind.finish()),
+            Arc::new(full.click_id.finish()),
+            Arc::new(text(full.ad_id)?),
+            Arc::new(text(full.user_id)?),
+            Arc::new(full.event_time.finish()),
+            Arc::new(full.received_time.finish()),
+            Arc::new(filled(&mut full.user_agent, full.rows).finish()),
+            Arc::new(filled(&mut full.key, full.rows).finish()),
+            Arc::new(full.key_absent.finish()),
+            Arc::new(filled(&mut full.raw, full.rows).finish()),
+            Arc::new(filled(&mut full.headers, full.rows).finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }
+}
+
+/// A column with nulls up to so many rows.
+fn filled<T: ByteArrayType>(column: &mut GenericByteBuilder<T>, rows: usize) -> &mut GenericByteBuilder<T> {
+    column.append_nulls(rows - column.len());
+    column
 }

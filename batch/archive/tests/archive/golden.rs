@@ -114,17 +114,17 @@ fn the_object_is_pinned() {
 const ENCODINGS: [&str; 14] = [
     "offset RLE+DELTA_BINARY_PACKED",
     "append_time RLE+DELTA_BINARY_PACKED",
-    "broker_time RLE+DELTA_BINARY_PACKED",
-    "kind PLAIN+RLE+RLE_DICTIONARY",
-    "click_id PLAIN+RLE",
-    "ad_id PLAIN+RLE+RLE_DICTIONARY",
-    "user_id PLAIN+RLE+RLE_DICTIONARY",
+    "broker_time RLE+DELTA_BINARY_PACKED (no page statistics)",
+    "kind RLE+DELTA_BINARY_PACKED (no page statistics)",
+    "click_id PLAIN+RLE (no page statistics)",
+    "ad_id PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
+    "user_id RLE+DELTA_BYTE_ARRAY (no page statistics)",
     "event_time RLE+DELTA_BINARY_PACKED",
-    "received_time RLE+DELTA_BINARY_PACKED",
+    "received_time RLE+DELTA_BINARY_PACKED (no page statistics)",
     "user_agent PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
     "key PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
-    "key_absent PLAIN+RLE",
+    "key_absent PLAIN+RLE (no page statistics)",
     "raw PLAIN+RLE (no page statistics)",
     "headers PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
 ];
-const SHA256: &str = "0863cc83d8bdf4e779dcc5dc2c03230f2753eef31e3040375df5493270443bb1";
+const SHA256: &str = "7d0b2d0fe7536be4729256e72ce6f7931b2d6559e684d5119de603788dae39e7";

@@ -158,13 +158,13 @@ impl Install {
         command
     }
 
-    /// Runs the night as a scheduler would: again while its input is incomplete.
-    pub(crate) async fn run_night(&self, night: Day) -> Result<String> {
+    /// Runs the night as a scheduler would: again while its input is incomplete. Gives what it says of it.
+    pub(crate) async fn run_night(&self, night: Day) -> Result<Value> {
         let began = Instant::now();
         loop {
-            let ended = self.twofold(&["batch", "run", "--date", &night.to_string()]).await?;
+            let ended = self.twofold(&["batch", "run", "--json", "--date", &night.to_string()]).await?;
             match ended.code {
-                0 => return Ok(ended.stdout),
+                0 => return Ok(serde_json::from_str::<Value>(&ended.stdout)?["nights"][0].take()),
                 10 if began.elapsed() < Duration::from_secs(60) => tokio::time::sleep(Duration::from_millis(300)).await,
                 _ => bail!("the night of {night}: {ended:?}"),
             }

@@ -71,8 +71,14 @@ async fn truth_is_what_every_layer_says_after_every_process_was_killed() -> Resu
         send_stragglers(&mut install, &mut run, cut).await?;
         install.move_clock_to(cut).await?;
         published = run.truth.counts_only();
+        // Now the log holds what shows every layer that the cut has come.
+        while install.twofold(&["batch", "run", "--dry-run"]).await?.code == 10 {}
+        install.speed_caught_up().await?;
         let outcome = install.run_night(night).await?;
-        ensure!(outcome.contains(&night.to_string()), "{outcome}");
+        ensure!(outcome["night"] == night.to_string(), "{outcome}");
+        let drift = &outcome["drift"]["compared"];
+        let layers_agree = drift["live"] == drift["exact"] && drift["live_late"] == drift["exact_late"];
+        ensure!(drift["exact"].is_u64() && layers_agree, "{outcome}");
     }
     let again = install.twofold(&["batch", "run", "--date", &first_day.to_string()]).await?;
     ensure!(again.code == 0 && again.stdout.contains("already"), "{again:?}");
