@@ -6,7 +6,7 @@ use std::time::Duration;
 use clicks::books::{Books, DayBook};
 use clicks::ledger::FileRef;
 use clicks::time::{Day, Span, Timestamp};
-use clicks::view::{Answer, Asked, Live, Merge, Question, QuestionError, Ranking, Standing};
+use clicks::view::{Answer, Asked, Merge, Question, QuestionError, Ranking, Standing};
 use clicks::window::Grain;
 use futures::future::{try_join, try_join_all};
 use futures::{StreamExt, stream};
@@ -171,15 +171,7 @@ enum Fetched<'a> {
 fn give_live(merge: &mut Merge, read: &LiveRead) {
     for (partition, slice) in read {
         match slice {
-            Ok(slice) => {
-                let live = Live {
-                    meta: &slice.meta,
-                    is_in_doubt: slice.is_in_doubt,
-                    counts: &slice.counts,
-                    late: &slice.late,
-                };
-                merge.give_live(partition, live);
-            }
+            Ok(slice) => merge.give_live(partition, slice.live()),
             Err(missing) => merge.miss_live(partition, missing.clone()),
         }
     }

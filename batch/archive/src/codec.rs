@@ -236,7 +236,7 @@ fn properties(records: &[(LogRecord, Timestamp)]) -> WriterProperties {
     for name in [names::OFFSET, names::APPEND_TIME, names::EVENT_TIME] {
         properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Page);
     }
-    if !sample.ids_are_ordered {
+    if sample.ids_are_random {
         properties = properties.set_column_compression(path(names::CLICK_ID), Compression::UNCOMPRESSED);
     }
     if !sample.users_recur {
@@ -251,29 +251,30 @@ fn properties(records: &[(LogRecord, Timestamp)]) -> WriterProperties {
         .build()
 }
 
-/// What a thousand of an object's records tell of all.
+/// What some thousand of an object's records tell of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sample {
-    /// Most click ids begin with a time (UUIDs of version 6 or 7), so that they compress. Random bits do not, and cost a
-    /// compressor as much as everything else together.
-    ids_are_ordered: bool,
+    /// Most click ids are random bits or hashes (UUIDs of versions 3 to 5), which do not compress and cost a compressor as
+    /// much as everything else together. Others begin with a time or a number.
+    ids_are_random: bool,
     /// Most users click again within the object, so that a dictionary of them is smaller than their names.
     users_recur: bool,
 }
 
 impl Sample {
-    const RECORDS: usize = 1024;
+    /// Users that come back within so many clicks are worth a dictionary.
+    const RECORDS: usize = 8 * 1024;
 
     fn of(records: &[(LogRecord, Timestamp)]) -> Self {
-        let (mut clicks, mut ordered) = (0, 0);
+        let (mut clicks, mut random) = (0, 0);
         let mut users = HashSet::new();
         for (record, _) in records.iter().step_by(records.len().div_ceil(Self::RECORDS)) {
             let Some(click) = record.value.as_deref().and_then(wire::read_canonical) else { continue };
             clicks += 1;
-            ordered += usize::from(matches!(click.click_id.to_bytes()[6] >> 4, 6 | 7));
+            random += usize::from(matches!(click.click_id.to_bytes()[6] >> 4, 3..=5));
             users.insert(click.user_id.as_bytes().to_vec());
         }
-        Sample { ids_are_ordered: 2 * ordered > clicks, users_recur: 2 * users.len() < clicks }
+        Sample { ids_are_random: 2 * random > clicks, users_recur: 2 * users.len() < clicks }
     }
 }
 

@@ -10,7 +10,7 @@ use clicks::books::Books;
 use clicks::ledger::{Check, DayTotals, Objection};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Span};
-use clicks::view::{Answer, Asked, Live, Merge, Missing, Question, Reason};
+use clicks::view::{Answer, Asked, Merge, Missing, Question, Reason};
 use clicks::window::{Grain, Hour};
 use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use serde::Serialize;
@@ -33,51 +33,38 @@ pub enum Drift {
     Compared { live: u64, exact: u64, live_late: Option<u64>, exact_late: u64 },
 }
 
-/// What the live view has counted of a day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum LiveDay {
-    NotAsked,
-    Unknown(String),
-    Known { on_time: u64, late: Option<u64> },
+/// What the live view has counted of a day, or of a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveClicks {
+    on_time: u64,
+    /// `None` is unknown.
+    late: Option<u64>,
 }
 
-impl LiveDay {
-    /// Asks the store of the options, hour by hour, because all ads' minutes of a day are many.
-    pub(crate) async fn ask(options: &Options, books: &Books, plan: &Plan, day: Day) -> Self {
-        let Some(store) = &options.live else { return LiveDay::NotAsked };
+impl LiveClicks {
+    /// Asks the store of the options, if there is one; or says why the live view cannot tell.
+    pub(crate) async fn of(options: &Options, books: &Books, plan: &Plan, day: Day) -> Option<Result<Self, String>> {
+        let store = options.live.as_deref()?;
         if plan.keys_move {
             let why =
                 "clicks of one key lie in several partitions, and the live view looks for duplicates in each alone";
-            return LiveDay::Unknown(why.to_owned());
+            return Some(Err(why.to_owned()));
         }
-        let (mut on_time, mut late) = (0, Some(0));
-        for hour in Hour::touched_by(day.interval()) {
-            match ask_hour(&**store, books, day, Grain::Hour.window(hour.start())).await {
-                Ok((of_hour, late_of_hour)) => {
-                    on_time += of_hour;
-                    late = late.zip(late_of_hour).map(|(sum, more)| sum + more);
-                }
-                Err(why) => return LiveDay::Unknown(why),
-            }
-        }
-        // The night of a late click is that of its append time, which tells the day's own ones only while the lateness stays.
-        let same = books.rules().on(day.previous()).lateness == books.rules().on(day).lateness;
-        LiveDay::Known { on_time, late: late.filter(|_| same) }
-    }
-
-    /// Holds it against the exact count.
-    pub(crate) fn compare(self, totals: &DayTotals) -> Drift {
-        match self {
-            LiveDay::NotAsked => Drift::NotCompared,
-            LiveDay::Unknown(why) => Drift::Unknown(why),
-            LiveDay::Known { on_time, late } => {
-                Drift::Compared { live: on_time, exact: totals.live(), live_late: late, exact_late: totals.live_late() }
-            }
-        }
+        Some(ask(store, books, day).await)
     }
 }
 
 impl Drift {
+    pub(crate) fn new(live: Option<Result<LiveClicks, String>>, totals: &DayTotals) -> Self {
+        match live {
+            None => Drift::NotCompared,
+            Some(Err(why)) => Drift::Unknown(why),
+            Some(Ok(LiveClicks { on_time, late })) => {
+                Drift::Compared { live: on_time, exact: totals.live(), live_late: late, exact_late: totals.live_late() }
+            }
+        }
+    }
+
     /// Against publishing `day`.
     pub(crate) fn objection(&self, day: Day) -> Option<Objection> {
         let Drift::Compared { live, exact, live_late, exact_late } = self else { return None };
@@ -115,13 +102,21 @@ impl Drift {
     }
 }
 
-/// Clicks on time and late ones of an hour that were appended before the cut of the day's night; or why they are not known.
-async fn ask_hour(
-    store: &dyn SpeedStore,
-    books: &Books,
-    day: Day,
-    hour: Interval,
-) -> Result<(u64, Option<u64>), String> {
+/// Hour by hour, because all ads' minutes of a day are many.
+async fn ask(store: &dyn SpeedStore, books: &Books, day: Day) -> Result<LiveClicks, String> {
+    // The night of a late click is that of its append time, which tells the day's own ones only while the lateness stays.
+    let same = books.rules().on(day.previous()).lateness == books.rules().on(day).lateness;
+    let mut sum = LiveClicks { on_time: 0, late: same.then_some(0) };
+    for hour in Hour::touched_by(day.interval()) {
+        let more = ask_hour(store, books, day, Grain::Hour.window(hour.start())).await?;
+        sum.on_time += more.on_time;
+        sum.late = sum.late.zip(more.late).map(|(sum, more)| sum + more);
+    }
+    Ok(sum)
+}
+
+/// What was appended of an hour before the cut of the day's night; or why that is not known.
+async fn ask_hour(store: &dyn SpeedStore, books: &Books, day: Day, hour: Interval) -> Result<LiveClicks, String> {
     // As of the cut, without allowance: whoever has not come so far cannot be compared with.
     let cut = books.rules().cut_time(day);
     let question = Question { asked: Asked::Total, range: hour, grain: Grain::Hour };
@@ -131,8 +126,7 @@ async fn ask_hour(
         match read(store, &partition, &query).await {
             Ok(Some(mut slice)) => {
                 slice.late.retain(|(key, _)| key.night <= day);
-                let LiveSlice { meta, is_in_doubt, counts, late, .. } = &slice;
-                merge.give_live(&partition, Live { meta, is_in_doubt: *is_in_doubt, counts, late });
+                merge.give_live(&partition, slice.live());
             }
             Ok(None) => merge.miss_live(&partition, Missing::NoGeneration),
             // It would be waited for at every other partition and hour, too.
@@ -141,7 +135,7 @@ async fn ask_hour(
     }
     let Answer { standing, series } = merge.answer();
     let period = series.first().and_then(|series| series.periods.first()).filter(|period| period.complete);
-    match period.and_then(|period| Some((period.clicks?, period.late_pending))) {
+    match period.and_then(|period| Some(LiveClicks { on_time: period.clicks?, late: period.late_pending })) {
         Some(known) => Ok(known),
         None => Err(standing.reasons.first().map_or_else(|| "not all of it is there".to_owned(), Reason::to_string)),
     }

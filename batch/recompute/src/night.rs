@@ -18,7 +18,7 @@ use crate::archived::Archived;
 use crate::count::count;
 use crate::counted::Counted;
 use crate::current;
-use crate::drift::{Drift, LiveDay};
+use crate::drift::{Drift, LiveClicks};
 use crate::engine::Engine;
 use crate::error::BatchError;
 use crate::gate::check_balance;
@@ -209,10 +209,10 @@ async fn compute(
     let plan = Plan::new(books, archived, night, cuts);
     let engine = Engine::new(options, objects)?;
     let counting = count_checked(&engine, options, objects, books, archived, &plan);
-    let (counted, live) = join(counting, LiveDay::ask(options, books, &plan, night)).await;
+    let (counted, live) = join(counting, LiveClicks::of(options, books, &plan, night)).await;
     let (mut counted, list) = counted?;
     let totals = counted.days.get(&night).map(|day| day.totals).unwrap_or_default();
-    let drift = live.compare(&totals);
+    let drift = Drift::new(live, &totals);
     drift.tell(night);
     let decision =
         Decision::new(objections(options, books, archived, night, totals.clicks, drift.objection(night)), accept);

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use clicks::id::Region;
 use clicks::live::{Generation, Meta, Totals};
 use clicks::position::{Offset, PartitionId};
-use clicks::rules::{Rules, RulesBook};
-use clicks::time::{Day, Interval, Span, Timestamp};
+use clicks::rules::RulesBook;
+use clicks::time::{Interval, Span, Timestamp};
 use platform::clock::{Clock, SystemClock};
+use platform::ledger::Ledger;
 use platform::log::{KafkaLog, KafkaOptions, Log, LogRecord, Topic, TopicSpec};
+use platform::objects::Objects;
 use platform::store::{Ads, LiveQuery, LiveSlice, RedisOptions, RedisStore, SpeedStore};
 use promises::binary::twofold;
 use promises::oracle;
@@ -71,6 +73,8 @@ pub(crate) struct Place {
     pub(crate) topic: Topic,
     /// Reached directly, also where the speed layer has a proxy before it.
     pub(crate) store: RedisStore,
+    /// Those of its ledger.
+    pub(crate) rules: RulesBook,
     config: PathBuf,
     replicas: u32,
 }
@@ -107,11 +111,13 @@ impl Place {
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
         let log = Arc::new(KafkaLog::connect(options.clone()).await.unwrap());
         let topic = log.topic().await.unwrap();
+        let ledger = Ledger::new(Objects::open_folder(folder.join("objects")).unwrap());
         Place {
             options,
             log,
             topic,
             store: RedisStore::connect(&setup.store).unwrap(),
+            rules: ledger.read().await.unwrap().rules().clone(),
             config,
             replicas: setup.replicas,
         }
@@ -169,7 +175,7 @@ impl Place {
 
     /// Generation and meta record of a partition; nothing while they cannot be read.
     pub(crate) async fn glance(&self, number: u32) -> Option<(Generation, Meta)> {
-        let slice = self.store.read(&self.partition(number), &nothing()).await.unwrap_or(None);
+        let slice = self.store.read(&self.partition(number), &LiveQuery::of_meta()).await.unwrap_or(None);
         slice.map(|slice| (slice.generation, slice.meta))
     }
 
@@ -232,7 +238,7 @@ impl Place {
         let mut sum = Totals::default();
         for number in self.numbers() {
             let slice = self.stored(number).await.unwrap();
-            oracle::check(&slice, &self.read_all(number).await, &rules(), &format!("partition {number}"));
+            oracle::check(&slice, &self.read_all(number).await, &self.rules, &format!("partition {number}"));
             oracle::add(&mut sum, &slice.meta.totals);
         }
         sum
@@ -257,15 +263,6 @@ fn everything() -> LiveQuery {
     let now = SystemClock.now();
     let range = Interval::new(now - Span::days(40), now + Span::days(9));
     LiveQuery { ads: Ads::All, range, late_from: (now - Span::days(3)).day() }
-}
-
-fn nothing() -> LiveQuery {
-    let range = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH);
-    LiveQuery { ads: Ads::Some(Vec::new()), range, late_from: Day::from_number(i32::MAX) }
-}
-
-pub(crate) fn rules() -> RulesBook {
-    RulesBook::new(Rules::default()).unwrap()
 }
 
 pub(crate) fn now() -> Timestamp {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::admin::delete_records;
 use crate::load::Sender;
-use crate::place::{PATIENCE, Place, Setup, now, rules};
+use crate::place::{PATIENCE, Place, Setup, now};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_were_lost_are_reported_and_later_days_are_exact() {
@@ -73,7 +73,7 @@ async fn records_that_were_lost_are_reported_and_later_days_are_exact() {
         let known = &mut records[number as usize];
         known.extend(place.read_from(number, known.len() as u64).await);
         let slice = place.stored(number).await.unwrap();
-        let truth = oracle::truth(known, &rules(), &slice.meta);
+        let truth = oracle::truth(known, &place.rules, &slice.meta);
         let stored = of_day(slice.counts, later);
         assert_eq!(stored, of_day(truth.counts, later), "partition {number}");
         counted += stored.values().sum::<u64>();

@@ -127,4 +127,4 @@ const ENCODINGS: [&str; 14] = [
     "raw PLAIN+RLE (no page statistics)",
     "headers PLAIN+RLE+RLE_DICTIONARY (no page statistics)",
 ];
-const SHA256: &str = "7d0b2d0fe7536be4729256e72ce6f7931b2d6559e684d5119de603788dae39e7";
+const SHA256: &str = "17cd0fae7a0f4a142f3ec77865eb67d6a9a6a1450444d356eb2efd7e33ea49d6";

@@ -38,6 +38,7 @@ use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, M
 use clicks::position::PartitionId;
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
+use clicks::view::Live;
 
 pub use memory::{MemoryStore, Snapshot};
 pub use redis::{FLUSH_SCRIPT, RedisOptions, RedisStore, flush_arguments};
@@ -157,6 +158,12 @@ enum Whose {
 }
 
 impl LiveSlice {
+    /// As the merge takes it.
+    pub fn live(&self) -> Live<'_> {
+        let LiveSlice { generation: _, meta, is_in_doubt, counts, late } = self;
+        Live { meta, is_in_doubt: *is_in_doubt, counts, late }
+    }
+
     /// Of a slice of the current generation.
     fn into_loaded(self) -> Loaded {
         let stage = if self.is_in_doubt { Stage::Beside } else { Stage::Live };

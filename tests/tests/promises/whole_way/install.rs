@@ -159,10 +159,11 @@ impl Install {
     }
 
     /// Runs the night as a scheduler would: again while its input is incomplete. Gives what it says of it.
-    pub(crate) async fn run_night(&self, night: Day) -> Result<Value> {
-        let began = Instant::now();
+    pub(crate) async fn run_night(&self, night: Day, flags: &[&str]) -> Result<Value> {
+        let (began, date) = (Instant::now(), night.to_string());
+        let arguments = [&["batch", "run", "--json", "--date", &date], flags].concat();
         loop {
-            let ended = self.twofold(&["batch", "run", "--json", "--date", &night.to_string()]).await?;
+            let ended = self.twofold(&arguments).await?;
             match ended.code {
                 0 => return Ok(serde_json::from_str::<Value>(&ended.stdout)?["nights"][0].take()),
                 10 if began.elapsed() < Duration::from_secs(60) => tokio::time::sleep(Duration::from_millis(300)).await,
