@@ -1,12 +1,13 @@
 'use strict';
 // The page asks the API, once a second, and shows what it says. It adds nothing up but the periods of the chart, decides
-// nothing about what is closed, and never draws what is unknown as a number.
+// nothing about what is closed, and never draws what is unknown as a number. Days and clocks are those of time.js.
 
+/** `days`: how many the range has, with today; 0 for the last hour. `fine`: the grain of the small lines beside the ads. */
 const RANGES = {
-  hour: { grain: 'minute', every: 1, from: () => null, words: 'the last hour' },
-  today: { grain: 'minute', every: 5, from: (now) => day(now), words: 'today' },
-  week: { grain: 'hour', every: 5, from: (now) => day(now - 6 * 864e5), words: '7 days' },
-  month: { grain: 'day', every: 5, from: (now) => day(now - 29 * 864e5), words: '30 days' },
+  hour: { grain: 'minute', fine: 'minute', every: 1, days: 0, words: 'the last hour', before: 'the hour before' },
+  today: { grain: 'minute', fine: 'hour', every: 5, days: 1, words: 'today', before: 'yesterday until this time' },
+  week: { grain: 'hour', fine: 'day', every: 5, days: 7, words: '7 days', before: 'the 7 days before' },
+  month: { grain: 'day', fine: 'day', every: 5, days: 30, words: '30 days', before: 'the 30 days before' },
 };
 const GRAIN_WORDS = { minute: 'this minute', hour: 'this hour', day: 'today' };
 const DELAYED_AFTER_MS = 15_000;
@@ -15,32 +16,41 @@ const TABLES_EVERY_MS = 4_000;
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat('en-US');
-const day = (ms) => new Date(ms).toISOString().slice(0, 10);
-const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
-const stamp = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)}`;
 const shown = (value) => (value === null || value === undefined ? 'unknown' : number.format(value));
 
 /** What the address says: the view can be shared, and the back button works. */
 function fromUrl() {
   const query = new URLSearchParams(location.search);
   const range = query.get('range');
-  return { range: Object.hasOwn(RANGES, range) ? range : 'hour', ad: query.get('ad') || '' };
+  const tz = query.get('tz');
+  return {
+    range: Object.hasOwn(RANGES, range) ? range : 'hour',
+    ad: query.get('ad') || '',
+    tz: tz && isZone(tz) ? tz : 'UTC',
+    compare: query.get('compare') === 'before',
+  };
 }
-function toUrl({ range, ad }) {
+function toUrl(change) {
+  const { range, ad, tz, compare } = { ...view, ...change };
   const query = new URLSearchParams();
   if (range !== 'hour') query.set('range', range);
   if (ad) query.set('ad', ad);
+  if (tz !== 'UTC') query.set('tz', tz);
+  if (compare) query.set('compare', 'before');
   const text = query.toString();
   return text ? `?${text}` : location.pathname;
 }
 
 let view = fromUrl();
-const keyOf = ({ range, ad }) => `${range} ${ad}`;
+zone = view.tz;
+const keyOf = ({ range, ad, tz, compare }) => `${range} ${ad} ${tz} ${compare}`;
 /** The last answer about the chart: of which view it is, and when it came by this browser's clock. */
 let last = null;
 let trouble = null;
 /** The server's time, not the browser's: the two may differ. */
 let serverTime = null;
+/** The periods before those of the chart, while the two are compared. */
+let before = null;
 /** What the tables below the chart were last drawn for, and when. */
 let tables = { key: null, at: 0, complete: null };
 
@@ -56,13 +66,23 @@ async function ask(path) {
   throw { status: answer.status, detail: (body && body.detail) || `The server answered ${answer.status}.` };
 }
 
+/** A question about the range that is shown. */
+function path(address, asked) {
+  const query = new URLSearchParams();
+  const all = zone === 'UTC' ? asked : { ...asked, tz: zone };
+  for (const [name, value] of Object.entries(all)) if (value) query.set(name, value);
+  return `${address}?${query}`;
+}
 function clicksPath(now) {
-  const range = RANGES[view.range];
-  const query = new URLSearchParams({ granularity: range.grain });
-  const from = range.from(now);
-  if (from) query.set('from', from);
-  if (view.ad) query.set('ad_id', view.ad);
-  return `/v1/clicks?${query}`;
+  const { grain, days } = RANGES[view.range];
+  return path('/v1/clicks', { granularity: grain, from: days && back(day(now), days - 1), ad_id: view.ad });
+}
+/** As many days, or minutes, that end where the range begins. */
+function beforePath({ from }) {
+  const { grain, days } = RANGES[view.range];
+  const asked = { granularity: grain, ad_id: view.ad };
+  if (days > 0) return path('/v1/clicks', { ...asked, from: back(from.slice(0, 10), days), to: from.slice(0, 10) });
+  return path('/v1/clicks', { ...asked, from: new Date(Date.parse(from) - 36e5).toISOString(), to: from });
 }
 
 async function refresh() {
@@ -70,11 +90,11 @@ async function refresh() {
   const current = () => key === keyOf(view);
   try {
     if (serverTime === null) serverTime = Date.parse((await ask('/v1/status')).now);
-    const path = clicksPath(serverTime);
-    const answer = await ask(path);
+    const asked = clicksPath(serverTime);
+    const answer = await ask(asked);
     if (!current()) return;
     serverTime = Date.parse(answer.meta.to) - 1;
-    last = { ...answer, came: Date.now(), path, key };
+    last = { ...answer, came: Date.now(), path: asked, key };
     trouble = null;
     drawClicks(last);
     drawStanding();
@@ -88,7 +108,7 @@ async function refresh() {
     trouble = problem;
     // Numbers of another question must not stand under this one's title.
     if (last && last.key !== key) {
-      last = null;
+      last = before = null;
       drawClicks(null);
     }
     drawStanding();
@@ -99,12 +119,22 @@ async function refresh() {
 async function refreshTables({ from, to, complete }, key, current) {
   const young = Date.now() - tables.at < TABLES_EVERY_MS;
   if (young && tables.key === key && tables.complete === complete) return;
-  const range = new URLSearchParams({ from, to, limit: '10' });
-  const [days, ads] = await Promise.all([ask('/v1/days?last=7'), ask(`/v1/ads?${range}`)]);
+  const [days, ads, earlier] = await Promise.all([
+    ask('/v1/days?last=7'),
+    ask(path('/v1/ads', { from, to, limit: '10' })),
+    view.compare ? ask(beforePath(last.meta)) : null,
+  ]);
   if (!current()) return;
   tables = { key, at: Date.now(), complete };
+  before = earlier && { key, data: earlier.data };
+  if (earlier) drawClicks(last);
   drawDays(days);
   drawAds(ads);
+  if (ads.data.length === 0) return;
+  const { fine, days: count } = RANGES[view.range];
+  const names = ads.data.map((row) => row.ad_id).join(',');
+  const lines = await ask(path('/v1/clicks', { granularity: fine, from: count > 0 ? from.slice(0, 10) : from, ad_id: names }));
+  if (current()) drawLines(lines);
 }
 
 let wakeUp = () => {};
@@ -126,6 +156,7 @@ async function follow() {
 
 function go(change, push = true) {
   view = { ...view, ...change };
+  zone = view.tz;
   if (push) history.pushState(null, '', toUrl(view));
   drawControls();
   again = true;
@@ -134,7 +165,7 @@ function go(change, push = true) {
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
-const NOTHING = { meta: { ledger_position: '–' }, data: [], path: '/v1/clicks' };
+const NOTHING = { meta: { ledger_position: '–', segments: [] }, data: [], path: '/v1/clicks' };
 
 function set(node, value) {
   const text = String(value);
@@ -144,14 +175,25 @@ function set(node, value) {
 function drawControls() {
   for (const link of document.querySelectorAll('[data-range]')) {
     const range = link.dataset.range;
-    link.href = toUrl({ range, ad: view.ad });
+    link.href = toUrl({ range });
     range === view.range ? link.setAttribute('aria-current', 'true') : link.removeAttribute('aria-current');
   }
   $('ad').value = view.ad;
   $('clear').hidden = !view.ad;
-  $('clear').href = toUrl({ range: view.range, ad: '' });
+  $('clear').href = toUrl({ ad: '' });
+  $('compare').checked = view.compare;
+  drawZones();
   set($('chart-title'), view.ad ? `Clicks on ${view.ad}` : 'Clicks');
   set($('legend-grain'), GRAIN_WORDS[RANGES[view.range].grain]);
+}
+
+function drawZones() {
+  const names = zoneOptions();
+  if ($('zone').options.length !== names.length) {
+    const words = (name) => (name === OWN_ZONE && name !== 'UTC' ? `${name} (yours)` : name);
+    $('zone').replaceChildren(...names.map((name) => new Option(words(name), name)));
+  }
+  $('zone').value = zone;
 }
 
 /** The state in words: [name for the style, words, words that change with every second]. */
@@ -162,7 +204,7 @@ function standing() {
     return ['stale', refused ? 'not a question that can be answered' : trouble.status === 503 ? 'starting' : 'no connection', ''];
   }
   const { meta } = last;
-  const closed = meta.closed_through ? `closed through ${meta.closed_through}` : 'no day is closed yet';
+  const closed = meta.closed_through ? `closed through ${meta.closed_through}${zone === 'UTC' ? '' : ' UTC'}` : 'no day is closed yet';
   if (trouble) {
     const when = meta.as_of ? `numbers of ${clock(Date.parse(meta.as_of))}` : 'old numbers';
     return ['stale', `no connection · ${when} · ${closed}`, ''];
@@ -224,18 +266,20 @@ function sum(rows, field) {
 
 function drawClicks(answer) {
   const { meta, data, path } = answer || NOTHING;
-  const closed = data.filter((row) => row.source === 'batch');
-  const live = data.filter((row) => row.source === 'speed');
+  const split = (source) => meta.segments.filter((segment) => segment.source === source);
+  const [closed, live] = [split('batch'), split('speed')];
   set($('sum'), sum(data, 'total'));
   set($('sum-closed'), sum(closed, 'total'));
   set($('sum-live'), sum(live, 'total'));
   set($('sum-late'), sum(data, 'late_pending'));
   set($('position'), meta.ledger_position);
   $('api-clicks').href = path;
+  $('csv').href = `${path}${path.includes('?') ? '&' : '?'}format=csv`;
   const first = live[0];
   set($('boundary'), data.length === 0 ? '' : first && closed.length > 0
-    ? `Closed up to ${stamp(first.period_start)} UTC, provisional since.`
+    ? `Closed up to ${stamp(first.from)} ${zone}, provisional since.`
     : first ? `All of this range is provisional; it is closed day by day, after midnight UTC.` : 'All of this range is closed.');
+  drawComparison(data);
   $('legend-lack').hidden = data.every((row) => row.complete);
   const known = data.some((row) => row.total !== null);
   const empty = data.length === 0 ? 'There are no numbers to show.'
@@ -243,8 +287,27 @@ function drawClicks(answer) {
     : data.every((row) => !row.total) && data.every((row) => row.complete) ? 'No clicks in this range.' : '';
   set($('chart-note'), empty);
   $('chart-note').hidden = !empty;
-  drawChart(data);
+  drawChart(data, meta.segments, earlierRows());
   if ($('numbers').open) drawPeriods(data);
+}
+
+/** The rows before, one for each of the chart; none while nothing is compared. */
+function earlierRows() {
+  return last && before && before.key === last.key ? before.data.slice(0, last.data.length) : [];
+}
+
+/** How the periods that are over compare with as many before. */
+function drawComparison(data) {
+  const over = data.slice(0, -1);
+  const earlier = earlierRows().slice(0, over.length);
+  $('compared').hidden = $('legend-before').hidden = earlier.length === 0;
+  if (earlier.length === 0) return;
+  set($('compared-words'), RANGES[view.range].before);
+  set($('sum-before'), sum(earlier, 'total'));
+  const known = (rows) => rows.every((row) => row.total !== null && row.complete);
+  const total = (rows) => rows.reduce((all, row) => all + row.total, 0);
+  const change = known(over) && known(earlier) && total(earlier) > 0 ? total(over) / total(earlier) - 1 : null;
+  set($('change'), change === null ? '' : `${change < 0 ? '−' : '+'}${(100 * Math.abs(change)).toFixed(1)} %`);
 }
 
 function drawPeriods(data) {
@@ -306,13 +369,24 @@ function drawAds({ data, ads_count, meta }) {
     const line = kept.get(row.ad_id) || adLine(row.ad_id);
     kept.delete(row.ad_id);
     const link = line.querySelector('a');
-    link.href = toUrl({ range: view.range, ad: row.ad_id === view.ad ? '' : row.ad_id });
+    link.href = toUrl({ ad: row.ad_id === view.ad ? '' : row.ad_id });
     line.querySelector('rect').setAttribute('width', `${(100 * row.total) / Math.max(1, largest)}%`);
     set(line.lastChild, (meta.complete ? '' : '≥ ') + number.format(row.total));
     row.ad_id === view.ad ? line.setAttribute('aria-current', 'true') : line.removeAttribute('aria-current');
     if (body.children[place] !== line) body.insertBefore(line, body.children[place] || null);
   });
   for (const line of kept.values()) line.remove();
+}
+
+/** A small line beside each ad, from 0 to its own largest number. What is unknown is left out. */
+function drawLines({ data }) {
+  for (const line of $('ad-rows').children) {
+    const rows = data.filter((row) => row.ad_id === line.dataset.ad);
+    const largest = Math.max(1, ...rows.map((row) => row.total || 0));
+    const step = rows.length > 1 ? 100 / (rows.length - 1) : 0;
+    const points = rows.flatMap((row, n) => (row.total === null ? [] : [`${(n * step).toFixed(1)},${(19 - (18 * row.total) / largest).toFixed(1)}`]));
+    line.querySelector('polyline').setAttribute('points', points.join(' '));
+  }
 }
 
 const SVG = 'http://www.w3.org/2000/svg';
@@ -331,7 +405,14 @@ function adLine(ad) {
   bar.setAttribute('rx', '2');
   svg.append(bar);
   share.append(svg);
-  line.append(name, share, element('td', '', 'n'));
+  const course = element('td', undefined, 'course');
+  const small = document.createElementNS(SVG, 'svg');
+  small.setAttribute('aria-hidden', 'true');
+  small.setAttribute('viewBox', '0 0 100 20');
+  small.setAttribute('preserveAspectRatio', 'none');
+  small.append(document.createElementNS(SVG, 'polyline'));
+  course.append(small);
+  line.append(name, share, course, element('td', '', 'n'));
   return line;
 }
 
@@ -352,6 +433,8 @@ $('filter').addEventListener('submit', (event) => {
 });
 $('ad').addEventListener('search', () => $('ad').value === '' && view.ad && go({ ad: '' }));
 $('numbers').addEventListener('toggle', () => last && $('numbers').open && drawPeriods(last.data));
+$('zone').addEventListener('change', () => go({ tz: $('zone').value }));
+$('compare').addEventListener('change', () => go({ compare: $('compare').checked }));
 addEventListener('popstate', () => go(fromUrl(), false));
 document.addEventListener('visibilitychange', () => !document.hidden && wakeUp());
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);

@@ -4,25 +4,31 @@
 
 let chart = null;
 let charted = [];
+let segments = [];
+let earlier = [];
 
-function drawChart(data) {
-  charted = data;
+const isOpen = (row) => row.source === 'speed' || row.source === 'mixed';
+
+/** `before`: the rows that these are compared with, in the same order; none when nothing is. */
+function drawChart(data, parts, before) {
+  [charted, segments, earlier] = [data, parts, before];
   const running = data.length - 1;
   const times = data.map((row) => Date.parse(row.period_start) / 1000);
   const closed = data.map((row) => (row.source === 'batch' ? row.total : null));
   // The provisional line begins at the last closed point, so that the two meet.
   const live = data.map((row, n) => {
-    const meets = row.source === 'batch' && n < running && data[n + 1].source === 'speed' && n + 1 < running;
-    return (row.source === 'speed' && n < running) || meets ? row.total : null;
+    const meets = row.source === 'batch' && n < running && isOpen(data[n + 1]) && n + 1 < running;
+    return (isOpen(row) && n < running) || meets ? row.total : null;
   });
-  const now = data.map((row, n) => (n === running && row.source === 'speed' ? row.total : null));
-  const series = [times, closed, live, now];
+  const now = data.map((row, n) => (n === running && isOpen(row) ? row.total : null));
+  const then = data.map((row, n) => (earlier[n] ? earlier[n].total : null));
+  const series = [times, closed, live, now, then];
   const grain = RANGES[view.range].grain;
-  if (chart && chart.grain === grain) {
+  if (chart && chart.grain === grain && chart.zone === zone) {
     chart.plot.setData(series);
   } else {
     if (chart) chart.plot.destroy();
-    chart = { grain, plot: new uPlot(options(grain), series, $('chart')) };
+    chart = { grain, zone, plot: new uPlot(options(grain), series, $('chart')) };
   }
 }
 
@@ -35,7 +41,7 @@ function options(grain) {
   return {
     width: $('chart').clientWidth,
     height: $('chart').clientHeight,
-    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC'),
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone === 'UTC' ? 'Etc/UTC' : zone),
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     legend: { show: false },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.2)] } },
@@ -48,6 +54,7 @@ function options(grain) {
       { label: 'closed', stroke: colour('closed'), width: 2, fill: colour('closed-fill'), points: { show: few, size: 6, fill: colour('closed') } },
       { label: 'provisional', stroke: colour('live'), width: 2, dash: [6, 4], fill: colour('live-fill'), points: { show: few, size: 6, fill: colour('card') } },
       { label: 'running', stroke: colour('live'), paths: () => null, points: { show: true, size: 9, width: 2, fill: colour('card') } },
+      { label: 'before', stroke: colour('soft'), width: 1.5, dash: [1, 3], points: { show: false } },
     ],
     hooks: { drawClear: [(plot) => drawLacks(plot, colour)], draw: [(plot) => drawBoundary(plot, colour, font)], setCursor: [drawTip] },
   };
@@ -55,7 +62,7 @@ function options(grain) {
 
 /** Hours and minutes, and the day where a new one begins. */
 function tick(seconds, before, grain) {
-  const text = new Date(seconds * 1000).toISOString();
+  const text = local(seconds * 1000);
   if (grain === 'day') return text.slice(5, 10);
   const newDay = before === null ? grain === 'hour' : day(before * 1000) !== text.slice(0, 10);
   return newDay || (grain === 'hour' && text.slice(11, 16) === '00:00') ? text.slice(5, 10) : text.slice(11, 16);
@@ -87,10 +94,10 @@ function drawLacks({ ctx, bbox, valToPos }, colour) {
 
 /** Where the closed part ends. */
 function drawBoundary({ ctx, bbox, valToPos }, colour, font) {
-  const at = charted.findIndex((row, n) => n > 0 && row.source === 'speed' && charted[n - 1].source === 'batch');
+  const at = segments.findIndex((part, n) => n > 0 && part.source === 'speed' && segments[n - 1].source === 'batch');
   if (at < 0) return;
   const ratio = devicePixelRatio;
-  const x = Math.round(valToPos(Date.parse(charted[at].period_start) / 1000, 'x', true));
+  const x = Math.round(valToPos(Date.parse(segments[at].from) / 1000, 'x', true));
   ctx.save();
   ctx.strokeStyle = colour('soft');
   ctx.fillStyle = colour('soft');
@@ -116,7 +123,9 @@ function drawTip(plot) {
   tip.hidden = !row || plot.cursor.left < 0;
   if (tip.hidden) return;
   const lacks = row.complete ? '' : row.total === null ? '' : 'at least ';
-  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}`);
+  const then = earlier[plot.cursor.idx];
+  const compared = then ? ` · before ${shown(then.total)}` : '';
+  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}${compared}`);
   const left = plot.cursor.left;
   const width = tip.offsetWidth;
   tip.style.left = `${left + width + 14 > plot.over.clientWidth ? Math.max(0, left - width - 10) : left + 10}px`;
@@ -126,5 +135,5 @@ function redraw() {
   if (!chart) return;
   chart.plot.destroy();
   chart = null;
-  drawChart(charted);
+  drawChart(charted, segments, earlier);
 }

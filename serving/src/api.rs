@@ -4,18 +4,26 @@ mod ads;
 mod clicks;
 mod days;
 mod meta;
+mod openapi;
+mod reply;
 mod status;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderValue, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use platform::telemetry::{Readiness, admin_routes};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::page;
 use crate::problem::Problem;
@@ -28,21 +36,39 @@ pub(crate) struct App {
     pub options: Options,
     pub sources: Sources,
     pub ready: Readiness,
+    /// One for each stream that may be open.
+    pub streams: Arc<Semaphore>,
+    /// Ends the streams.
+    pub stop: CancellationToken,
 }
 
-/// Everything that the server answers.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// Headers of our own that pages of other origins may read.
+const EXPOSED: [&str; 6] =
+    ["etag", "twofold-time-zone", "twofold-as-of", "twofold-complete", "twofold-reasons", "twofold-ledger-position"];
+
+/// Everything that the server answers. Pages of the given origins may read it.
+pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
     let admin = admin_routes(app.ready.clone());
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET])
+        .allow_headers([header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
+        .expose_headers(EXPOSED.map(HeaderName::from_static));
     Router::new()
         .route("/v1/clicks", get(clicks::get))
         .route("/v1/ads", get(ads::get))
         .route("/v1/days", get(days::get))
         .route("/v1/status", get(status::get))
+        .route("/v1/stream", get(stream::get))
+        .route("/v1/openapi.json", get(openapi::get))
         .with_state(app)
         .merge(page::routes())
         .merge(admin)
         .fallback(|uri: Uri| async move { Problem::not_found(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::method() })
+        .layer(cors)
+        // Events are left as they are: they would wait until a block is full.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(observe))
 }
 

@@ -13,9 +13,10 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 7] = [
+const FILES: [File; 8] = [
     File { path: "/", mime: HTML, bytes: include_bytes!("../page/index.html") },
     File { path: "/app.js", mime: SCRIPT, bytes: include_bytes!("../page/app.js") },
+    File { path: "/time.js", mime: SCRIPT, bytes: include_bytes!("../page/time.js") },
     File { path: "/chart.js", mime: SCRIPT, bytes: include_bytes!("../page/chart.js") },
     File { path: "/style.css", mime: STYLE, bytes: include_bytes!("../page/style.css") },
     File { path: "/icon.svg", mime: "image/svg+xml", bytes: include_bytes!("../page/icon.svg") },

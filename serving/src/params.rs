@@ -5,6 +5,7 @@ use axum::http::Uri;
 use clicks::id::AdId;
 use clicks::time::{Day, Interval, TimeError, Timestamp};
 use clicks::window::Grain;
+use clicks::zone::{UnknownZone, Zone};
 
 use crate::problem::{Problem, shown};
 
@@ -65,11 +66,20 @@ impl Params {
         text.parse().map(Some).map_err(unknown)
     }
 
-    /// An instant: an RFC 3339 timestamp, or a day, which is its first instant.
-    pub(crate) fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+    /// The time zone that periods and days are meant in; UTC unless one is named.
+    pub(crate) fn zone(&self) -> Result<Zone, Problem> {
+        let Some(text) = self.one("tz")? else { return Ok(Zone::UTC) };
+        text.parse().map_err(|error: UnknownZone| {
+            let mend = format!("use a name of the IANA list, such as {}", error.nearest);
+            Problem::parameter("tz", format!("`{}` is no time zone", shown(text)), mend)
+        })
+    }
+
+    /// An instant: an RFC 3339 timestamp, or a day, which is its first instant in the zone.
+    pub(crate) fn time(&self, name: &str, zone: Zone) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         if let Ok(day) = text.parse::<Day>() {
-            return Ok(Some(day.start()));
+            return Ok(Some(zone.start_of(day)));
         }
         // In a query `+` means a space; no timestamp has one in front of its offset.
         let with_plus = || text.replacen(' ', "+", 1);
@@ -100,20 +110,26 @@ impl Params {
     }
 
     /// `from` and `to`, which default to the last `periods_default` periods up to and with the one that is running.
-    pub(crate) fn range(&self, grain: Grain, periods_default: i64, now: Timestamp) -> Result<Interval, Problem> {
-        let (from, to) = (self.time("from")?, self.time("to")?);
-        let end = to.unwrap_or(grain.window(now).end);
-        let back = clicks::time::Span::millis(grain.width().as_millis() * periods_default);
-        let start = from.unwrap_or(end - back);
+    pub(crate) fn range(
+        &self,
+        grain: Grain,
+        zone: Zone,
+        periods_default: i64,
+        now: Timestamp,
+    ) -> Result<Interval, Problem> {
+        let (from, to) = (self.time("from", zone)?, self.time("to", zone)?);
+        let end = to.unwrap_or_else(|| zone.window(grain, now).end);
+        let start = from.unwrap_or_else(|| zone.back(grain, end, periods_default));
         if start > end {
-            let reason = format!("{start} is later than `to`, {end}");
+            let reason = format!("{} is later than `to`, {}", zone.rfc3339(start), zone.rfc3339(end));
             return Err(Problem::parameter("from", reason, "exchange the two"));
         }
         for (name, time) in [("from", start), ("to", end)] {
-            let window = grain.window(time);
+            let window = zone.window(grain, time);
             if window.start != time {
-                let reason = format!("{time} does not begin a {grain}");
-                let mend = format!("use {} or {}, or a finer granularity", window.start, window.end);
+                let [time, before, after] = [time, window.start, window.end].map(|time| zone.rfc3339(time));
+                let reason = format!("{time} does not begin a {grain} in {zone}");
+                let mend = format!("use {before} or {after}, or a finer granularity");
                 return Err(Problem::parameter(name, reason, mend));
             }
         }
@@ -169,12 +185,12 @@ mod tests {
             "2026-03-01T14:00:00+02:00",
             "2026-03-01T07:00:00-05:00",
         ] {
-            assert_eq!(params(&format!("from={text}")).unwrap().time("from").unwrap(), Some(noon), "{text}");
+            assert_eq!(params(&format!("from={text}")).unwrap().time("from", Zone::UTC).unwrap(), Some(noon), "{text}");
         }
-        let day = params("from=2026-03-01").unwrap().time("from").unwrap();
+        let day = params("from=2026-03-01").unwrap().time("from", Zone::UTC).unwrap();
         assert_eq!(day, Some(noon - clicks::time::Span::hours(12)));
         for text in ["", "now", "2026-02-30", "1772366400000", "2026-03-01T12:00:00", "2026-3-1"] {
-            assert!(params(&format!("from={text}")).unwrap().time("from").is_err(), "{text}");
+            assert!(params(&format!("from={text}")).unwrap().time("from", Zone::UTC).is_err(), "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clicks::view::QuestionError;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::sources::AskError;
 
@@ -12,8 +13,9 @@ use crate::sources::AskError;
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Fields>);
 
-#[derive(Debug, Serialize)]
-struct Fields {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Fields {
     /// Stable, for programs: `urn:twofold:problem:<code>`.
     #[serde(rename = "type")]
     kind: String,
@@ -54,9 +56,22 @@ impl Problem {
     }
 
     pub(crate) fn not_found(path: &str) -> Self {
-        let mend = "see / for the page and /v1/clicks, /v1/ads, /v1/days, /v1/status for the numbers".to_owned();
+        let mend = "see / for the page and /v1/openapi.json for the numbers".to_owned();
         let reason = format!("there is nothing at `{}`", shown(path));
         Self::new(StatusCode::NOT_FOUND, "not-found", "nothing is there", reason, mend)
+    }
+
+    /// None of the forms that the client takes is one of ours.
+    pub(crate) fn not_acceptable(accept: &str) -> Self {
+        let reason = format!("`Accept: {}` names no form that there is", shown(accept));
+        let mend = "accept application/json, text/csv or application/vnd.apache.arrow.stream, or say format=json, csv or arrow";
+        Self::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "the form is not known", reason, mend.to_owned())
+    }
+
+    pub(crate) fn streams(streams_max: usize) -> Self {
+        let reason = format!("{streams_max} streams are open, which is the most");
+        let mend = "try again later, or ask /v1/clicks from time to time".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "streams", "too many streams are open", reason, mend)
     }
 
     pub(crate) fn method() -> Self {
@@ -78,14 +93,20 @@ impl From<AskError> for Problem {
                 format!("the range from {} to {} is empty, because `to` is exclusive", range.start, range.end),
                 "give a `to` that is later than `from`",
             ),
-            AskError::Question(error @ QuestionError::NotAligned { time, grain }) => {
-                let window = grain.window(time);
-                let mend = format!("use {} or {}, or a finer granularity", window.start, window.end);
+            AskError::Question(error @ QuestionError::NotAligned { time, grain, zone }) => {
+                let window = zone.window(grain, time);
+                let [before, after] = [window.start, window.end].map(|time| zone.rfc3339(time));
+                let mend = format!("use {before} or {after}, or a finer granularity");
                 Problem::parameter("from", error.to_string(), mend)
             }
             AskError::Question(error @ QuestionError::Future { .. }) => {
                 Problem::parameter("from", error.to_string(), "ask again when that time has come")
             }
+            AskError::Minutes { .. } => Problem::parameter(
+                "tz",
+                error.to_string(),
+                "ask for a shorter range, or in a zone whose days begin with an hour of UTC",
+            ),
             AskError::NotReady(reason) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not-ready",
@@ -108,6 +129,13 @@ impl From<AskError> for Problem {
                 "nothing is answered on top of it: restore the ledger, or update the release".to_owned(),
             ),
         }
+    }
+}
+
+impl Problem {
+    /// The same as an event of a stream.
+    pub(crate) fn fields(&self) -> &Fields {
+        &self.0
     }
 }
 

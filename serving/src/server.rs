@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderValue, Uri};
 use clicks::time::Span;
 use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
@@ -11,7 +12,9 @@ use platform::objects::Objects;
 use platform::store::SpeedStore;
 use platform::telemetry::{Readiness, metrics};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::AllowOrigin;
 
 use crate::api::{App, router};
 use crate::live::LiveReader;
@@ -44,6 +47,12 @@ pub struct Options {
     pub wide_max: usize,
     /// How long a wide question waits before it is sent away.
     pub wide_wait: Duration,
+    /// Pages of these origins may read the answers, or of all when one is `*`. None may unless it is named.
+    pub cors_origins: Vec<String>,
+    /// Streams of live changes that may be open.
+    pub streams_max: usize,
+    /// How often a stream looks for changes.
+    pub stream_refresh: Duration,
 }
 
 impl Default for Options {
@@ -60,6 +69,9 @@ impl Default for Options {
             reads_bytes_max: 256 << 20,
             wide_max: 8,
             wide_wait: Duration::from_secs(5),
+            cors_origins: Vec::new(),
+            streams_max: 64,
+            stream_refresh: Duration::from_millis(500),
         }
     }
 }
@@ -73,6 +85,11 @@ pub enum ServingError {
     Taken { address: SocketAddr },
     #[error("cannot listen on {address}: {source}; choose another address for `serving.listen`")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error(
+        "`{0}` in `serving.cors_origins` is no origin: write it like https://dashboard.example.com, without a path, or `*` \
+         for all"
+    )]
+    Origin(String),
     #[error("nothing is answered on top of this ledger: {0}")]
     Ledger(#[from] LedgerError),
     #[error("the HTTP server failed: {0}")]
@@ -85,6 +102,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     app: Arc<App>,
+    origins: AllowOrigin,
 }
 
 /// How long requests in flight may take after the signal to stop.
@@ -94,7 +112,7 @@ impl Server {
     /// Takes the port. Neither the ledger nor the store need to be there yet: `/readyz` tells when the ledger is.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or an origin is none.
     pub async fn bind(
         options: Options,
         objects: Objects,
@@ -104,6 +122,7 @@ impl Server {
     ) -> Result<Self, ServingError> {
         // Before the first counter is touched: what is recorded without a recorder is lost.
         metrics();
+        let origins = origins(&options.cors_origins)?;
         let address = options.listen;
         let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => ServingError::Taken { address },
@@ -119,7 +138,9 @@ impl Server {
             room: Room::new(options.reads_bytes_max),
             turns: Turns::new(options.wide_max, options.wide_wait),
         };
-        Ok(Server { listener, address, app: Arc::new(App { options, sources, ready: Readiness::default() }) })
+        let (streams, stop) = (Arc::new(Semaphore::new(options.streams_max)), CancellationToken::new());
+        let app = App { options, sources, ready: Readiness::default(), streams, stop };
+        Ok(Server { listener, address, app: Arc::new(app), origins })
     }
 
     /// Where it listens; with port 0 in the options, the port that was free.
@@ -136,7 +157,7 @@ impl Server {
         tracing::info!("serving on http://{}", self.address);
         let stopped = stop.child_token();
         let draining = stopped.clone();
-        let serve = axum::serve(self.listener, router(self.app.clone()))
+        let serve = axum::serve(self.listener, router(self.app.clone(), self.origins))
             .with_graceful_shutdown(async move { draining.cancelled().await });
         let mut serve = tokio::spawn(async move { serve.await });
         let ended = tokio::select! {
@@ -145,6 +166,8 @@ impl Server {
             () = stop.cancelled() => Ok(()),
         };
         self.app.ready.set(false);
+        // Streams end by themselves only when they are told to.
+        self.app.stop.cancel();
         stopped.cancel();
         match tokio::time::timeout(DRAIN_MAX, &mut serve).await {
             Ok(served) => ended.and(flatten(served)),
@@ -154,6 +177,20 @@ impl Server {
             }
         }
     }
+}
+
+/// The origins whose pages may read the answers.
+fn origins(named: &[String]) -> Result<AllowOrigin, ServingError> {
+    if named.iter().any(|origin| origin == "*") {
+        return Ok(AllowOrigin::any());
+    }
+    let parse = |text: &String| {
+        let uri = text.parse::<Uri>().ok().filter(|uri| uri.path_and_query().is_none_or(|path| path.as_str() == "/"));
+        let whole = uri.is_some_and(|uri| uri.scheme().is_some() && uri.host().is_some()) && !text.ends_with('/');
+        let origin = HeaderValue::from_str(text).ok().filter(|_| whole);
+        origin.ok_or_else(|| ServingError::Origin(text.clone()))
+    };
+    Ok(AllowOrigin::list(named.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Keeps the books caught up. Real time, not the clock's: a simulated clock may stand still while entries come.

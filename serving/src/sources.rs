@@ -24,6 +24,9 @@ use crate::tables::{Table, TableError};
 /// Days whose files one question fetches at the same time, if there is room for them.
 const READS_MAX: usize = 16;
 
+/// Closed days whose hours or days may be added up from minutes in one answer: a quarter of a year.
+const MINUTE_DAYS_MAX: usize = 92;
+
 /// The ledger, the published tables and the live counts.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -50,6 +53,11 @@ pub(crate) enum AskError {
     NotReady(String),
     #[error("others like it are being answered, and none was done within {0:?}")]
     Busy(Duration),
+    #[error(
+        "its days and hours are cut within an hour of UTC, so they are added up from minutes: of at most {MINUTE_DAYS_MAX} closed \
+         days, and these are {days}"
+    )]
+    Minutes { days: usize },
     #[error(transparent)]
     Question(#[from] QuestionError),
     #[error(transparent)]
@@ -93,11 +101,15 @@ impl Sources {
     }
 
     /// Both layers are read at the same time, and what one has read is let go once the merge has taken it.
-    async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, QuestionError> {
+    async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
         let mut merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
+        let (grain, days) = (merge.table_grain(), merge.closed_days().count());
+        if grain < question.grain && grain == Grain::Minute && days > MINUTE_DAYS_MAX {
+            return Err(AskError::Minutes { days });
+        }
         let live = self.live(&merge, &question.asked);
         let live = stream::once(async move { Fetched::Live(live.await) });
-        let days = merge.closed_days().map(|day| self.day(&position.books, day, question.grain));
+        let days = merge.closed_days().map(|day| self.day(&position.books, day, grain));
         // Collected first: the iterator borrows the merge, which takes numbers while the files are read.
         let days = stream::iter(days.collect::<Vec<_>>()).buffer_unordered(READS_MAX);
         let mut fetched = std::pin::pin!(stream::select(live, days));

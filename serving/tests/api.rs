@@ -9,45 +9,10 @@ use std::time::Duration;
 use clicks::ledger::DayTotals;
 use clicks::live::Meta;
 use clicks::position::Offset;
-use clicks::time::{Day, Span};
 use platform::objects::Objects;
 use serde_json::{Value, json};
 use serving::{Options, ServingError};
-use support::{Row, Running, System, at, day, get, home, partition, request};
-
-/// Three closed days (the first final and adjusted) and a live one, 12:00:30 on it.
-async fn filled() -> (System, Running) {
-    filled_over(Objects::memory()).await
-}
-
-async fn filled_over(objects: Objects) -> (System, Running) {
-    let (one, two, three) = days();
-    let mut system = System::over(objects, one, at(three, 12, 0) + Span::seconds(30)).await;
-    let late = |late| DayTotals { late, duplicates: 5, far_duplicates: 1, ..DayTotals::default() };
-    system.close(&[(at(one, 10, 0), "a", 100), (at(one, 10, 1), "b", 7)], late(3), &[], &[]).await;
-    let second: [Row; 3] = [(at(two, 0, 0), "a", 20), (at(two, 23, 59), "a", 30), (at(two, 23, 59), "c", 4)];
-    system.close(&second, late(3), &[one], &[]).await;
-    // The third night finds two more clicks of the first day, which is final by then.
-    system.clock.advance_to(at(three.next(), 12, 0) + Span::seconds(30));
-    system.close(&[(at(three, 0, 0), "a", 1)], late(0), &[], &[(at(one, 10, 0), "a", 2)]).await;
-    let live = three.next();
-    let counts: [Row; 5] = [
-        (at(three, 0, 0), "a", 1),
-        (at(live, 0, 0), "a", 5),
-        (at(live, 11, 59), "b", 6),
-        (at(live, 12, 0), "a", 1),
-        (at(live, 12, 0), "c", 2),
-    ];
-    let late =
-        [(live, (at(three, 23, 0), "a", 9)), (three, (at(three, 22, 0), "a", 50)), (live, (at(live, 1, 0), "b", 3))];
-    system.count(three, at(live, 12, 0) + Span::seconds(29), &counts, &late).await;
-    let running = system.serve().await;
-    (system, running)
-}
-
-fn days() -> (Day, Day, Day) {
-    (day("2026-03-01"), day("2026-03-02"), day("2026-03-03"))
-}
+use support::{System, at, day, days, filled, filled_over, get, home, partition, request};
 
 async fn ok(address: SocketAddr, path: &str) -> Value {
     let answer = get(address, path).await;
@@ -83,9 +48,11 @@ async fn an_answer_is_pinned() {
             "ledger_position": 4,
             "segments": [
                 { "from": "2026-03-03T23:59:00.000Z", "to": "2026-03-04T00:00:00.000Z",
-                  "source": "batch", "state": "closed", "revision": 1 },
+                  "source": "batch", "state": "closed", "revision": 1,
+                  "clicks": 0, "adjustment": 0, "total": 0, "late_pending": 0, "complete": true },
                 { "from": "2026-03-04T00:00:00.000Z", "to": "2026-03-04T00:01:00.000Z",
-                  "source": "speed", "state": "live", "revision": null },
+                  "source": "speed", "state": "live", "revision": null,
+                  "clicks": 5, "adjustment": 0, "total": 5, "late_pending": 0, "complete": true },
             ],
         },
         "data": [

@@ -1,13 +1,7 @@
 // shot.mjs URL OUT.png [--wait SELECTOR] [--width PIXELS]: opens a page, saves a picture of all of it, and prints as JSON
 // what a person and the console saw: {"title", "text", "errors"}.
-import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-
-// Browser and driver lie where tests/setup put them, so that nothing is installed into the source tree.
-const tools = new URL('../../target/tools/', import.meta.url);
-const require = createRequire(new URL('browser/', tools));
-const { chromium } = require('playwright-core');
+import { launch } from './chromium.mjs';
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -19,18 +13,7 @@ if (!url || !picture) {
   process.exit(2);
 }
 
-const browser = await chromium.launch({
-  executablePath: fileURLToPath(new URL('chromium', tools)),
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-});
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: Number(values.width), height: 800 } });
   page.setDefaultTimeout(20_000);

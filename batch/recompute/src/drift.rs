@@ -12,6 +12,7 @@ use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Span};
 use clicks::view::{Answer, Asked, Merge, Missing, Question, Reason};
 use clicks::window::{Grain, Hour};
+use clicks::zone::Zone;
 use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use serde::Serialize;
 
@@ -119,7 +120,7 @@ async fn ask(store: &dyn SpeedStore, books: &Books, day: Day) -> Result<LiveClic
 async fn ask_hour(store: &dyn SpeedStore, books: &Books, day: Day, hour: Interval) -> Result<LiveClicks, String> {
     // As of the cut, without allowance: whoever has not come so far cannot be compared with.
     let cut = books.rules().cut_time(day);
-    let question = Question { asked: Asked::Total, range: hour, grain: Grain::Hour };
+    let question = Question { asked: Asked::Total, range: hour, grain: Grain::Hour, zone: Zone::UTC };
     let mut merge = Merge::new(books, question, cut, Span::ZERO).map_err(|error| error.to_string())?;
     let query = LiveQuery { ads: Ads::All, range: hour, late_from: merge.late_from() };
     for partition in merge.partitions().cloned().collect::<Vec<_>>() {

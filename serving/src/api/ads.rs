@@ -1,35 +1,33 @@
-//! `GET /v1/ads?from=&to=&limit=`: the ads with the most clicks.
+//! `GET /v1/ads?from=&to=&tz=&limit=&format=`: the ads with the most clicks.
 
 use std::sync::Arc;
 
-use axum::Json;
+use arrow::datatypes::{DataType, Field};
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use clicks::id::AdId;
 use clicks::time::Interval;
 use clicks::view::{Asked, Question, RankedAd};
 use clicks::window::Grain;
+use clicks::zone::Zone;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::App;
 use super::meta::Meta;
+use super::reply::{self, Format, Reply, column, count_column};
+use super::{App, openapi};
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
 
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 1_000;
 
-#[derive(Debug, Serialize)]
-pub(super) struct Body {
-    meta: Meta,
-    /// Ads with clicks in the range, those beyond the limit included.
-    ads_count: usize,
-    data: Vec<Row>,
-}
-
-/// At least so many, when the answer is not complete.
-#[derive(Debug, Serialize)]
-struct Row {
+/// One ad over the whole range. At least so many, when the answer is not complete.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RankedAd)]
+pub(super) struct Row {
+    #[schema(value_type = String, example = "ad-1")]
     ad_id: AdId,
     clicks: u64,
     adjustment: u64,
@@ -37,16 +35,52 @@ struct Row {
     late_pending: Option<u64>,
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Body>, Problem> {
-    let params = Params::read(&uri, &["from", "to", "limit"])?;
+impl reply::Row for Row {
+    const NAME: &'static str = "ads";
+
+    fn columns() -> Vec<Field> {
+        let mut columns = vec![column("ad_id", DataType::Utf8)];
+        columns.extend(["clicks", "adjustment", "total", "late_pending"].map(count_column));
+        columns
+    }
+}
+
+/// The ads with the most clicks in a range.
+#[utoipa::path(
+    get, operation_id = "getAds", path = "/v1/ads",
+    params(
+        ("from" = Option<String>, Query, example = "2026-03-01",
+            description = "RFC 3339 timestamp or day of the zone; by default an hour before `to`."),
+        ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running minute."),
+        ("tz" = Option<String>, Query, description = "IANA time zone of days; UTC by default.", example = "Europe/Berlin"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "20 by default.", example = 20),
+        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+    ),
+    responses(
+        (status = 200, description = "The largest first, then by name.", content(
+            (Reply<Row> = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        (status = 304, description = "The answer is still the one of `If-None-Match`."),
+        openapi::Refused,
+    )
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &["from", "to", "tz", "limit", "format"])?;
+    let format = Format::asked(&params, &headers)?;
     let limit = params.count("limit", LIMIT_DEFAULT, LIMIT_MAX)?;
     let now = app.sources.clock.now();
-    let range = params.range(Grain::Minute, 60, now)?;
+    let zone = params.zone()?;
+    let range = params.range(Grain::Minute, zone, 60, now)?;
     let grain = coarsest(range);
     check_size(range, grain, 1, now, app.options.rows_max)?;
-    let (position, ranking) = app.sources.ranking(&Question { asked: Asked::EachAd, range, grain }, limit).await?;
+    // The zone has said where days begin; the sums over the range are the same in all.
+    let question = Question { asked: Asked::EachAd, range, grain, zone: Zone::UTC };
+    let (position, ranking) = app.sources.ranking(&question, limit).await?;
     let data = ranking.ads.into_iter().map(row).collect();
-    Ok(Json(Body { meta: Meta::new(&ranking.standing, &position, None), ads_count: ranking.ads_count, data }))
+    let meta = Meta::new(&ranking.standing, &position, None, zone);
+    Ok(Reply { meta, ads_count: Some(ranking.ads_count), data }.answer(format, &headers))
 }
 
 /// Coarser tables are smaller, and the sums are the same.

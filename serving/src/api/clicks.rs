@@ -1,61 +1,109 @@
-//! `GET /v1/clicks?ad_id=&from=&to=&granularity=`: clicks per period.
+//! `GET /v1/clicks?ad_id=&from=&to=&granularity=&tz=&format=`: clicks per period.
 
 use std::sync::Arc;
 
-use axum::Json;
+use arrow::datatypes::{DataType, Field};
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use clicks::books::PeriodState;
 use clicks::id::AdId;
-use clicks::time::Timestamp;
 use clicks::view::{Answer, Asked, PeriodAnswer, Question, Source};
 use clicks::window::Grain;
+use clicks::zone::Zone;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::App;
-use super::meta::{Meta, rfc3339};
+use super::meta::{Meta, Stamp};
+use super::reply::{self, Format, Reply, column, count_column, time_column};
+use super::{App, openapi};
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
 
-#[derive(Debug, Serialize)]
-pub(super) struct Body {
-    meta: Meta,
-    data: Vec<Row>,
-}
-
-/// A number that is not known is null, never zero.
-#[derive(Debug, Serialize)]
-struct Row {
-    #[serde(serialize_with = "rfc3339")]
-    period_start: Timestamp,
-    #[serde(serialize_with = "rfc3339")]
-    period_end: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ad_id: Option<AdId>,
+/// One period of one ad, or of all ads together. A number that is not known is null, never zero.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Period)]
+pub(super) struct Row {
+    #[schema(schema_with = openapi::time)]
+    pub period_start: Stamp,
+    /// Exclusive.
+    #[schema(schema_with = openapi::time)]
+    pub period_end: Stamp,
+    /// Null for all ads together.
+    #[schema(value_type = Option<String>, example = "ad-1")]
+    pub ad_id: Option<AdId>,
     clicks: Option<u64>,
+    /// Clicks that were found after the day had become final; they are billed too.
     adjustment: Option<u64>,
+    /// `clicks + adjustment`.
     total: Option<u64>,
+    /// Late clicks that `total` does not hold yet.
     late_pending: Option<u64>,
+    #[schema(schema_with = openapi::source)]
     source: Source,
+    #[schema(schema_with = openapi::state)]
     state: PeriodState,
     revision: Option<u32>,
+    /// Everything that belongs into `total` by now is in it; otherwise it is at least so many.
     complete: bool,
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Body>, Problem> {
-    let params = Params::read(&uri, &["ad_id", "from", "to", "granularity"])?;
+impl reply::Row for Row {
+    const NAME: &'static str = "clicks";
+
+    fn columns() -> Vec<Field> {
+        let mut columns = vec![time_column("period_start"), time_column("period_end")];
+        columns.push(column("ad_id", DataType::Utf8));
+        columns.extend(["clicks", "adjustment", "total", "late_pending"].map(count_column));
+        columns.extend(["source", "state"].map(|name| column(name, DataType::Utf8)));
+        columns.extend([column("revision", DataType::Int32), column("complete", DataType::Boolean)]);
+        columns
+    }
+}
+
+/// Clicks per period, of all ads together or of each ad that is named.
+#[utoipa::path(
+    get, operation_id = "getClicks", path = "/v1/clicks",
+    params(
+        ("ad_id" = Option<Vec<String>>, Query, style = Form, explode = false,
+            description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
+        ("from" = Option<String>, Query, example = "2026-03-01",
+            description = "RFC 3339 timestamp or day of the zone; by default the last hour, day or month."),
+        ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running period."),
+        ("granularity" = Option<String>, Query, description = "minute (the default), hour or day.", example = "hour"),
+        ("tz" = Option<String>, Query, description = "IANA time zone of periods and days; UTC by default.", example = "Europe/Berlin"),
+        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+    ),
+    responses(
+        (status = 200, description = "The periods in order, ad after ad.", content(
+            (Reply<Row> = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        (status = 304, description = "The answer is still the one of `If-None-Match`."),
+        openapi::Refused,
+    )
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &["ad_id", "from", "to", "granularity", "tz", "format"])?;
+    let format = Format::asked(&params, &headers)?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
-    let ads = params.ads("ad_id", app.options.ads_max)?;
-    let now = app.sources.clock.now();
-    let range = params.range(grain, periods_default(grain), now)?;
+    let (ads, zone, now) = (params.ads("ad_id", app.options.ads_max)?, params.zone()?, app.sources.clock.now());
+    let range = params.range(grain, zone, periods_default(grain), now)?;
     check_size(range, grain, ads.as_ref().map_or(1, Vec::len), now, app.options.rows_max)?;
-    let asked = ads.map_or(Asked::Total, Asked::Ads);
-    let (position, answer) = app.sources.answer(&Question { asked, range, grain }).await?;
-    Ok(Json(Body { meta: Meta::new(&answer.standing, &position, Some(grain)), data: rows(answer) }))
+    let question = Question { asked: ads.map_or(Asked::Total, Asked::Ads), range, grain, zone };
+    Ok(ask(&app, &question).await?.answer(format, &headers))
+}
+
+/// The answer at the last position of the ledger.
+pub(super) async fn ask(app: &App, question: &Question) -> Result<Reply<Row>, Problem> {
+    let (position, answer) = app.sources.answer(question).await?;
+    let meta = Meta::new(&answer.standing, &position, Some(question.grain), question.zone);
+    Ok(Reply { meta, ads_count: None, data: rows(answer, question.zone) })
 }
 
 /// The last hour, the last day, the last month.
-fn periods_default(grain: Grain) -> i64 {
+pub(super) fn periods_default(grain: Grain) -> i64 {
     match grain {
         Grain::Minute => 60,
         Grain::Hour => 24,
@@ -63,18 +111,18 @@ fn periods_default(grain: Grain) -> i64 {
     }
 }
 
-fn rows(answer: Answer) -> Vec<Row> {
+fn rows(answer: Answer, zone: Zone) -> Vec<Row> {
     let rows = answer.series.into_iter().flat_map(|series| {
         let ad = series.ad;
-        series.periods.into_iter().map(move |period| row(ad.clone(), period))
+        series.periods.into_iter().map(move |period| row(ad.clone(), period, zone))
     });
     rows.collect()
 }
 
-fn row(ad_id: Option<AdId>, period: PeriodAnswer) -> Row {
+fn row(ad_id: Option<AdId>, period: PeriodAnswer, zone: Zone) -> Row {
     Row {
-        period_start: period.start,
-        period_end: period.end,
+        period_start: Stamp(period.start, zone),
+        period_end: Stamp(period.end, zone),
         ad_id,
         clicks: period.clicks,
         adjustment: period.adjustment,

@@ -1,18 +1,22 @@
-//! `GET /v1/days?last=N`: the days, newest first, with what both layers say of each.
+//! `GET /v1/days?last=N&format=`: the days of UTC, newest first, with what both layers say of each.
 
 use std::sync::Arc;
 
-use axum::Json;
+use arrow::datatypes::{DataType, Field};
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use clicks::books::{Books, PeriodState};
 use clicks::time::{Day, Interval};
 use clicks::view::{Asked, PeriodAnswer, Question, Source};
 use clicks::window::Grain;
+use clicks::zone::Zone;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::App;
 use super::meta::Meta;
+use super::reply::{self, Format, Reply, column, count_column};
+use super::{App, openapi};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::sources::AskError;
@@ -20,21 +24,19 @@ use crate::sources::AskError;
 const LAST_DEFAULT: usize = 7;
 const LAST_MAX: usize = 400;
 
-#[derive(Debug, Serialize)]
-pub(super) struct Body {
-    meta: Meta,
-    data: Vec<Row>,
-}
-
-/// A number that is not known is null, never zero.
-#[derive(Debug, Serialize)]
-struct Row {
+/// One day. A number that is not known is null, never zero.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Day)]
+pub(super) struct Row {
+    #[schema(schema_with = openapi::day)]
     day: Day,
     clicks: Option<u64>,
     adjustment: Option<u64>,
     total: Option<u64>,
     late_pending: Option<u64>,
+    #[schema(schema_with = openapi::source)]
     source: Source,
+    #[schema(schema_with = openapi::state)]
     state: PeriodState,
     revision: Option<u32>,
     complete: bool,
@@ -49,19 +51,52 @@ struct Row {
     unexplained: Option<i64>,
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Body>, Problem> {
-    let params = Params::read(&uri, &["last"])?;
+impl reply::Row for Row {
+    const NAME: &'static str = "days";
+
+    fn columns() -> Vec<Field> {
+        let mut columns = vec![column("day", DataType::Date32)];
+        columns.extend(["clicks", "adjustment", "total", "late_pending"].map(count_column));
+        columns.extend(["source", "state"].map(|name| column(name, DataType::Utf8)));
+        columns.extend([column("revision", DataType::Int32), column("complete", DataType::Boolean)]);
+        let closed = ["late", "duplicates", "far_duplicates", "last_live", "unexplained"];
+        columns.extend(closed.map(count_column));
+        columns
+    }
+}
+
+/// The last days of UTC, with what both layers say of each.
+#[utoipa::path(
+    get, operation_id = "getDays", path = "/v1/days",
+    params(
+        ("last" = Option<u32>, Query, minimum = 1, maximum = 400, description = "7 by default.", example = 7),
+        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+    ),
+    responses(
+        (status = 200, description = "The newest first.", content(
+            (Reply<Row> = "application/json"),
+            (String = "text/csv"),
+            (Vec<u8> = "application/vnd.apache.arrow.stream"),
+        )),
+        (status = 304, description = "The answer is still the one of `If-None-Match`."),
+        openapi::Refused,
+    )
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &["last", "format"])?;
+    let format = Format::asked(&params, &headers)?;
     let last = params.count("last", LAST_DEFAULT, LAST_MAX)?;
     let today = app.sources.clock.now().day();
     let first = app.sources.positions.current().map_err(AskError::NotReady)?.books.first_day();
     // Earlier days are final and empty: there is nothing to tell of them. Today always has a row.
     let from = today.plus(1 - last as i32).max(first).min(today);
     let range = Interval::new(from.start(), today.end());
-    let question = Question { asked: Asked::Total, range, grain: Grain::Day };
+    let question = Question { asked: Asked::Total, range, grain: Grain::Day, zone: Zone::UTC };
     let (position, answer) = app.sources.answer(&question).await?;
     let periods = answer.series.iter().flat_map(|series| series.periods.iter().rev());
     let data = periods.map(|period| row(&position.books, period)).collect();
-    Ok(Json(Body { meta: Meta::new(&answer.standing, &position, Some(Grain::Day)), data }))
+    let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC);
+    Ok(Reply { meta, ads_count: None, data }.answer(format, &headers))
 }
 
 fn row(books: &Books, period: &PeriodAnswer) -> Row {

@@ -1,85 +1,140 @@
 //! What every answer says about itself.
 
+use std::fmt;
+
 use clicks::books::PeriodState;
 use clicks::time::{Day, Timestamp};
-use clicks::view::{Reason, Segment, Source, Standing};
+use clicks::view::{Reason, Segment, Source, Split, Standing};
 use clicks::window::Grain;
+use clicks::zone::Zone;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
+use super::openapi;
 use crate::position::Position;
 
-/// `2026-03-01T12:00:00.000Z`.
-pub(super) fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339())
+/// A time as the clocks of the answer's zone show it: `2026-03-01T13:00:00.000+01:00`, or with `Z` in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp(pub Timestamp, pub Zone);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.1.rfc3339(self.0))
+    }
 }
 
-pub(super) fn rfc3339_or_null<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.map(Timestamp::to_rfc3339).serialize(serializer)
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.1.rfc3339(self.0))
+    }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(super) struct Meta {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = openapi::grain)]
     pub granularity: Option<Grain>,
-    /// The zone of every time and day in the answer.
+    /// The zone of every time and day in the answer, by its name in the IANA list.
     pub time_zone: &'static str,
-    #[serde(serialize_with = "rfc3339")]
-    pub from: Timestamp,
+    #[schema(schema_with = openapi::time)]
+    pub from: Stamp,
     /// Exclusive.
-    #[serde(serialize_with = "rfc3339")]
-    pub to: Timestamp,
+    #[schema(schema_with = openapi::time)]
+    pub to: Stamp,
     /// Set when the question reached into the future; `to` is this, then.
-    #[serde(serialize_with = "rfc3339_or_null")]
-    pub clipped_at: Option<Timestamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    pub clipped_at: Option<Stamp>,
     /// Everything that was appended to the log before it is in the answer.
-    #[serde(serialize_with = "rfc3339_or_null")]
-    pub as_of: Option<Timestamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    pub as_of: Option<Stamp>,
+    /// Age of `as_of`; only with live periods.
     pub freshness_ms: Option<i64>,
+    /// Nothing is missing in any number of the answer; otherwise `reasons` tell what is.
     pub complete: bool,
     pub reasons: Vec<ReasonText>,
-    /// The last closed day.
+    /// The last closed day, of UTC.
+    #[schema(schema_with = openapi::day_or_null)]
     pub closed_through: Option<Day>,
     pub ledger_position: u64,
     pub segments: Vec<SegmentText>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Reason)]
 pub(super) struct ReasonText {
     pub code: &'static str,
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = openapi::day)]
     pub day: Option<Day>,
 }
 
-#[derive(Debug, Serialize)]
+/// A run of time that one layer answers for, in one state, and what all series together have in it: the split by state.
+/// A ranking has no numbers here.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Segment)]
 pub(super) struct SegmentText {
-    #[serde(serialize_with = "rfc3339")]
-    pub from: Timestamp,
-    #[serde(serialize_with = "rfc3339")]
-    pub to: Timestamp,
+    #[schema(schema_with = openapi::time)]
+    pub from: Stamp,
+    #[schema(schema_with = openapi::time)]
+    pub to: Stamp,
+    #[schema(schema_with = openapi::source)]
     pub source: Source,
+    #[schema(schema_with = openapi::state)]
     pub state: PeriodState,
     pub revision: Option<u32>,
+    #[serde(flatten)]
+    pub split: Option<SplitText>,
+}
+
+/// Numbers that are not known are null; those of a segment that is not complete are at least so many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[schema(as = Split)]
+pub(super) struct SplitText {
+    pub clicks: Option<u64>,
+    pub adjustment: Option<u64>,
+    pub total: Option<u64>,
+    pub late_pending: Option<u64>,
+    pub complete: bool,
 }
 
 impl Meta {
-    pub(super) fn new(standing: &Standing, position: &Position, granularity: Option<Grain>) -> Self {
+    pub(super) fn new(standing: &Standing, position: &Position, granularity: Option<Grain>, zone: Zone) -> Self {
+        let stamp = |time: Timestamp| Stamp(time, zone);
         Meta {
             granularity,
-            time_zone: "UTC",
-            from: standing.range.start,
-            to: standing.range.end,
-            clipped_at: standing.clipped_at,
-            as_of: standing.as_of,
+            time_zone: zone.name(),
+            from: stamp(standing.range.start),
+            to: stamp(standing.range.end),
+            clipped_at: standing.clipped_at.map(stamp),
+            as_of: standing.as_of.map(stamp),
             freshness_ms: standing.freshness.map(|span| span.as_millis()),
             complete: standing.complete,
             reasons: standing.reasons.iter().map(ReasonText::from).collect(),
             closed_through: standing.closed_through,
             ledger_position: position.books.head(),
-            segments: standing.segments.iter().map(SegmentText::from).collect(),
+            segments: standing.segments.iter().map(|segment| SegmentText::new(segment, zone)).collect(),
         }
+    }
+
+    /// No number of the answer moves with the next click.
+    pub(super) fn is_settled(&self) -> bool {
+        self.complete && self.segments.iter().all(|segment| segment.source != Source::Speed)
+    }
+
+    /// What is said here and does not stand in the rows.
+    pub(super) fn as_headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let reasons: Vec<&str> = self.reasons.iter().map(|reason| reason.code).collect();
+        let texts = [
+            ("twofold-time-zone", self.time_zone.to_owned()),
+            ("twofold-as-of", self.as_of.map(|time| time.to_string()).unwrap_or_default()),
+            ("twofold-complete", self.complete.to_string()),
+            ("twofold-reasons", reasons.join(", ")),
+            ("twofold-ledger-position", self.ledger_position.to_string()),
+        ];
+        texts.into_iter()
     }
 }
 
@@ -94,14 +149,21 @@ impl From<&Reason> for ReasonText {
     }
 }
 
-impl From<&Segment> for SegmentText {
-    fn from(segment: &Segment) -> Self {
+impl SegmentText {
+    fn new(segment: &Segment, zone: Zone) -> Self {
         SegmentText {
-            from: segment.start,
-            to: segment.end,
+            from: Stamp(segment.start, zone),
+            to: Stamp(segment.end, zone),
             source: segment.source,
             state: segment.state,
             revision: segment.revision,
+            split: segment.split.map(SplitText::from),
         }
+    }
+}
+
+impl From<Split> for SplitText {
+    fn from(Split { clicks, adjustment, total, late_pending, complete }: Split) -> Self {
+        SplitText { clicks, adjustment, total, late_pending, complete }
     }
 }

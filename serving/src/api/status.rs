@@ -9,52 +9,64 @@ use clicks::live::{Meta, Totals};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::view::Missing;
+use clicks::zone::Zone;
 use platform::store::{LiveQuery, LiveSlice};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::App;
-use super::meta::{rfc3339, rfc3339_or_null};
+use super::meta::Stamp;
+use super::{App, openapi};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::sources::AskError;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Status)]
 pub(super) struct Body {
     release: &'static str,
-    #[serde(serialize_with = "rfc3339")]
-    now: Timestamp,
+    #[schema(schema_with = openapi::time)]
+    now: Stamp,
     ledger: Ledger,
     partitions: Vec<Partition>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LedgerStatus)]
 struct Ledger {
     position: u64,
+    #[schema(schema_with = openapi::day)]
     first_day: Day,
+    #[schema(schema_with = openapi::day_or_null)]
     last_night: Option<Day>,
+    #[schema(schema_with = openapi::day)]
     next_night: Day,
-    #[serde(serialize_with = "rfc3339")]
-    read_at: Timestamp,
+    #[schema(schema_with = openapi::time)]
+    read_at: Stamp,
     /// Why it could not be read since.
     trouble: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PartitionStatus)]
 struct Partition {
+    #[schema(value_type = String)]
     partition: PartitionId,
     /// Why nothing is known of it.
     trouble: Option<String>,
     live: Option<Live>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LiveStatus)]
 struct Live {
     generation: String,
     next_offset: u64,
-    #[serde(serialize_with = "rfc3339_or_null")]
-    append_time: Option<Timestamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    append_time: Option<Stamp>,
     lag_ms: Option<i64>,
+    #[schema(schema_with = openapi::day)]
     base_day: Day,
+    #[schema(schema_with = openapi::day)]
     base_night: Day,
     rebuilding: bool,
     /// Another generation is counted to take its place.
@@ -64,16 +76,16 @@ struct Live {
     rebuilds: u64,
     dedup_evicted: u64,
     /// Duplicates that were appended from here on, up to the next (exclusive), may have been counted.
-    #[serde(serialize_with = "rfc3339_or_null")]
-    drift_from: Option<Timestamp>,
-    #[serde(serialize_with = "rfc3339_or_null")]
-    drift_to: Option<Timestamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    drift_from: Option<Stamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    drift_to: Option<Stamp>,
     /// Records that fell off the log before they were counted; they were appended from here on, up to the next (exclusive).
     lost: u64,
-    #[serde(serialize_with = "rfc3339_or_null")]
-    lost_from: Option<Timestamp>,
-    #[serde(serialize_with = "rfc3339_or_null")]
-    lost_to: Option<Timestamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    lost_from: Option<Stamp>,
+    #[schema(schema_with = openapi::time_or_null)]
+    lost_to: Option<Stamp>,
     seen: u64,
     control: u64,
     rejected: u64,
@@ -84,6 +96,14 @@ struct Live {
     late_expired: u64,
 }
 
+/// Where the ledger and every partition stand.
+#[utoipa::path(
+    get, operation_id = "getStatus", path = "/v1/status",
+    responses(
+        (status = 200, description = "As far as it is known.", body = Body),
+        openapi::Refused,
+    )
+)]
 pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Body>, Problem> {
     Params::read(&uri, &[])?;
     let position = app.sources.positions.current().map_err(AskError::NotReady)?;
@@ -96,10 +116,14 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
         first_day: books.first_day(),
         last_night: books.last_night(),
         next_night: books.next_night(),
-        read_at: position.read_at,
+        read_at: utc(position.read_at),
         trouble: position.trouble.clone(),
     };
-    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now, ledger, partitions }))
+    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now: utc(now), ledger, partitions }))
+}
+
+fn utc(time: Timestamp) -> Stamp {
+    Stamp(time, Zone::UTC)
 }
 
 fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timestamp) -> Partition {
@@ -132,7 +156,7 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
     Live {
         generation: slice.generation.to_string(),
         next_offset: next_offset.value(),
-        append_time: reached,
+        append_time: reached.map(utc),
         lag_ms: reached.map(|time| now.since(time).as_millis().max(0)),
         base_day: *base_day,
         base_night: *base_night,
@@ -141,11 +165,11 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         rollbacks: *rollbacks,
         rebuilds: *rebuilds,
         dedup_evicted: *dedup_evicted,
-        drift_from: drifted.map(|drift| drift.start),
-        drift_to: drifted.map(|drift| drift.end),
+        drift_from: drifted.map(|drift| utc(drift.start)),
+        drift_to: drifted.map(|drift| utc(drift.end)),
         lost: lost.records,
-        lost_from: lost_in.map(|appended| appended.start),
-        lost_to: lost_in.map(|appended| appended.end),
+        lost_from: lost_in.map(|appended| utc(appended.start)),
+        lost_to: lost_in.map(|appended| utc(appended.end)),
         seen,
         control,
         rejected,

@@ -1,4 +1,4 @@
-// hidden.mjs APP.js: runs the page's program without a browser, hides it for two weeks, and shows it again. It must ask for
+// hidden.mjs TIME.js APP.js: runs the page's program without a browser, hides it for two weeks, and shows it again. It must ask for
 // the day that it is by then, and not go on asking for one that the server refuses.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ function answer(url) {
     asked.push({ from: query.get('from'), refused });
     if (refused) return null;
   }
-  const times = { from: new Date(from).toISOString(), to: new Date(now + 60_000).toISOString() };
+  const times = { from: new Date(from).toISOString(), to: new Date(now + 60_000).toISOString(), segments: [] };
   return { meta: { ...times, reasons: [], complete: true, freshness_ms: 0 }, data: [], ads_count: 0 };
 }
 async function fetch(url) {
@@ -44,7 +44,7 @@ const document = {
   addEventListener: (name, hear) => (heard[name] = hear),
 };
 const page = {
-  document, fetch, URL, URLSearchParams, AbortSignal, Intl, console,
+  document, fetch, URL, URLSearchParams, AbortSignal, Intl, console, Option: Object,
   Date: class extends Date { static now() { return now; } },
   location: { search: '?range=today', pathname: '/' },
   history: { pushState() {} },
@@ -58,7 +58,7 @@ const page = {
   drawChart() {},
   redraw() {},
 };
-vm.runInNewContext(readFileSync(process.argv[2], 'utf8'), page);
+vm.runInNewContext(process.argv.slice(2).map((file) => readFileSync(file, 'utf8')).join('\n'), page);
 
 const settled = () => new Promise((done) => setTimeout(done, 5));
 const tick = async () => {

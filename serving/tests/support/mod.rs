@@ -307,3 +307,37 @@ pub fn day(text: &str) -> Day {
 pub fn at(day: Day, hours: i64, minutes: i64) -> Timestamp {
     day.start() + Span::hours(hours) + Span::minutes(minutes)
 }
+
+/// Three closed days (the first final and adjusted) and a live one, 12:00:30 on it.
+pub async fn filled() -> (System, Running) {
+    filled_over(Objects::memory()).await
+}
+
+pub async fn filled_over(objects: Objects) -> (System, Running) {
+    let (one, two, three) = days();
+    let mut system = System::over(objects, one, at(three, 12, 0) + Span::seconds(30)).await;
+    let late = |late| DayTotals { late, duplicates: 5, far_duplicates: 1, ..DayTotals::default() };
+    system.close(&[(at(one, 10, 0), "a", 100), (at(one, 10, 1), "b", 7)], late(3), &[], &[]).await;
+    let second: [Row; 3] = [(at(two, 0, 0), "a", 20), (at(two, 23, 59), "a", 30), (at(two, 23, 59), "c", 4)];
+    system.close(&second, late(3), &[one], &[]).await;
+    // The third night finds two more clicks of the first day, which is final by then.
+    system.clock.advance_to(at(three.next(), 12, 0) + Span::seconds(30));
+    system.close(&[(at(three, 0, 0), "a", 1)], late(0), &[], &[(at(one, 10, 0), "a", 2)]).await;
+    let live = three.next();
+    let counts: [Row; 5] = [
+        (at(three, 0, 0), "a", 1),
+        (at(live, 0, 0), "a", 5),
+        (at(live, 11, 59), "b", 6),
+        (at(live, 12, 0), "a", 1),
+        (at(live, 12, 0), "c", 2),
+    ];
+    let late =
+        [(live, (at(three, 23, 0), "a", 9)), (three, (at(three, 22, 0), "a", 50)), (live, (at(live, 1, 0), "b", 3))];
+    system.count(three, at(live, 12, 0) + Span::seconds(29), &counts, &late).await;
+    let running = system.serve().await;
+    (system, running)
+}
+
+pub fn days() -> (Day, Day, Day) {
+    (day("2026-03-01"), day("2026-03-02"), day("2026-03-03"))
+}

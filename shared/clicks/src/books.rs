@@ -32,6 +32,15 @@ pub enum PeriodState {
 }
 
 impl PeriodState {
+    pub const ALL: [PeriodState; 6] = [
+        PeriodState::Live,
+        PeriodState::Withheld,
+        PeriodState::Closed,
+        PeriodState::Final,
+        PeriodState::Adjusted,
+        PeriodState::Reopened,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             PeriodState::Live => "live",

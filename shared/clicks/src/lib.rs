@@ -28,6 +28,7 @@ pub mod view;
 pub mod watermark;
 pub mod window;
 pub mod wire;
+pub mod zone;
 
 /// Lower-case hexadecimal, the one spelling of hashes in keys and records.
 pub fn hex(bytes: &[u8]) -> String {

@@ -9,8 +9,10 @@
 //! | a day that its night has withheld | batch | unknown, until it is published |
 //! | a day that is not closed | speed | the sum over all partitions of every topic life |
 //!
-//! Days are closed as a whole and every grain lies within a day, so no period has two owners. Late clicks that the owner
-//! does not hold yet stand beside the number as `late_pending`.
+//! Days are closed as a whole, and periods of UTC lie within one. In another time zone an hour or a day can lie in two: it is
+//! answered in **pieces**, cut at midnight UTC, so every piece has one owner, and its number is their sum. Such a period has
+//! the state of the piece that is least settled, and its source is `mixed` when the pieces have different ones. Late clicks
+//! that the owner does not hold yet stand beside the number as `late_pending`.
 //!
 //! *Live is not the same as incomplete.* A live period may still grow, by clicks that are on their way; its state says
 //! so. It is **incomplete** when something is missing that should be there by now: a partition that did not answer, has
@@ -30,6 +32,7 @@
 
 mod merge;
 mod owner;
+mod pieces;
 mod reason;
 mod standing;
 mod sums;
@@ -46,6 +49,7 @@ use crate::books::PeriodState;
 use crate::id::AdId;
 use crate::time::{Day, Interval, Span, Timestamp};
 use crate::window::Grain;
+use crate::zone::Zone;
 
 /// Which numbers are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +62,13 @@ pub enum Asked {
     EachAd,
 }
 
-/// A question: periods of `grain` in `range`, which begins and ends with a period.
+/// A question: periods of `grain` in `range`, which begins and ends with a period, by the clocks of `zone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub asked: Asked,
     pub range: Interval,
     pub grain: Grain,
+    pub zone: Zone,
 }
 
 /// A question that has no answer.
@@ -71,8 +76,11 @@ pub struct Question {
 pub enum QuestionError {
     #[error("the range from {} to {} is empty", .0.start, .0.end)]
     Empty(Interval),
-    #[error("{time} does not begin a {grain}; the {grain} that holds it begins at {}", grain.window(*time).start)]
-    NotAligned { time: Timestamp, grain: Grain },
+    #[error(
+        "{} does not begin a {grain} in {zone}; the {grain} that holds it begins at {}",
+        zone.rfc3339(*time), zone.rfc3339(zone.window(*grain, *time).start)
+    )]
+    NotAligned { time: Timestamp, grain: Grain, zone: Zone },
     #[error("the range begins at {start}, which is later than now, {now}")]
     Future { start: Timestamp, now: Timestamp },
 }
@@ -85,6 +93,8 @@ pub enum Source {
     Speed,
     /// Before the first day: nothing was counted.
     None,
+    /// Both layers, each for its part of a period that lies in two days of UTC.
+    Mixed,
 }
 
 impl Source {
@@ -93,11 +103,13 @@ impl Source {
             Source::Batch => "batch",
             Source::Speed => "speed",
             Source::None => "none",
+            Source::Mixed => "mixed",
         }
     }
 }
 
-/// The answer for one period of one series. `None` is *unknown*, never zero.
+/// The answer for one period of one series. `None` is *unknown*, never zero. Of a period in pieces a number is known when
+/// that of one piece is; it is then at least so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeriodAnswer {
     pub start: Timestamp,
@@ -114,12 +126,13 @@ pub struct PeriodAnswer {
     pub last_live: Option<u64>,
     pub source: Source,
     pub state: PeriodState,
+    /// `None` also where two pieces have different ones.
     pub revision: Option<u32>,
     /// Everything that belongs into `total` by now is in it.
     pub complete: bool,
 }
 
-/// A maximal run of periods with the same owner, state and revision.
+/// A maximal run of time with the same owner, state and revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     pub start: Timestamp,
@@ -128,6 +141,20 @@ pub struct Segment {
     pub source: Source,
     pub state: PeriodState,
     pub revision: Option<u32>,
+    /// The numbers of all series together, which splits an answer by state; `None` in a ranking.
+    pub split: Option<Split>,
+}
+
+/// What several periods or pieces have together. Numbers are `None` when nobody knows any of them, and at least so many
+/// when it is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    pub clicks: Option<u64>,
+    pub adjustment: Option<u64>,
+    pub total: Option<u64>,
+    /// `None` when that of any is unknown.
+    pub late_pending: Option<u64>,
+    pub complete: bool,
 }
 
 /// How an answer as a whole is to be taken.

@@ -82,6 +82,19 @@ pub async fn open_page(url: &str, picture: &Path, view: PageView<'_>) -> Result<
     Ok(Page { title: text(&page["title"]), text: text(&page["text"]), errors: errors.iter().map(text).collect() })
 }
 
+/// Uses the page at `url` as people do; the pictures of all stages are left in `folder`.
+///
+/// # Errors
+/// When anything is not as it must be.
+pub async fn walk_page(url: &str, folder: &Path) -> Result<Value> {
+    tool("browser/node_modules/axe-core")?;
+    tool("chromium")?;
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/browser/walk.mjs")).arg(url).arg(folder);
+    let printed = run_to_end("the walk through the page", command, "").await?;
+    serde_json::from_str(&printed).context("read what was downloaded")
+}
+
 /// A file that `tests/setup` installs.
 pub(super) fn tool(path: &str) -> Result<PathBuf> {
     let file = tools().join(path);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::owner::{Slot, clip, slots};
+use super::owner::{Slot, clip, segments, slots};
+use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
-use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source};
+use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source, Split};
 use crate::books::{Books, partitions_of};
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
@@ -13,6 +14,8 @@ use crate::live::{CountKey, LateKey, Meta};
 use crate::partitioner::partition_of;
 use crate::position::{Offset, PartitionId};
 use crate::time::{Day, Interval, Span, Timestamp};
+use crate::window::Grain;
+use crate::zone::Zone;
 
 /// Clicks of a published table or of adjustments, in any period that lies within one of the question's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +40,16 @@ pub struct Live<'a> {
 #[derive(Debug)]
 pub struct Merge {
     pub(super) range: Interval,
-    pub(super) grain_width: Span,
+    /// That of every slot, where all have the same.
+    slot_width: Option<Span>,
     pub(super) clipped_at: Option<Timestamp>,
     pub(super) now: Timestamp,
     pub(super) lag_max: Span,
     pub(super) next_night: Day,
     pub(super) closed_through: Option<Day>,
     pub(super) last_cut: Option<Timestamp>,
+    /// What is asked for, each with the number of its slots.
+    periods: Vec<(Interval, usize)>,
     pub(super) slots: Vec<Slot>,
     /// Closed days of the range, and whether their numbers were handed over.
     pub(super) days: BTreeMap<Day, Handed>,
@@ -105,7 +111,8 @@ impl Merge {
     /// incomplete.
     pub fn new(books: &Books, question: Question, now: Timestamp, lag_max: Span) -> Result<Self, QuestionError> {
         let range = clip(&question, now)?;
-        let slots = slots(books, &question, range);
+        let (periods, slots) = slots(books, &question, range);
+        let is_even = question.zone == Zone::UTC || question.grain == Grain::Minute;
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
         let days: BTreeMap<Day, Handed> = closed
             .map(|slot| {
@@ -121,13 +128,14 @@ impl Merge {
             partitions: partitions(books, &question.asked),
             not_asked_through: over.filter(|last_day| *last_day < books.next_night()).max(),
             range,
-            grain_width: question.grain.width(),
+            slot_width: is_even.then(|| question.grain.width()),
             clipped_at: (range.end < question.range.end).then_some(range.end),
             now,
             lag_max,
             next_night: books.next_night(),
             closed_through: books.last_night(),
             last_cut: books.last_night().map(|night| books.rules().cut_time(night)),
+            periods,
             slots,
             days,
             lossy,
@@ -138,6 +146,15 @@ impl Merge {
     /// The range that is answered.
     pub fn range(&self) -> Interval {
         self.range
+    }
+
+    /// The coarsest tables whose periods lie within the pieces that are asked for.
+    pub fn table_grain(&self) -> Grain {
+        let begins = |grain: Grain, time: Timestamp| grain.window(time).start == time;
+        let fits = |grain: &Grain| {
+            self.slots.iter().all(|slot| begins(*grain, slot.period.start) && begins(*grain, slot.period.end))
+        };
+        [Grain::Day, Grain::Hour].into_iter().find(fits).unwrap_or(Grain::Minute)
     }
 
     /// Days whose table (where there is a revision) and adjustments are needed.
@@ -209,7 +226,7 @@ impl Merge {
                         numbers.last_live += clicks;
                     }
                 }
-                Source::Batch | Source::Speed | Source::None => {}
+                Source::Batch | Source::Speed | Source::None | Source::Mixed => {}
             }
         }
         for (key, clicks) in live.late {
@@ -218,7 +235,7 @@ impl Merge {
                 // Every night moves the cut of every closed day, changed or not; what is late for a day before the first
                 // one becomes an adjustment.
                 Source::Batch | Source::None => key.night >= self.next_night,
-                Source::Speed => true,
+                Source::Speed | Source::Mixed => true,
             };
             if pending && let Some(numbers) = self.sums.of(Some(&key.count.ad), slot) {
                 numbers.late += clicks;
@@ -235,9 +252,16 @@ impl Merge {
 
     /// The answer by period.
     pub fn answer(self) -> Answer {
-        let series = self.sums.names.iter().enumerate();
-        let series = series.map(|(n, ad)| Series { ad: ad.clone(), periods: self.periods(n) }).collect();
-        Answer { standing: self.standing(), series }
+        let pieces: Vec<Vec<PeriodAnswer>> = (0..self.sums.names.len()).map(|n| self.pieces(n)).collect();
+        let mut standing = self.standing();
+        let mut at = 0;
+        for (segment, (_, slots)) in standing.segments.iter_mut().zip(segments(&self.slots)) {
+            segment.split = Some(Split::of(pieces.iter().flat_map(|pieces| &pieces[at..at + slots])));
+            at += slots;
+        }
+        let series = self.sums.names.iter().zip(pieces);
+        let series = series.map(|(ad, pieces)| Series { ad: ad.clone(), periods: self.periods(pieces) }).collect();
+        Answer { standing, series }
     }
 
     /// The answer by ad, the `limit` largest.
@@ -270,19 +294,39 @@ impl Merge {
     }
 
     fn slot(&self, time: Timestamp) -> Option<usize> {
-        let within = self.range.contains(time);
-        within.then(|| (time.since(self.range.start).as_millis() / self.grain_width.as_millis()) as usize)
+        if !self.range.contains(time) {
+            return None;
+        }
+        match self.slot_width {
+            Some(width) => Some((time.since(self.range.start).as_millis() / width.as_millis()) as usize),
+            None => self.slots.partition_point(|slot| slot.period.start <= time).checked_sub(1),
+        }
     }
 
-    fn periods(&self, series: usize) -> Vec<PeriodAnswer> {
+    /// Periods out of their pieces.
+    fn periods(&self, pieces: Vec<PeriodAnswer>) -> Vec<PeriodAnswer> {
+        // Most often each is a period.
+        if pieces.len() == self.periods.len() {
+            return pieces;
+        }
+        let mut rest = &pieces[..];
+        let periods = self.periods.iter().map(|(period, count)| {
+            let these;
+            (these, rest) = rest.split_at(*count);
+            whole(*period, these)
+        });
+        periods.collect()
+    }
+
+    fn pieces(&self, series: usize) -> Vec<PeriodAnswer> {
         let numbers = &self.sums.numbers[series * self.sums.width..][..self.slots.len()];
-        self.slots.iter().zip(numbers).map(|(slot, numbers)| self.period(series, slot, *numbers)).collect()
+        self.slots.iter().zip(numbers).map(|(slot, numbers)| self.piece(series, slot, *numbers)).collect()
     }
 
-    fn period(&self, series: usize, slot: &Slot, numbers: Numbers) -> PeriodAnswer {
+    fn piece(&self, series: usize, slot: &Slot, numbers: Numbers) -> PeriodAnswer {
         let late_known = self.late_known(Some(series), std::slice::from_ref(slot));
         let (known, complete) = match slot.source {
-            Source::None => (true, true),
+            Source::None | Source::Mixed => (true, true),
             Source::Batch => {
                 let day = slot.period.start.day();
                 let given = self.days.get(&day) == Some(&Handed::Given);

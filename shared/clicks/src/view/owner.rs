@@ -1,11 +1,11 @@
-//! Which periods a question asks for, and who owns each.
+//! Which pieces of time a question asks for, and who owns each.
 
 use super::{Question, QuestionError, Segment, Source};
 use crate::books::{Books, PeriodState};
 use crate::live::Meta;
 use crate::time::{Interval, Timestamp};
 
-/// A period and its owner.
+/// A piece of a period, or all of it, and its owner. It lies within one day of UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub period: Interval,
@@ -51,31 +51,36 @@ impl Slot {
 
 /// The range without the periods that begin after `now`.
 pub(super) fn clip(question: &Question, now: Timestamp) -> Result<Interval, QuestionError> {
-    let Question { range, grain, .. } = question;
+    let Question { range, grain, zone, .. } = question;
     if range.is_empty() {
         return Err(QuestionError::Empty(*range));
     }
     for time in [range.start, range.end] {
-        if grain.window(time).start != time {
-            return Err(QuestionError::NotAligned { time, grain: *grain });
+        if zone.window(*grain, time).start != time {
+            return Err(QuestionError::NotAligned { time, grain: *grain, zone: *zone });
         }
     }
     if range.start > now {
         return Err(QuestionError::Future { start: range.start, now });
     }
-    Ok(Interval::new(range.start, range.end.min(grain.window(now).end)))
+    Ok(Interval::new(range.start, range.end.min(zone.window(*grain, now).end)))
 }
 
-/// The periods of a range that [`clip`] has accepted.
-pub(super) fn slots(books: &Books, question: &Question, range: Interval) -> Vec<Slot> {
-    let mut slots = Vec::new();
-    let mut start = range.start;
-    while start < range.end {
-        let period = question.grain.window(start);
-        slots.push(owned(books, period));
-        start = period.end;
+/// The periods of a range that [`clip`] has accepted, each with the number of its pieces, and all the pieces.
+pub(super) fn slots(books: &Books, question: &Question, range: Interval) -> (Vec<(Interval, usize)>, Vec<Slot>) {
+    let (mut periods, mut slots) = (Vec::new(), Vec::new());
+    let mut next = range.start;
+    while next < range.end {
+        let period = question.zone.window(question.grain, next);
+        let before = slots.len();
+        while next < period.end {
+            let piece = Interval::new(next, period.end.min(next.day().end()));
+            slots.push(owned(books, piece));
+            next = piece.end;
+        }
+        periods.push((period, slots.len() - before));
     }
-    slots
+    (periods, slots)
 }
 
 fn owned(books: &Books, period: Interval) -> Slot {
@@ -101,22 +106,12 @@ fn owned(books: &Books, period: Interval) -> Slot {
     }
 }
 
-/// Runs of periods with the same owner, state and revision.
-pub(super) fn segments(slots: &[Slot]) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for slot in slots {
-        match segments.last_mut() {
-            Some(last) if (last.source, last.state, last.revision) == (slot.source, slot.state, slot.revision) => {
-                last.end = slot.period.end;
-            }
-            _ => segments.push(Segment {
-                start: slot.period.start,
-                end: slot.period.end,
-                source: slot.source,
-                state: slot.state,
-                revision: slot.revision,
-            }),
-        }
-    }
-    segments
+/// Runs of slots with the same owner, state and revision, each with the number of its slots.
+pub(super) fn segments(slots: &[Slot]) -> impl Iterator<Item = (Segment, usize)> {
+    let runs = slots.chunk_by(|a, b| (a.source, a.state, a.revision) == (b.source, b.state, b.revision));
+    runs.map(|run| {
+        let Slot { period, source, state, revision, .. } = run[0];
+        let end = run[run.len() - 1].period.end;
+        (Segment { start: period.start, end, source, state, revision, split: None }, run.len())
+    })
 }

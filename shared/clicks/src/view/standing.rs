@@ -23,7 +23,7 @@ impl Merge {
             as_of,
             freshness: as_of.filter(|_| has_live).map(|as_of| self.now.since(as_of).max(Span::ZERO)),
             closed_through: self.closed_through,
-            segments: segments(&self.slots),
+            segments: segments(&self.slots).map(|(segment, _)| segment).collect(),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::partitioner::partition_of;
 use crate::position::{Offset, PartitionId};
 use crate::rules::{Rules, RulesBook};
 use crate::window::Minute;
+use crate::zone::Zone;
 
 const PARTITIONS: u32 = 2;
 const LAG_MAX: Span = Span::seconds(30);
@@ -188,7 +189,7 @@ impl World {
     }
 
     fn total(&self, books: &Books, range: Interval, grain: Grain, now: Timestamp) -> Answer {
-        self.merge(books, Question { asked: Asked::Total, range, grain }, now).answer()
+        self.merge(books, Question { asked: Asked::Total, range, grain, zone: Zone::UTC }, now).answer()
     }
 }
 
@@ -307,7 +308,8 @@ fn every_lack_is_named_and_none_is_called_complete() {
         // The lack of late clicks leaves the number whole.
         assert_eq!(answer.series[0].periods[1].complete, code == "base_night", "{code}");
         // An ad of the other partition is none the worse for it.
-        let question = Question { asked: Asked::Ads(vec![ad(second)]), range: asked, grain: Grain::Hour };
+        let question =
+            Question { asked: Asked::Ads(vec![ad(second)]), range: asked, grain: Grain::Hour, zone: Zone::UTC };
         assert!(world.merge(&books(1, 0, false), question, now).answer().standing.complete, "{code}");
     }
 }
@@ -334,7 +336,8 @@ fn a_table_that_is_away_is_unknown_and_a_source_that_was_forgotten_too() {
     let answer = world.total(&books(1, 0, false), day(1).interval(), Grain::Day, now);
     assert_eq!(clicks(&answer), [None]);
     assert_eq!(answer.standing.reasons[0].day(), Some(day(1)));
-    let question = Question { asked: Asked::Total, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day };
+    let question =
+        Question { asked: Asked::Total, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day, zone: Zone::UTC };
     let forgotten = Merge::new(&books(1, 0, false), question, now, LAG_MAX).unwrap().answer();
     assert_eq!(clicks(&forgotten), [None, None]);
     assert_eq!(forgotten.standing.reasons.len(), 3);
@@ -474,7 +477,7 @@ fn an_ended_life_is_asked_until_its_days_are_closed_and_missed_only_as_long() {
     chain.life(2);
     let codes = |answer: &Answer| answer.standing.reasons.iter().map(Reason::code).collect::<Vec<_>>();
     let ask = |books: &Books, old: &Result<Meta, Missing>, asked: Interval, now| {
-        let question = Question { asked: Asked::Total, range: asked, grain: Grain::Hour };
+        let question = Question { asked: Asked::Total, range: asked, grain: Grain::Hour, zone: Zone::UTC };
         let mut merge = Merge::new(books, question, now, LAG_MAX).unwrap();
         merge.closed_days().collect::<Vec<_>>().into_iter().for_each(|day| merge.give_day(day, [], []));
         for id in merge.partitions().cloned().collect::<Vec<_>>() {
@@ -522,7 +525,7 @@ fn an_ended_life_is_asked_until_its_days_are_closed_and_missed_only_as_long() {
     let answer = ask(&chain.0, &lost, range(at(1, 0, 0), at(6, 0, 0)), at(5, 12, 0));
     assert!(answer.standing.complete, "{:?}", answer.standing.reasons);
     assert!(answer.series[0].periods.iter().all(|period| period.last_live.is_none()));
-    let question = Question { asked: Asked::Total, range: day(5).interval(), grain: Grain::Day };
+    let question = Question { asked: Asked::Total, range: day(5).interval(), grain: Grain::Day, zone: Zone::UTC };
     let merge = Merge::new(&chain.0, question, at(5, 12, 0), LAG_MAX).unwrap();
     assert!(merge.partitions().all(|id| id.topic == TopicId::from_u128(2)));
 }
@@ -536,7 +539,7 @@ fn the_future_is_left_out_and_said_so() {
     assert_eq!(answer.standing.clipped_at, Some(at(1, 12, 1)));
     assert!(answer.standing.complete);
     let ask = |start, end, grain| {
-        let question = Question { asked: Asked::Total, range: range(start, end), grain };
+        let question = Question { asked: Asked::Total, range: range(start, end), grain, zone: Zone::UTC };
         Merge::new(&books(0, 0, false), question, now, LAG_MAX).map(|_| ()).unwrap_err()
     };
     assert!(matches!(ask(at(1, 12, 1), at(1, 13, 0), Grain::Minute), QuestionError::Future { .. }));
@@ -568,10 +571,68 @@ fn a_ranking_sums_the_range_by_ad() {
         .live(at(2, 1, 0), "c", 2)
         .live(at(1, 3, 0), "a", 50)
         .late(day(2), at(1, 3, 0), "a", 4);
-    let question = Question { asked: Asked::EachAd, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day };
+    let question =
+        Question { asked: Asked::EachAd, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day, zone: Zone::UTC };
     let ranking = world.merge(&books(1, 0, false), question, now).ranking(2);
     let top: Vec<_> = ranking.ads.iter().map(|ad| (ad.ad.as_str(), ad.total, ad.late_pending)).collect();
     assert_eq!(top, [("b", 10, Some(0)), ("a", 9, Some(4))]);
     assert_eq!(ranking.ads_count, 3);
     assert!(ranking.standing.complete);
+}
+
+/// A day of New York lies in two days of UTC: the first is closed, the second is not.
+#[test]
+fn a_day_of_another_zone_is_the_sum_of_its_pieces() {
+    let (now, new_york) = (at(2, 6, 0), "America/New_York".parse::<Zone>().unwrap());
+    let world = World::new(day(2), now)
+        .row(at(1, 4, 59), "a", 1)
+        .row(at(1, 5, 0), "a", 10)
+        .row(at(1, 23, 59), "a", 20)
+        .live(at(2, 0, 0), "a", 300)
+        .live(at(2, 4, 59), "a", 400)
+        .live(at(2, 5, 0), "a", 5_000)
+        .late(day(2), at(1, 12, 0), "a", 7)
+        .late(day(2), at(2, 1, 0), "a", 8);
+    let asked = range(at(0, 5, 0), at(3, 5, 0));
+    let question = Question { asked: Asked::Total, range: asked, grain: Grain::Day, zone: new_york };
+    let merge = world.merge(&books(1, 0, false), question, now);
+    assert_eq!(merge.table_grain(), Grain::Hour);
+    let answer = merge.answer();
+    assert_eq!(clicks(&answer), [Some(1), Some(730), Some(5_000)]);
+    let [before, split, today] = answer.series[0].periods[..] else { panic!() };
+    assert_eq!((split.start, split.end), (at(1, 5, 0), at(2, 5, 0)));
+    assert_eq!((split.source, split.state, split.revision), (Source::Mixed, PeriodState::Live, None));
+    assert_eq!((split.late_pending, split.last_live, split.complete), (Some(15), None, true));
+    // Before the first day there was nothing: the closed piece speaks for the period.
+    assert_eq!((before.source, before.state, before.revision), (Source::Batch, PeriodState::Closed, Some(1)));
+    assert_eq!((today.source, today.state), (Source::Speed, PeriodState::Live));
+    let splits: Vec<_> = answer.standing.segments.iter().map(|s| (s.source, s.end, s.split.unwrap().total)).collect();
+    let want = [
+        (Source::None, at(1, 0, 0), Some(0)),
+        (Source::Batch, at(2, 0, 0), Some(31)),
+        (Source::Speed, at(3, 5, 0), Some(5_700)),
+    ];
+    assert_eq!(splits, want);
+
+    // With the speed layer away the closed piece is still known, and no more than that is said.
+    let mut away = world.clone();
+    away.metas = vec![Err(Missing::Unreachable("x".to_owned())); PARTITIONS as usize];
+    let question = Question { asked: Asked::Total, range: asked, grain: Grain::Day, zone: new_york };
+    let answer = away.merge(&books(1, 0, false), question, now).answer();
+    assert_eq!(clicks(&answer), [Some(1), Some(30), None]);
+    let complete: Vec<bool> = answer.series[0].periods.iter().map(|period| period.complete).collect();
+    assert_eq!(complete, [true, false, false]);
+}
+
+#[test]
+fn tables_are_as_coarse_as_the_pieces_allow() {
+    let (now, books) = (at(2, 6, 0), books(1, 0, false));
+    let grain = |zone: &str, grain, from: Timestamp, to: Timestamp| {
+        let question = Question { asked: Asked::Total, range: range(from, to), grain, zone: zone.parse().unwrap() };
+        Merge::new(&books, question, now, LAG_MAX).unwrap().table_grain()
+    };
+    assert_eq!(grain("UTC", Grain::Day, at(1, 0, 0), at(2, 0, 0)), Grain::Day);
+    assert_eq!(grain("Europe/Berlin", Grain::Day, at(0, 23, 0), at(1, 23, 0)), Grain::Hour);
+    assert_eq!(grain("Asia/Kathmandu", Grain::Day, at(0, 18, 15), at(1, 18, 15)), Grain::Minute);
+    assert_eq!(grain("Asia/Kathmandu", Grain::Hour, at(1, 0, 15), at(1, 1, 15)), Grain::Minute);
 }

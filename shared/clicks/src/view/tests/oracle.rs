@@ -123,6 +123,28 @@ fn oracle(world: &World, nights: i32, rules: &RulesBook, ad: &AdId, period: Inte
     }
 }
 
+/// The same for a period of any zone: the sum over the days of UTC that it touches. Before the first day nothing was.
+fn oracle_of_days(world: &World, nights: i32, rules: &RulesBook, ad: &AdId, period: Interval, now: Timestamp) -> Told {
+    let days = period.start.day().until((period.end - Span::millis(1)).day().next());
+    let pieces = days.map(|day| range(period.start.max(day.start()), period.end.min(day.end())));
+    let told: Vec<(Interval, Told)> =
+        pieces.map(|piece| (piece, oracle(world, nights, rules, ad, piece, now))).collect();
+    let known: Vec<u64> = told.iter().filter_map(|(_, told)| told.0).collect();
+    let counted: Vec<_> = told.iter().filter(|(piece, _)| piece.start >= day(1).start()).collect();
+    (
+        (!known.is_empty()).then(|| known.iter().sum()),
+        told.iter().all(|(_, told)| told.1),
+        told.iter().map(|(_, told)| told.2).sum(),
+        counted.iter().map(|(_, told)| told.3).sum::<Option<u64>>().filter(|_| !counted.is_empty()),
+    )
+}
+
+fn any_zone() -> impl Strategy<Value = Zone> {
+    let names =
+        ["UTC", "Asia/Kathmandu", "America/New_York", "Pacific/Kiritimati", "Europe/Berlin", "Australia/Adelaide"];
+    prop::sample::select(names.to_vec()).prop_map(|name| name.parse().unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -131,6 +153,7 @@ proptest! {
         world in any_world(),
         nights in 0..4i32,
         grain in prop::sample::select(&Grain::ALL[..]),
+        zone in any_zone(),
         from in 0..(5 * 24i64),
         hours in 1..72i64,
         now in (4 * 1_440)..(5 * 1_440i64),
@@ -140,19 +163,19 @@ proptest! {
     ) {
         let now = at(0, 0, now);
         let books = books_by(nights, lateness, age_days, change);
-        let start = grain.window(at(0, from, 0)).start;
-        let asked = range(start, grain.window((start + Span::hours(hours)).max(start + grain.width())).start);
+        let start = zone.window(grain, at(0, from, 0)).start;
+        let asked = range(start, zone.window(grain, (start + Span::hours(hours)).max(start + grain.width())).start);
         prop_assume!(start <= now);
         let ads: Vec<AdId> = NAMES.into_iter().map(ad).collect();
-        let question = Question { asked: Asked::Ads(ads.clone()), range: asked, grain };
-        let answer = world.merge(&books, question, now).answer();
+        let question = |asked_for| Question { asked: asked_for, range: asked, grain, zone };
+        let answer = world.merge(&books, question(Asked::Ads(ads.clone())), now).answer();
         for series in &answer.series {
             let name = series.ad.clone().unwrap();
             let mut next = asked.start;
             for period in &series.periods {
                 prop_assert_eq!(period.start, next);
                 next = period.end;
-                let want = oracle(&world, nights, books.rules(), &name, range(period.start, period.end), now);
+                let want = oracle_of_days(&world, nights, books.rules(), &name, range(period.start, period.end), now);
                 let found = (period.total, period.complete, period.late_pending, period.last_live);
                 prop_assert_eq!(found, want, "{} {:?}", name, period);
             }
@@ -160,7 +183,7 @@ proptest! {
         }
 
         // The total is the sum of the ads, and is only as complete as all of them.
-        let total = world.total(&books, asked, grain, now);
+        let total = world.merge(&books, question(Asked::Total), now).answer();
         for (n, period) in total.series[0].periods.iter().enumerate() {
             let of_ads: Vec<_> = answer.series.iter().map(|series| series.periods[n]).collect();
             let known: Vec<u64> = of_ads.iter().filter_map(|p| p.total).collect();
@@ -180,21 +203,30 @@ proptest! {
             prop_assert!(periods().all(|p| p.total.is_some() || !p.complete));
         }
 
-        // Segments cover the range once.
-        let mut next = total.standing.range.start;
-        for segment in &total.standing.segments {
-            prop_assert_eq!(segment.start, next);
-            next = segment.end;
+        // Segments cover the range once, and split what there is.
+        for answer in [&answer, &total] {
+            let mut next = answer.standing.range.start;
+            for segment in &answer.standing.segments {
+                prop_assert_eq!(segment.start, next);
+                next = segment.end;
+            }
+            prop_assert_eq!(next, answer.standing.range.end);
+            let known: u64 = answer.series.iter().flat_map(|series| &series.periods).filter_map(|p| p.total).sum();
+            let splits = || answer.standing.segments.iter().filter_map(|segment| segment.split);
+            prop_assert_eq!(splits().filter_map(|split| split.total).sum::<u64>(), known);
+            let complete = answer.series.iter().flat_map(|series| &series.periods).all(|p| p.complete);
+            prop_assert_eq!(splits().all(|split| split.complete), complete);
         }
-        prop_assert_eq!(next, total.standing.range.end);
     }
 
     #[test]
-    fn hours_and_days_are_sums_of_minutes(world in any_world(), nights in 0..4i32) {
+    fn hours_and_days_are_sums_of_minutes(world in any_world(), nights in 0..4i32, zone in any_zone()) {
         let now = at(5, 0, 0) - Span::millis(1);
         let books = books(nights, 0, false);
-        let asked = range(at(0, 0, 0), at(5, 0, 0));
-        let [minutes, hours, days] = Grain::ALL.map(|grain| world.total(&books, asked, grain, now));
+        let asked = range(zone.start_of(day(0)), zone.start_of(day(5)));
+        let [minutes, hours, days] = Grain::ALL.map(|grain| {
+            world.merge(&books, Question { asked: Asked::Total, range: asked, grain, zone }, now).answer()
+        });
         let sums = |answer: &Answer, within: Interval| {
             answer.series[0].periods.iter().filter(|p| within.contains(p.start)).filter_map(|p| p.total).sum::<u64>()
         };

@@ -55,7 +55,7 @@ fn an_ad_is_looked_for_by_every_partition_count_that_its_topic_has_had() {
         .find(|ad| partition_of(ad.as_str().as_bytes(), 4 * PARTITIONS) != home(ad));
     let moved = moved.unwrap();
     let asked = Asked::Ads(vec![moved.clone()]);
-    let question = Question { asked, range: day(1).interval(), grain: Grain::Day };
+    let question = Question { asked, range: day(1).interval(), grain: Grain::Day, zone: Zone::UTC };
     let merge = Merge::new(&chain.0, question, at(1, 1, 0), LAG_MAX).unwrap();
     let mut homes = [home(&moved), partition_of(moved.as_str().as_bytes(), 4 * PARTITIONS)];
     homes.sort_unstable();

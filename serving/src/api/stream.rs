@@ -1,0 +1,144 @@
+//! `GET /v1/stream?ad_id=&granularity=&tz=`: the last periods, as server-sent events.
+//!
+//! An event holds the periods that have changed since the one before it, with their numbers as they are now. Numbers are
+//! absolute, so whoever misses events has missed nothing once the next one of the same period has come; the first event
+//! holds all periods. A client that comes back with the id of the last event it has seen (`Last-Event-ID`, which browsers
+//! send by themselves) is spared the first one if nothing has changed since.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use clicks::id::AdId;
+use clicks::ledger::sha256;
+use clicks::time::Timestamp;
+use clicks::view::{Asked, Question};
+use clicks::window::Grain;
+use clicks::zone::Zone;
+use futures::{StreamExt, stream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::clicks::{Row, ask, periods_default};
+use super::meta::Meta;
+use super::reply::Reply;
+use super::{App, openapi};
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// An event comes at least so often, so that a client sees how fresh its numbers are.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// One client's stream.
+struct Stream {
+    app: Arc<App>,
+    asked: Asked,
+    grain: Grain,
+    zone: Zone,
+    /// What the client knows.
+    known: HashMap<(Option<AdId>, Timestamp), Row>,
+    told: Option<Meta>,
+    told_at: Instant,
+    /// An answer that was given already, when the stream was opened.
+    next: Option<Reply<Row>>,
+    _open: OwnedSemaphorePermit,
+}
+
+/// The last periods as they change: server-sent events `clicks`, each an answer with the periods that have changed.
+#[utoipa::path(
+    get, operation_id = "getStream", path = "/v1/stream",
+    params(
+        ("ad_id" = Option<Vec<String>>, Query, style = Form, explode = false,
+            description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
+        ("granularity" = Option<String>, Query, description = "minute (the default), hour or day.", example = "minute"),
+        ("tz" = Option<String>, Query, description = "IANA time zone of periods; UTC by default.", example = "Europe/Berlin"),
+    ),
+    responses(
+        (status = 200, description = "An endless stream of events.", body = String, content_type = "text/event-stream"),
+        openapi::Refused,
+    )
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &["ad_id", "granularity", "tz"])?;
+    let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
+    let (ads, zone) = (params.ads("ad_id", app.options.ads_max)?, params.zone()?);
+    let streams_max = app.options.streams_max;
+    let open = app.streams.clone().try_acquire_owned().map_err(|_| Problem::streams(streams_max))?;
+    let asked = ads.map_or(Asked::Total, Asked::Ads);
+    let (known, told_at) = (HashMap::new(), Instant::now());
+    let mut stream = Stream { app, asked, grain, zone, known, told: None, told_at, next: None, _open: open };
+    // Before the stream begins, because an answer that has begun cannot be refused any more.
+    let first = stream.ask().await?;
+    if headers.get("last-event-id").is_some_and(|id| id.as_bytes() == id_of(&first.data).as_bytes()) {
+        stream.known = first.data.iter().map(|row| (key(row), row.clone())).collect();
+    }
+    stream.next = Some(first);
+    let stop = stream.app.stop.clone();
+    let events = stream::unfold(stream, |mut stream| async { Some((stream.event().await, stream)) });
+    let events = events.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
+    Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
+}
+
+impl Stream {
+    /// The last periods, up to and with the one that is running.
+    async fn ask(&self) -> Result<Reply<Row>, Problem> {
+        let end = self.zone.window(self.grain, self.app.sources.clock.now()).end;
+        let start = self.zone.back(self.grain, end, periods_default(self.grain));
+        let range = clicks::time::Interval::new(start, end);
+        let question = Question { asked: self.asked.clone(), range, grain: self.grain, zone: self.zone };
+        ask(&self.app, &question).await
+    }
+
+    /// Waits for something to tell.
+    async fn event(&mut self) -> Event {
+        loop {
+            let reply = match self.next.take() {
+                Some(reply) => Ok(reply),
+                None => {
+                    tokio::time::sleep(self.app.options.stream_refresh).await;
+                    self.ask().await
+                }
+            };
+            match reply {
+                Ok(reply) => {
+                    if let Some(event) = self.changed(reply) {
+                        return event;
+                    }
+                }
+                Err(problem) => return Event::default().event("problem").data(json(problem.fields())),
+            }
+        }
+    }
+
+    /// What the client does not know yet; `None` when that is nothing worth an event.
+    fn changed(&mut self, mut reply: Reply<Row>) -> Option<Event> {
+        let id = id_of(&reply.data);
+        let rows: HashMap<_, _> = reply.data.iter().map(|row| (key(row), row.clone())).collect();
+        reply.data.retain(|row| self.known.get(&key(row)) != Some(row));
+        let stands = |meta: &Meta| (meta.complete, meta.reasons.clone(), meta.ledger_position);
+        let same = reply.data.is_empty() && self.told.as_ref().map(stands) == Some(stands(&reply.meta));
+        if same && self.told_at.elapsed() < SILENCE_MAX {
+            return None;
+        }
+        let event = Event::default().event("clicks").id(id).data(json(&reply));
+        (self.known, self.told, self.told_at) = (rows, Some(reply.meta), Instant::now());
+        Some(event)
+    }
+}
+
+fn key(row: &Row) -> (Option<AdId>, Timestamp) {
+    (row.ad_id.clone(), row.period_start.0)
+}
+
+/// Names the numbers that a client knows once it has seen an event.
+fn id_of(rows: &[Row]) -> String {
+    sha256(json(&rows).as_bytes())[..16].to_owned()
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("an answer is valid JSON")
+}
