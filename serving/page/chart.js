@@ -125,7 +125,8 @@ function drawTip(plot) {
   const lacks = row.complete ? '' : row.total === null ? '' : 'at least ';
   const then = earlier[plot.cursor.idx];
   const compared = then ? ` · before ${shown(then.total)}` : '';
-  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}${compared}`);
+  const said = row.source !== 'speed' && row.last_live !== null ? ` · live said ${shown(row.last_live)}` : '';
+  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}${said}${compared}`);
   const left = plot.cursor.left;
   const width = tip.offsetWidth;
   tip.style.left = `${left + width + 14 > plot.over.clientWidth ? Math.max(0, left - width - 10) : left + 10}px`;

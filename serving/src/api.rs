@@ -4,6 +4,7 @@ mod ads;
 mod clicks;
 mod days;
 mod meta;
+mod nights;
 mod openapi;
 mod reply;
 mod status;
@@ -18,13 +19,14 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use platform::telemetry::{Readiness, admin_routes};
+use platform::telemetry::{Readiness, probe_routes};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::nights::Nights;
 use crate::page;
 use crate::problem::Problem;
 use crate::server::Options;
@@ -35,6 +37,7 @@ use crate::sources::Sources;
 pub(crate) struct App {
     pub options: Options,
     pub sources: Sources,
+    pub nights: Nights,
     pub ready: Readiness,
     /// One for each stream that may be open.
     pub streams: Arc<Semaphore>,
@@ -48,7 +51,7 @@ const EXPOSED: [&str; 6] =
 
 /// Everything that the server answers. Pages of the given origins may read it.
 pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
-    let admin = admin_routes(app.ready.clone());
+    let probes = probe_routes(app.ready.clone());
     let cors = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET])
@@ -58,12 +61,13 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         .route("/v1/clicks", get(clicks::get))
         .route("/v1/ads", get(ads::get))
         .route("/v1/days", get(days::get))
+        .route("/v1/nights", get(nights::get))
         .route("/v1/status", get(status::get))
         .route("/v1/stream", get(stream::get))
         .route("/v1/openapi.json", get(openapi::get))
         .with_state(app)
         .merge(page::routes())
-        .merge(admin)
+        .merge(probes)
         .fallback(|uri: Uri| async move { Problem::not_found(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(cors)

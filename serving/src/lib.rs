@@ -11,6 +11,7 @@
 //!   them and a ranking's sums, is held by [`Options::wide_max`] questions at a time.
 
 mod live;
+mod nights;
 mod position;
 mod room;
 mod sources;

@@ -13,8 +13,10 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 8] = [
+const FILES: [File; 10] = [
     File { path: "/", mime: HTML, bytes: include_bytes!("../page/index.html") },
+    File { path: "/status", mime: HTML, bytes: include_bytes!("../page/status.html") },
+    File { path: "/status.js", mime: SCRIPT, bytes: include_bytes!("../page/status.js") },
     File { path: "/app.js", mime: SCRIPT, bytes: include_bytes!("../page/app.js") },
     File { path: "/time.js", mime: SCRIPT, bytes: include_bytes!("../page/time.js") },
     File { path: "/chart.js", mime: SCRIPT, bytes: include_bytes!("../page/chart.js") },

@@ -3,6 +3,7 @@
 use axum::extract::Query;
 use axum::http::Uri;
 use clicks::id::AdId;
+use clicks::tables::EntryNumber;
 use clicks::time::{Day, Interval, TimeError, Timestamp};
 use clicks::window::Grain;
 use clicks::zone::{UnknownZone, Zone};
@@ -95,6 +96,16 @@ impl Params {
                 Err(Problem::parameter(name, reason, "write it like 2026-03-01T12:00:00Z or 2026-03-01"))
             }
         }
+    }
+
+    /// The ledger position that an answer is wanted of.
+    pub(crate) fn position(&self) -> Result<Option<EntryNumber>, Problem> {
+        let Some(text) = self.one("position")? else { return Ok(None) };
+        let wrong = |_| {
+            let reason = format!("`{}` is no ledger position", shown(text));
+            Problem::parameter("position", reason, "give the `ledger_position` of an earlier answer, a whole number")
+        };
+        text.parse().map(Some).map_err(wrong)
     }
 
     /// A whole number from 1 to `max`.

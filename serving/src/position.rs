@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clicks::books::Books;
 use clicks::ledger::LEDGER;
+use clicks::tables::EntryNumber;
 use clicks::time::Timestamp;
 use clicks::view::Reason;
 use platform::clock::Clock;
@@ -35,9 +36,14 @@ impl Position {
     }
 }
 
+/// Earlier positions that are kept. Each costs reading the ledger from its beginning.
+const EARLIER_MAX: usize = 8;
+
 /// The current position, caught up from time to time.
 #[derive(Debug)]
 pub(crate) struct Positions {
+    /// Earlier positions that were asked for, the last one last. Held while one is read.
+    earlier: tokio::sync::Mutex<Vec<Position>>,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     current: Mutex<Result<Position, String>>,
@@ -53,6 +59,7 @@ impl Positions {
     pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>) -> Self {
         let current = Mutex::new(Err("the ledger has not been read yet".to_owned()));
         Positions {
+            earlier: tokio::sync::Mutex::default(),
             ledger,
             clock,
             current,
@@ -65,6 +72,34 @@ impl Positions {
     /// The last position; an error says why there is none yet.
     pub(crate) fn current(&self) -> Result<Position, String> {
         self.lock().clone()
+    }
+
+    /// The position at which this entry was the last one.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoEntry`] when the ledger does not reach so far.
+    pub(crate) async fn at(&self, current: Position, number: EntryNumber) -> Result<Position, LedgerError> {
+        if current.books.head() == number {
+            return Ok(current);
+        }
+        if current.books.head() < number {
+            let (url, head) = (self.ledger.url().to_owned(), current.books.head());
+            return Err(LedgerError::NoEntry { url, number, head });
+        }
+        let mut earlier = self.earlier.lock().await;
+        let found = match earlier.iter().position(|position| position.books.head() == number) {
+            Some(at) => earlier.remove(at),
+            None => {
+                let read = tokio::time::timeout(FIRST_READ_MAX, self.ledger.read_at(number)).await;
+                let books = Arc::new(read.unwrap_or_else(|_| Err(slow(FIRST_READ_MAX)))?);
+                Position { books, read_at: self.clock.now(), trouble: None }
+            }
+        };
+        if earlier.len() == EARLIER_MAX {
+            earlier.remove(0);
+        }
+        earlier.push(found.clone());
+        Ok(found)
     }
 
     /// Reads on from the current position, or waits for a reading that begins after this was called: it finds all that this

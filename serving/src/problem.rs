@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clicks::view::QuestionError;
+use platform::ledger::LedgerError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -101,6 +102,14 @@ impl From<AskError> for Problem {
             }
             AskError::Question(error @ QuestionError::Future { .. }) => {
                 Problem::parameter("from", error.to_string(), "ask again when that time has come")
+            }
+            AskError::NotPublished { day, .. } => {
+                let mend = format!("ask for days before {day}, or leave it out for what is known now");
+                Problem::parameter("position", error.to_string(), mend)
+            }
+            AskError::Ledger(LedgerError::NoEntry { number, head, .. }) => {
+                let reason = format!("the ledger has no position {number} yet, its last one is {head}");
+                Problem::parameter("position", reason, format!("use one from 0 to {head}"))
             }
             AskError::Minutes { .. } => Problem::parameter(
                 "tz",

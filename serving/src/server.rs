@@ -10,7 +10,7 @@ use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
 use platform::objects::Objects;
 use platform::store::SpeedStore;
-use platform::telemetry::{Readiness, metrics};
+use platform::telemetry::{Readiness, admin_routes, metrics};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use tower_http::cors::AllowOrigin;
 
 use crate::api::{App, router};
 use crate::live::LiveReader;
+use crate::nights::Nights;
 use crate::position::Positions;
 use crate::room::Room;
 use crate::sources::{Sources, Turns};
@@ -27,6 +28,8 @@ use crate::table_cache::TableCache;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub listen: SocketAddr,
+    /// Where `/metrics` are, beside the probes; nowhere without it.
+    pub admin: Option<SocketAddr>,
     /// How often the ledger is read on.
     pub ledger_refresh: Duration,
     /// Readers that ask the same thing within this time share one reading of the speed store.
@@ -59,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: None,
             ledger_refresh: Duration::from_secs(1),
             live_refresh: Duration::from_millis(250),
             live_timeout: Duration::from_secs(2),
@@ -80,11 +84,11 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
     #[error(
-        "{address} is taken by another process: end that one, or choose another address for `serving.listen` (port 0 takes a free one)"
+        "{address} is taken by another process: end that one, or choose another address for `{setting}` (port 0 takes a free one)"
     )]
-    Taken { address: SocketAddr },
-    #[error("cannot listen on {address}: {source}; choose another address for `serving.listen`")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Taken { address: SocketAddr, setting: &'static str },
+    #[error("cannot listen on {address}: {source}; choose another address for `{setting}`")]
+    Listen { address: SocketAddr, setting: &'static str, source: std::io::Error },
     #[error(
         "`{0}` in `serving.cors_origins` is no origin: write it like https://dashboard.example.com, without a path, or `*` \
          for all"
@@ -100,6 +104,7 @@ pub enum ServingError {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    admin: Option<TcpListener>,
     address: SocketAddr,
     app: Arc<App>,
     origins: AllowOrigin,
@@ -123,12 +128,12 @@ impl Server {
         // Before the first counter is touched: what is recorded without a recorder is lost.
         metrics();
         let origins = origins(&options.cors_origins)?;
-        let address = options.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => ServingError::Taken { address },
-            _ => ServingError::Listen { address, source },
-        })?;
-        let address = listener.local_addr().map_err(|source| ServingError::Listen { address, source })?;
+        let (listener, address) = listen(options.listen, "serving.listen").await?;
+        let admin = match options.admin {
+            Some(address) => Some(listen(address, "serving.admin").await?.0),
+            None => None,
+        };
+        let nights = Nights::new(ledger.clone(), objects.clone());
         let sources = Sources {
             positions: Positions::new(ledger, clock.clone()),
             tables: TableCache::new(objects, options.tables_bytes_max),
@@ -139,8 +144,8 @@ impl Server {
             turns: Turns::new(options.wide_max, options.wide_wait),
         };
         let (streams, stop) = (Arc::new(Semaphore::new(options.streams_max)), CancellationToken::new());
-        let app = App { options, sources, ready: Readiness::default(), streams, stop };
-        Ok(Server { listener, address, app: Arc::new(app), origins })
+        let app = App { options, sources, nights, ready: Readiness::default(), streams, stop };
+        Ok(Server { listener, admin, address, app: Arc::new(app), origins })
     }
 
     /// Where it listens; with port 0 in the options, the port that was free.
@@ -160,9 +165,17 @@ impl Server {
         let serve = axum::serve(self.listener, router(self.app.clone(), self.origins))
             .with_graceful_shutdown(async move { draining.cancelled().await });
         let mut serve = tokio::spawn(async move { serve.await });
+        let (admin, ready) = (self.admin, self.app.ready.clone());
+        let admin = async {
+            match admin {
+                Some(listener) => axum::serve(listener, admin_routes(ready)).await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             served = &mut serve => return flatten(served),
             followed = follow(&self.app) => followed,
+            failed = admin => failed.map_err(ServingError::Http),
             () = stop.cancelled() => Ok(()),
         };
         self.app.ready.set(false);
@@ -177,6 +190,17 @@ impl Server {
             }
         }
     }
+}
+
+/// Takes a port, and tells which.
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), ServingError> {
+    let failed = |source: std::io::Error| match source.kind() {
+        std::io::ErrorKind::AddrInUse => ServingError::Taken { address, setting },
+        _ => ServingError::Listen { address, setting, source },
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// The origins whose pages may read the answers.

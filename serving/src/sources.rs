@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clicks::books::{Books, DayBook};
 use clicks::ledger::FileRef;
+use clicks::tables::EntryNumber;
 use clicks::time::{Day, Span, Timestamp};
 use clicks::view::{Answer, Asked, Merge, Question, QuestionError, Ranking, Standing};
 use clicks::window::Grain;
 use futures::future::{try_join, try_join_all};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use platform::clock::Clock;
 use platform::ledger::LedgerError;
 use platform::store::{Ads, LiveQuery};
@@ -58,6 +59,8 @@ pub(crate) enum AskError {
          days, and these are {days}"
     )]
     Minutes { days: usize },
+    #[error("{day} was not closed yet at ledger position {position}")]
+    NotPublished { day: Day, position: EntryNumber },
     #[error(transparent)]
     Question(#[from] QuestionError),
     #[error(transparent)]
@@ -65,28 +68,42 @@ pub(crate) enum AskError {
 }
 
 impl Sources {
-    /// The answer by period, and the position that it was given at.
-    pub(crate) async fn answer(&self, question: &Question) -> Result<(Position, Answer), AskError> {
+    /// The answer by period, and the position that it was given at: the last one, or the one that is wanted.
+    pub(crate) async fn answer(
+        &self,
+        question: &Question,
+        wanted: Option<EntryNumber>,
+    ) -> Result<(Position, Answer), AskError> {
         let _turn = self.turns.take(question).await?;
-        let (position, merge) = self.ask(question).await?;
+        let (position, merge) = self.ask(question, wanted).await?;
         let mut answer = merge.answer();
         object(&mut answer.standing, &position);
         Ok((position, answer))
     }
 
     /// The answer by ad, the `limit` largest.
-    pub(crate) async fn ranking(&self, question: &Question, limit: usize) -> Result<(Position, Ranking), AskError> {
+    pub(crate) async fn ranking(
+        &self,
+        question: &Question,
+        wanted: Option<EntryNumber>,
+        limit: usize,
+    ) -> Result<(Position, Ranking), AskError> {
         let _turn = self.turns.take(question).await?;
-        let (position, merge) = self.ask(question).await?;
+        let (position, merge) = self.ask(question, wanted).await?;
         let mut ranking = merge.ranking(limit);
         object(&mut ranking.standing, &position);
         Ok((position, ranking))
     }
 
     /// Asks both layers. Where the live counts show that the position is an old one, the ledger is read again, once.
-    async fn ask(&self, question: &Question) -> Result<(Position, Merge), AskError> {
+    async fn ask(&self, question: &Question, wanted: Option<EntryNumber>) -> Result<(Position, Merge), AskError> {
         let now = self.clock.now();
         let position = self.positions.current().map_err(AskError::NotReady)?;
+        if let Some(wanted) = wanted {
+            let position = self.positions.at(position, wanted).await?;
+            let merge = self.published_at(&position, question, now).await?;
+            return Ok((position, merge));
+        }
         let merge = self.ask_at(&position, question, now).await?;
         if !merge.reasons().iter().any(|reason| reason.may_be_an_old_position()) {
             return Ok((position, merge));
@@ -103,15 +120,9 @@ impl Sources {
     /// Both layers are read at the same time, and what one has read is let go once the merge has taken it.
     async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
         let mut merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
-        let (grain, days) = (merge.table_grain(), merge.closed_days().count());
-        if grain < question.grain && grain == Grain::Minute && days > MINUTE_DAYS_MAX {
-            return Err(AskError::Minutes { days });
-        }
         let live = self.live(&merge, &question.asked);
         let live = stream::once(async move { Fetched::Live(live.await) });
-        let days = merge.closed_days().map(|day| self.day(&position.books, day, grain));
-        // Collected first: the iterator borrows the merge, which takes numbers while the files are read.
-        let days = stream::iter(days.collect::<Vec<_>>()).buffer_unordered(READS_MAX);
+        let days = self.days(position, question, &merge)?;
         let mut fetched = std::pin::pin!(stream::select(live, days));
         while let Some(fetched) = fetched.next().await {
             match fetched {
@@ -120,6 +131,36 @@ impl Sources {
             }
         }
         Ok(merge)
+    }
+
+    /// The answer that was given at a position, of closed days only: nothing that has come since changes it.
+    async fn published_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
+        let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
+        let of_position = |day| AskError::NotPublished { day, position: position.books.head() };
+        let mut merge = merge.published().map_err(of_position)?;
+        let mut fetched = std::pin::pin!(self.days(position, question, &merge)?);
+        while let Some(fetched) = fetched.next().await {
+            if let Fetched::Day(day, tables, _room) = fetched {
+                give_day(&mut merge, day, tables, &question.asked);
+            }
+        }
+        Ok(merge)
+    }
+
+    /// The tables of the closed days of a question, as they come.
+    fn days<'a>(
+        &'a self,
+        position: &'a Position,
+        question: &Question,
+        merge: &Merge,
+    ) -> Result<impl Stream<Item = Fetched<'a>> + use<'a>, AskError> {
+        let (grain, count) = (merge.table_grain(), merge.closed_days().count());
+        if grain < question.grain && grain == Grain::Minute && count > MINUTE_DAYS_MAX {
+            return Err(AskError::Minutes { days: count });
+        }
+        // Collected first: the iterator borrows the merge, which takes numbers while the files are read.
+        let days: Vec<_> = merge.closed_days().map(|day| self.day(&position.books, day, grain)).collect();
+        Ok(stream::iter(days).buffer_unordered(READS_MAX))
     }
 
     async fn day<'a>(&'a self, books: &Books, day: Day, grain: Grain) -> Fetched<'a> {

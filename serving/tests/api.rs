@@ -57,10 +57,10 @@ async fn an_answer_is_pinned() {
         },
         "data": [
             { "period_start": "2026-03-03T23:59:00.000Z", "period_end": "2026-03-04T00:00:00.000Z", "ad_id": "a",
-              "clicks": 0, "adjustment": 0, "total": 0, "late_pending": 0,
+              "clicks": 0, "adjustment": 0, "total": 0, "late_pending": 0, "last_live": 0,
               "source": "batch", "state": "closed", "revision": 1, "complete": true },
             { "period_start": "2026-03-04T00:00:00.000Z", "period_end": "2026-03-04T00:01:00.000Z", "ad_id": "a",
-              "clicks": 5, "adjustment": 0, "total": 5, "late_pending": 0,
+              "clicks": 5, "adjustment": 0, "total": 5, "late_pending": 0, "last_live": null,
               "source": "speed", "state": "live", "revision": null, "complete": true },
         ],
     });
@@ -142,6 +142,8 @@ async fn status_tells_where_every_partition_stands() {
     let body = ok(running.address, "/v1/status").await;
     assert_eq!(body["ledger"]["position"], 4);
     assert_eq!(body["ledger"]["next_night"], "2026-03-04");
+    assert_eq!(body["ledger"]["next_due"], "2026-03-05T00:10:00.000Z");
+    assert_eq!(body["ledger"]["withheld"], json!([]));
     let partitions = body["partitions"].as_array().unwrap();
     assert_eq!(partitions.len(), 2);
     assert_eq!(partitions[1]["partition"], partition(1).to_string());
@@ -439,7 +441,8 @@ async fn every_bad_question_is_refused_with_parameter_reason_and_mend() {
 #[tokio::test]
 async fn the_page_is_part_of_the_binary_and_is_cached_by_its_hash() {
     let (_system, running) = filled().await;
-    for path in ["/", "/app.js", "/chart.js", "/style.css", "/icon.svg", "/uplot/uPlot.js", "/uplot/uPlot.css"] {
+    let files = ["/", "/status", "/status.js", "/app.js", "/time.js", "/chart.js", "/style.css", "/icon.svg"];
+    for path in files.into_iter().chain(["/uplot/uPlot.js", "/uplot/uPlot.css"]) {
         let first = get(running.address, path).await;
         assert_eq!(first.status, 200, "{path}");
         let policy = first.header("content-security-policy").unwrap();
@@ -448,6 +451,8 @@ async fn the_page_is_part_of_the_binary_and_is_cached_by_its_hash() {
         let again = request(running.address, "GET", path, &format!("If-None-Match: {tag}\r\n")).await;
         assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
     }
-    let metrics = get(running.address, "/metrics").await.body;
+    // Metrics are on a port of their own.
+    assert_eq!(get(running.address, "/metrics").await.status, 404);
+    let metrics = platform::telemetry::render();
     assert!(metrics.contains("twofold_serving_requests_total"), "{metrics}");
 }

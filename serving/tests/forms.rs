@@ -396,7 +396,7 @@ async fn the_description_fits_the_answers() {
         None => schema.clone(),
     };
     let paths = api["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     for (path, operations) in paths {
         let content = &operations["get"]["responses"]["200"]["content"];
         if path == "/v1/stream" {
@@ -422,4 +422,198 @@ fn check_fields(resolve: &dyn Fn(&Value) -> Value, schema: &Value, found: &Value
         let property = properties.get(name).unwrap_or_else(|| panic!("{path}: `{name}` is not described"));
         check_fields(resolve, property, value, path);
     }
+}
+
+#[tokio::test]
+async fn what_was_published_at_a_position_stays_as_it_was() {
+    let (system, running) = filled().await;
+    // At position 3 two days were closed; the third night found two more clicks of the first.
+    let path = |position: &str| format!("/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day&position={position}");
+    let answer = ask(&running, &path("3"), &[]).await;
+    assert_eq!(answer.headers()["cache-control"], "max-age=31536000, immutable");
+    let then: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(numbers(&then, "total"), [Some(107), Some(54)]);
+    assert_eq!(numbers(&then, "late_pending"), [None, None]);
+    let meta = &then["meta"];
+    assert_eq!((&meta["complete"], &meta["pinned"], &meta["ledger_position"]), (&json!(true), &json!(true), &json!(3)));
+    assert_eq!(meta["closed_through"], "2026-03-02");
+    assert_eq!(numbers(&json_of(&running, &path("4")).await, "total"), [Some(109), Some(54)]);
+    assert_eq!(
+        numbers(&json_of(&running, "/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day").await, "total"),
+        [Some(109), Some(54)]
+    );
+    let ads = json_of(&running, "/v1/ads?from=2026-03-01&to=2026-03-02&position=3").await;
+    assert_eq!((texts(&ads, "ad_id"), numbers(&ads, "total")), (vec!["a", "b"], vec![Some(100), Some(7)]));
+    // With the speed layer away it is as good as ever.
+    system.store.go_away(true);
+    assert_eq!(json_of(&running, &path("3")).await, then);
+    for (position, part) in [
+        ("2", "2026-03-02 was not closed yet at ledger position 2"),
+        ("5", "no position 5 yet, its last one is 4"),
+        ("18446744073709551615", "its last one is 4"),
+        ("x", "`x` is no ledger position"),
+        ("-1", "is no ledger position"),
+        ("", "is no ledger position"),
+    ] {
+        let answer = get(running.address, &path(position)).await;
+        assert_eq!((answer.status, &answer.json()["parameter"]), (400, &json!("position")), "{position}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(part), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn nights_tell_what_their_entries_and_reports_say() {
+    let (system, running) = filled().await;
+    let report = json!({ "runner": "batch-1", "began_at": 1_000, "ended_at": 3_500, "checks": [],
+        "drift": { "compared": { "live": 5, "exact": 5, "live_late": null, "exact_late": 2 } } });
+    system.objects.put(&clicks::tables::report_key(4), report.to_string().into()).await.unwrap();
+    system.objects.put(&clicks::tables::report_key(3), "no report".into()).await.unwrap();
+    let body = json_of(&running, "/v1/nights").await;
+    assert_eq!(texts(&body, "night"), ["2026-03-03", "2026-03-02", "2026-03-01"]);
+    assert_eq!(numbers(&body, "entry"), [Some(4), Some(3), Some(2)]);
+    assert_eq!(body["meta"]["ledger_position"], 4);
+    let rows = body["data"].as_array().unwrap();
+    assert_eq!(
+        (&rows[0]["seconds"], &rows[0]["runner"], &rows[0]["drift"]),
+        (&json!(2.5), &json!("batch-1"), &json!("equal"))
+    );
+    assert_eq!(rows[0]["drift_detail"], "on time: live 5, exact 5");
+    assert_eq!(rows[0]["days"], json!(["2026-03-03"]));
+    // Reports are for people: one that is missing or broken leaves its fields unknown.
+    for row in &rows[1..] {
+        assert_eq!((&row["seconds"], &row["drift"], &row["state"]), (&Value::Null, &Value::Null, &json!("published")));
+    }
+    assert_eq!(json_of(&running, "/v1/nights?last=1").await["data"].as_array().unwrap().len(), 1);
+    // The report of the last run may come after its entry was seen.
+    system.close(&[], DayTotals::default(), &[], &[]).await;
+    let fifth = async |running: &Running| {
+        loop {
+            let body = json_of(running, "/v1/nights?last=1").await;
+            if body["data"][0]["entry"] == 5 {
+                return body["data"][0]["runner"].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(fifth(&running).await, Value::Null);
+    system.objects.put(&clicks::tables::report_key(5), report.to_string().into()).await.unwrap();
+    assert_eq!(fifth(&running).await, "batch-1");
+}
+
+#[tokio::test]
+async fn metrics_are_on_the_admin_port_and_a_taken_one_says_so() {
+    let (system, _running) = filled().await;
+    let taken = std::net::TcpListener::bind(listen()).unwrap();
+    let admin = taken.local_addr().unwrap();
+    let options = || Options { listen: listen(), admin: Some(admin), ..Options::default() };
+    let refused = system.start(options()).await.unwrap_err().to_string();
+    assert!(refused.contains(&admin.to_string()) && refused.contains("`serving.admin`"), "{refused}");
+    drop(taken);
+    let running = start(&system, options()).await;
+    get(running.address, "/v1/status").await;
+    let metrics = get(admin, "/metrics").await;
+    assert!(metrics.status == 200 && metrics.body.contains("twofold_serving_requests_total"), "{}", metrics.body);
+    assert_eq!((get(admin, "/readyz").await.status, get(admin, "/v1/clicks").await.status), (200, 404));
+    assert_eq!(get(running.address, "/metrics").await.status, 404);
+}
+
+/// Whatever stands in a query, it is answered or refused with the parameter that is to blame, and quickly.
+#[tokio::test]
+async fn no_query_breaks_the_server() {
+    use rand::rngs::SmallRng;
+    use rand::seq::IndexedRandom;
+    use rand::{Rng, SeedableRng};
+    const NAMES: [&str; 13] = [
+        "ad_id",
+        "from",
+        "to",
+        "granularity",
+        "tz",
+        "position",
+        "format",
+        "limit",
+        "last",
+        "From",
+        "",
+        "%00",
+        "ad_id[]",
+    ];
+    const VALUES: [&str; 41] = [
+        "",
+        "a",
+        "a,b",
+        ",",
+        "a,,b",
+        "%FF",
+        "%00",
+        "%E2%82%AC",
+        "%2e%2e%2f",
+        "{p}",
+        "'%20OR%201=1",
+        "2026-03-01",
+        "2026-03-04",
+        "2026-03-05",
+        "2026-02-30",
+        "0001-01-01",
+        "9999-12-31",
+        "+10000-01-01",
+        "-0001-01-01",
+        "2026-03-01T00:00:00Z",
+        "2026-03-04T12:00:00Z",
+        "2026-03-01T05:45:00%2B05:45",
+        "2026-03-01T00:00:00",
+        "1e9",
+        "-1",
+        "0",
+        "1",
+        "7",
+        "1000",
+        "99999999999999999999",
+        "NaN",
+        "minute",
+        "hour",
+        "day",
+        "UTC",
+        "Asia/Kathmandu",
+        "America/St_Johns",
+        "Etc/GMT+12",
+        "csv",
+        "arrow",
+        "json",
+    ];
+    let (_system, running) = filled().await;
+    let client = reqwest::Client::new();
+    let seed = std::env::var("TWOFOLD_SEED").map_or(1, |seed| seed.parse().expect("TWOFOLD_SEED is a number"));
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (mut answered, mut refused) = (0, 0);
+    for _ in 0..3_000 {
+        let path = ["/v1/clicks", "/v1/clicks", "/v1/ads", "/v1/days", "/v1/nights", "/v1/status"]
+            .choose(&mut random)
+            .unwrap();
+        let pair = |random: &mut SmallRng| {
+            let value: String = match random.random_range(0..20) {
+                0 => (0..random.random_range(0..40)).map(|_| format!("%{:02X}", random.random::<u8>())).collect(),
+                1 => "x".repeat(random.random_range(0..3_000)),
+                _ => (*VALUES.choose(random).unwrap()).to_owned(),
+            };
+            format!("{}={value}", NAMES.choose(random).unwrap())
+        };
+        let query: Vec<String> = (0..random.random_range(0..5)).map(|_| pair(&mut random)).collect();
+        let url = format!("http://{}{path}?{}", running.address, query.join("&"));
+        let asked = tokio::time::timeout(Duration::from_secs(10), client.get(&url).send());
+        let answer = asked.await.unwrap_or_else(|_| panic!("slow: {url}")).unwrap();
+        let status = answer.status();
+        let body = answer.bytes().await.unwrap();
+        match status.as_u16() {
+            200 => answered += 1,
+            400 => {
+                refused += 1;
+                let problem: Value = serde_json::from_slice(&body).unwrap();
+                let names_one = problem["parameter"].is_string() || problem["type"] == "urn:twofold:problem:query";
+                assert!(names_one && !problem["mend"].as_str().unwrap().is_empty(), "{url}: {problem}");
+            }
+            other => panic!("seed {seed}: {other} for {url}: {}", String::from_utf8_lossy(&body)),
+        }
+    }
+    assert!(answered > 100 && refused > 1_000, "{answered} answered, {refused} refused: too few to mean anything");
 }

@@ -18,14 +18,14 @@ if (!url || !folder) {
 const browser = await launch();
 const errors = [];
 
-async function open(address, options = {}) {
+async function open(address, options = {}, ready = 'body[data-state=live][data-ready]') {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, timezoneId: 'America/New_York', ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
   page.on('pageerror', (error) => errors.push(String(error)));
   await page.goto(new URL(address, url).href, { waitUntil: 'load' });
-  await page.waitForSelector('body[data-state=live][data-ready]');
+  await page.waitForSelector(ready);
   return page;
 }
 
@@ -124,6 +124,16 @@ try {
   const dark = await open('/?range=week&compare=before', { colorScheme: 'dark' });
   await accessible(dark, 'a desk in the dark');
   await picture(dark, 'dark');
+  // --- the operators' page ---------------------------------------------------------------------------------------------
+  for (const [width, colorScheme] of [[1280, 'light'], [390, 'dark']]) {
+    const status = await open('/status', { viewport: { width, height: 900 }, colorScheme }, 'body[data-state=well][data-ready]');
+    assert.match(await words(status, '#standing'), /all is well/);
+    assert.ok((await status.locator('#partition-rows tr').count()) > 0 && (await status.locator('#night-rows tr').count()) > 0);
+    const wide = await status.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, `the operators' page is ${wide} pixels too wide`);
+    await accessible(status, `the operators' page, ${width} pixels, ${colorScheme}`);
+    await picture(status, `status-${width}`);
+  }
   assert.deepEqual(errors, [], 'what the console says');
   console.log(JSON.stringify({ csv, href }));
 } catch (error) {

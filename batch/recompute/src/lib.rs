@@ -59,7 +59,6 @@ pub use night::{Accept, NightOutcome, NightReport, Request, run_night};
 pub use options::Options;
 pub use periods::change_period;
 pub use recount::RecountReport;
-pub use report::{REPORTS, report_key};
 pub use stages::{Stage, Stages};
 pub use status::{DayStatus, PartitionStatus, Status, status};
 

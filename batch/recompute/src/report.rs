@@ -1,9 +1,5 @@
 //! The report of a run, beside the entry that it published: how long what took, what was checked, what has changed.
 //!
-//! ```text
-//! reports/00000000000000000012.json    of the run that published ledger entry 12
-//! ```
-//!
 //! It is for people. No number and no decision rests on it, it holds wall times, and it is written after the entry: a run
 //! that ends in between leaves none, and nobody writes it later.
 
@@ -11,7 +7,7 @@ use std::collections::BTreeMap;
 
 use clicks::books::Books;
 use clicks::ledger::{Balance, DayTotals, Night};
-use clicks::tables::EntryNumber;
+use clicks::tables::{EntryNumber, report_key};
 use clicks::time::{Day, Timestamp};
 use platform::objects::Objects;
 use serde::Serialize;
@@ -20,14 +16,7 @@ use crate::Options;
 use crate::drift::Drift;
 use crate::stages::Stage;
 
-/// Prefix of all reports.
-pub const REPORTS: &str = "reports/";
 const VERSION: u32 = 1;
-
-/// Key of the report of the run that published entry `number`.
-pub fn report_key(number: EntryNumber) -> String {
-    format!("{REPORTS}{number:020}.json")
-}
 
 /// Times are milliseconds UTC.
 #[derive(Debug, Clone, PartialEq, Serialize)]

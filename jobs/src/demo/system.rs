@@ -94,8 +94,8 @@ impl System {
         let server =
             serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
         let server = server.map_err(|error| match error {
-            ServingError::Taken { address } => taken(address, &std::io::ErrorKind::AddrInUse.into(), "--page"),
-            ServingError::Listen { address, source } => taken(address, &source, "--page"),
+            ServingError::Taken { address, .. } => taken(address, &std::io::ErrorKind::AddrInUse.into(), "--page"),
+            ServingError::Listen { address, source, .. } => taken(address, &source, "--page"),
             other => other.into(),
         })?;
         let (collector_address, page) = (collector.address(), server.address());

@@ -1,4 +1,4 @@
-//! `GET /v1/ads?from=&to=&tz=&limit=&format=`: the ads with the most clicks.
+//! `GET /v1/ads?from=&to=&tz=&limit=&position=&format=`: the ads with the most clicks.
 
 use std::sync::Arc;
 
@@ -54,7 +54,8 @@ impl reply::Row for Row {
         ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running minute."),
         ("tz" = Option<String>, Query, description = "IANA time zone of days; UTC by default.", example = "Europe/Berlin"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "20 by default.", example = 20),
-        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+        ("position" = Option<u64>, Query, description = "What was published at this ledger position, of closed days only."),
+        ("format" = Option<Format>, Query, description = "What `Accept` says without it.", example = "json"),
     ),
     responses(
         (status = 200, description = "The largest first, then by name.", content(
@@ -67,7 +68,7 @@ impl reply::Row for Row {
     )
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["from", "to", "tz", "limit", "format"])?;
+    let params = Params::read(&uri, &["from", "to", "tz", "limit", "position", "format"])?;
     let format = Format::asked(&params, &headers)?;
     let limit = params.count("limit", LIMIT_DEFAULT, LIMIT_MAX)?;
     let now = app.sources.clock.now();
@@ -77,9 +78,10 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     check_size(range, grain, 1, now, app.options.rows_max)?;
     // The zone has said where days begin; the sums over the range are the same in all.
     let question = Question { asked: Asked::EachAd, range, grain, zone: Zone::UTC };
-    let (position, ranking) = app.sources.ranking(&question, limit).await?;
+    let wanted = params.position()?;
+    let (position, ranking) = app.sources.ranking(&question, wanted, limit).await?;
     let data = ranking.ads.into_iter().map(row).collect();
-    let meta = Meta::new(&ranking.standing, &position, None, zone);
+    let meta = Meta::new(&ranking.standing, &position, None, zone).pinned(wanted.is_some());
     Ok(Reply { meta, ads_count: Some(ranking.ads_count), data }.answer(format, &headers))
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/clicks?ad_id=&from=&to=&granularity=&tz=&format=`: clicks per period.
+//! `GET /v1/clicks?ad_id=&from=&to=&granularity=&tz=&position=&format=`: clicks per period.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use clicks::books::PeriodState;
 use clicks::id::AdId;
+use clicks::tables::EntryNumber;
 use clicks::view::{Answer, Asked, PeriodAnswer, Question, Source};
 use clicks::window::Grain;
 use clicks::zone::Zone;
@@ -39,6 +40,8 @@ pub(super) struct Row {
     total: Option<u64>,
     /// Late clicks that `total` does not hold yet.
     late_pending: Option<u64>,
+    /// Of a closed period: what the live view counted, while all of that is still stored.
+    last_live: Option<u64>,
     #[schema(schema_with = openapi::source)]
     source: Source,
     #[schema(schema_with = openapi::state)]
@@ -54,7 +57,7 @@ impl reply::Row for Row {
     fn columns() -> Vec<Field> {
         let mut columns = vec![time_column("period_start"), time_column("period_end")];
         columns.push(column("ad_id", DataType::Utf8));
-        columns.extend(["clicks", "adjustment", "total", "late_pending"].map(count_column));
+        columns.extend(["clicks", "adjustment", "total", "late_pending", "last_live"].map(count_column));
         columns.extend(["source", "state"].map(|name| column(name, DataType::Utf8)));
         columns.extend([column("revision", DataType::Int32), column("complete", DataType::Boolean)]);
         columns
@@ -65,14 +68,15 @@ impl reply::Row for Row {
 #[utoipa::path(
     get, operation_id = "getClicks", path = "/v1/clicks",
     params(
-        ("ad_id" = Option<Vec<String>>, Query, style = Form, explode = false,
+        ("ad_id" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
             description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
         ("from" = Option<String>, Query, example = "2026-03-01",
             description = "RFC 3339 timestamp or day of the zone; by default the last hour, day or month."),
         ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running period."),
-        ("granularity" = Option<String>, Query, description = "minute (the default), hour or day.", example = "hour"),
+        ("granularity" = Option<openapi::Granularity>, Query, description = "By default minute.", example = "hour"),
         ("tz" = Option<String>, Query, description = "IANA time zone of periods and days; UTC by default.", example = "Europe/Berlin"),
-        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+        ("position" = Option<u64>, Query, description = "What was published at this ledger position, of closed days only."),
+        ("format" = Option<Format>, Query, description = "What `Accept` says without it.", example = "json"),
     ),
     responses(
         (status = 200, description = "The periods in order, ad after ad.", content(
@@ -85,20 +89,20 @@ impl reply::Row for Row {
     )
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["ad_id", "from", "to", "granularity", "tz", "format"])?;
+    let params = Params::read(&uri, &["ad_id", "from", "to", "granularity", "tz", "position", "format"])?;
     let format = Format::asked(&params, &headers)?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
     let (ads, zone, now) = (params.ads("ad_id", app.options.ads_max)?, params.zone()?, app.sources.clock.now());
     let range = params.range(grain, zone, periods_default(grain), now)?;
     check_size(range, grain, ads.as_ref().map_or(1, Vec::len), now, app.options.rows_max)?;
     let question = Question { asked: ads.map_or(Asked::Total, Asked::Ads), range, grain, zone };
-    Ok(ask(&app, &question).await?.answer(format, &headers))
+    Ok(ask(&app, &question, params.position()?).await?.answer(format, &headers))
 }
 
-/// The answer at the last position of the ledger.
-pub(super) async fn ask(app: &App, question: &Question) -> Result<Reply<Row>, Problem> {
-    let (position, answer) = app.sources.answer(question).await?;
-    let meta = Meta::new(&answer.standing, &position, Some(question.grain), question.zone);
+/// The answer at the last position of the ledger, or at the one that is wanted.
+pub(super) async fn ask(app: &App, question: &Question, wanted: Option<EntryNumber>) -> Result<Reply<Row>, Problem> {
+    let (position, answer) = app.sources.answer(question, wanted).await?;
+    let meta = Meta::new(&answer.standing, &position, Some(question.grain), question.zone).pinned(wanted.is_some());
     Ok(Reply { meta, ads_count: None, data: rows(answer, question.zone) })
 }
 
@@ -128,6 +132,7 @@ fn row(ad_id: Option<AdId>, period: PeriodAnswer, zone: Zone) -> Row {
         adjustment: period.adjustment,
         total: period.total,
         late_pending: period.late_pending,
+        last_live: period.last_live,
         source: period.source,
         state: period.state,
         revision: period.revision,

@@ -70,7 +70,7 @@ impl reply::Row for Row {
     get, operation_id = "getDays", path = "/v1/days",
     params(
         ("last" = Option<u32>, Query, minimum = 1, maximum = 400, description = "7 by default.", example = 7),
-        ("format" = Option<String>, Query, description = "json, csv or arrow; what `Accept` says otherwise.", example = "json"),
+        ("format" = Option<Format>, Query, description = "What `Accept` says without it.", example = "json"),
     ),
     responses(
         (status = 200, description = "The newest first.", content(
@@ -92,7 +92,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     let from = today.plus(1 - last as i32).max(first).min(today);
     let range = Interval::new(from.start(), today.end());
     let question = Question { asked: Asked::Total, range, grain: Grain::Day, zone: Zone::UTC };
-    let (position, answer) = app.sources.answer(&question).await?;
+    let (position, answer) = app.sources.answer(&question, None).await?;
     let periods = answer.series.iter().flat_map(|series| series.periods.iter().rev());
     let data = periods.map(|period| row(&position.books, period)).collect();
     let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use clicks::books::PeriodState;
 use clicks::time::{Day, Timestamp};
-use clicks::view::{Reason, Segment, Source, Split, Standing};
+use clicks::view::{Reason, Segment, Source, Standing};
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use serde::{Serialize, Serializer};
@@ -56,6 +56,9 @@ pub(super) struct Meta {
     #[schema(schema_with = openapi::day_or_null)]
     pub closed_through: Option<Day>,
     pub ledger_position: u64,
+    /// The answer is what was published at this position, and will never be another one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     pub segments: Vec<SegmentText>,
 }
 
@@ -72,7 +75,7 @@ pub(super) struct ReasonText {
 }
 
 /// A run of time that one layer answers for, in one state, and what all series together have in it: the split by state.
-/// A ranking has no numbers here.
+/// Numbers that are not known are null, in a ranking all of them; those that are not complete are at least so many.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Segment)]
 pub(super) struct SegmentText {
@@ -85,19 +88,11 @@ pub(super) struct SegmentText {
     #[schema(schema_with = openapi::state)]
     pub state: PeriodState,
     pub revision: Option<u32>,
-    #[serde(flatten)]
-    pub split: Option<SplitText>,
-}
-
-/// Numbers that are not known are null; those of a segment that is not complete are at least so many.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
-#[schema(as = Split)]
-pub(super) struct SplitText {
     pub clicks: Option<u64>,
     pub adjustment: Option<u64>,
     pub total: Option<u64>,
     pub late_pending: Option<u64>,
-    pub complete: bool,
+    pub complete: Option<bool>,
 }
 
 impl Meta {
@@ -115,8 +110,13 @@ impl Meta {
             reasons: standing.reasons.iter().map(ReasonText::from).collect(),
             closed_through: standing.closed_through,
             ledger_position: position.books.head(),
+            pinned: false,
             segments: standing.segments.iter().map(|segment| SegmentText::new(segment, zone)).collect(),
         }
+    }
+
+    pub(super) fn pinned(self, pinned: bool) -> Self {
+        Meta { pinned, ..self }
     }
 
     /// No number of the answer moves with the next click.
@@ -157,13 +157,11 @@ impl SegmentText {
             source: segment.source,
             state: segment.state,
             revision: segment.revision,
-            split: segment.split.map(SplitText::from),
+            clicks: segment.split.and_then(|split| split.clicks),
+            adjustment: segment.split.and_then(|split| split.adjustment),
+            total: segment.split.and_then(|split| split.total),
+            late_pending: segment.split.and_then(|split| split.late_pending),
+            complete: segment.split.map(|split| split.complete),
         }
-    }
-}
-
-impl From<Split> for SplitText {
-    fn from(Split { clicks, adjustment, total, late_pending, complete }: Split) -> Self {
-        SplitText { clicks, adjustment, total, late_pending, complete }
     }
 }

@@ -7,9 +7,10 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, Object, SchemaFormat};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-use super::{ads, clicks, days, status, stream};
+use super::reply::Format;
+use super::{ads, clicks, days, nights, status, stream};
 use crate::problem::Fields;
 
 pub(super) async fn get() -> impl IntoResponse {
@@ -30,8 +31,8 @@ pub(super) fn document() -> String {
         description = "Clicks per ad and period: one merged answer of the batch and the speed layer. Every answer says in \
                        `meta` how far it can be trusted; a number that is not known is null, never zero."
     ),
-    paths(clicks::get, ads::get, days::get, status::get, stream::get),
-    components(schemas(Fields))
+    paths(clicks::get, ads::get, days::get, nights::get, status::get, stream::get),
+    components(schemas(Fields, AdId, Granularity, Format))
 )]
 struct Api;
 
@@ -46,6 +47,23 @@ pub(super) enum Refused {
     #[response(status = 503, content_type = "application/problem+json")]
     NotNow(#[to_schema] Fields),
 }
+
+// --- parameters ------------------------------------------------------------------------------------------------------
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) enum Granularity {
+    Minute,
+    Hour,
+    Day,
+}
+
+/// 1 to 64 of `A-Z a-z 0-9 _ . -`.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_.-]{1,64}$", example = "ad-1")]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct AdId(String);
 
 // --- types of the core, which knows nothing of HTTP ------------------------------------------------------------------
 

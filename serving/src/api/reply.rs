@@ -15,8 +15,9 @@ use super::meta::Meta;
 use crate::params::Params;
 use crate::problem::{Problem, shown};
 
-/// The forms of an answer: the value of `format`, and the media type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The forms of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub(super) enum Format {
     Json,
     Csv,
@@ -105,7 +106,8 @@ pub(super) struct Reply<R> {
 
 impl<R: Row> Reply<R> {
     /// As the client wants it. Where no period is live and nothing is missing, the answer has a tag, and a client that holds
-    /// it already is told so. It is asked for again each time all the same: a closed day can still be restated.
+    /// it already is told so. It is asked for again each time all the same: a closed day can still be restated. Only what was
+    /// published at a named position may be kept for ever.
     pub(super) fn answer(self, format: Format, asked: &HeaderMap) -> Response {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),
@@ -113,7 +115,8 @@ impl<R: Row> Reply<R> {
             Format::Arrow => self.arrow(),
         };
         let mut headers = HeaderMap::new();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        let kept = if self.meta.pinned && self.meta.complete { "max-age=31536000, immutable" } else { "no-cache" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
         if self.meta.is_settled() {
             // Weak: the same bytes may be compressed or not.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
+use clicks::ledger::Objection;
 use clicks::live::{Meta, Totals};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Timestamp};
@@ -40,10 +41,23 @@ struct Ledger {
     last_night: Option<Day>,
     #[schema(schema_with = openapi::day)]
     next_night: Day,
+    /// From then on the next night can be published.
+    #[schema(schema_with = openapi::time)]
+    next_due: Stamp,
+    /// Days that their nights have left out, until a person has decided.
+    withheld: Vec<WithheldDay>,
     #[schema(schema_with = openapi::time)]
     read_at: Stamp,
     /// Why it could not be read since.
     trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct WithheldDay {
+    #[schema(schema_with = openapi::day)]
+    day: Day,
+    /// What speaks against publishing it.
+    objections: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -116,10 +130,16 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
         first_day: books.first_day(),
         last_night: books.last_night(),
         next_night: books.next_night(),
+        next_due: utc(books.rules().cut_time(books.next_night())),
+        withheld: books.withheld().iter().map(withheld).collect(),
         read_at: utc(position.read_at),
         trouble: position.trouble.clone(),
     };
     Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now: utc(now), ledger, partitions }))
+}
+
+fn withheld((day, withheld): (&Day, &clicks::books::WithheldDay)) -> WithheldDay {
+    WithheldDay { day: *day, objections: Objection::list(&withheld.objections) }
 }
 
 fn utc(time: Timestamp) -> Stamp {

@@ -52,9 +52,9 @@ struct Stream {
 #[utoipa::path(
     get, operation_id = "getStream", path = "/v1/stream",
     params(
-        ("ad_id" = Option<Vec<String>>, Query, style = Form, explode = false,
+        ("ad_id" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
             description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
-        ("granularity" = Option<String>, Query, description = "minute (the default), hour or day.", example = "minute"),
+        ("granularity" = Option<openapi::Granularity>, Query, description = "By default minute.", example = "minute"),
         ("tz" = Option<String>, Query, description = "IANA time zone of periods; UTC by default.", example = "Europe/Berlin"),
     ),
     responses(
@@ -90,7 +90,7 @@ impl Stream {
         let start = self.zone.back(self.grain, end, periods_default(self.grain));
         let range = clicks::time::Interval::new(start, end);
         let question = Question { asked: self.asked.clone(), range, grain: self.grain, zone: self.zone };
-        ask(&self.app, &question).await
+        ask(&self.app, &question, None).await
     }
 
     /// Waits for something to tell.

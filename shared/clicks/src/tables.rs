@@ -5,6 +5,7 @@
 //! tables/rev/00000000000000000012/change-2026-02-27-5f1c….parquet      per ad, what a further revision has changed
 //! tables/rev/00000000000000000012/adjustments-5f1c….parquet
 //! tables/current/minute/day=2026-03-01/data.parquet                  a convenience copy for a plain glob
+//! reports/00000000000000000012.json                                  of the run that published ledger entry 12
 //! ```
 
 use crate::time::Day;
@@ -14,6 +15,9 @@ use crate::window::Grain;
 pub const REV: &str = "tables/rev/";
 /// Prefix of the convenience copies.
 pub const CURRENT: &str = "tables/current/";
+
+/// Prefix of all reports of runs.
+pub const REPORTS: &str = "reports/";
 
 /// Columns of a grain's table, in order; rows are sorted by `period_start`, `ad_id`, `class`.
 pub mod columns {
@@ -63,6 +67,11 @@ pub fn rev_key(number: EntryNumber, grain: Grain, day: Day, hash: &str) -> Strin
 /// Key of a night's adjustments.
 pub fn adjustments_key(number: EntryNumber, hash: &str) -> String {
     format!("{}adjustments-{}.parquet", rev_prefix(number), short(hash))
+}
+
+/// Key of the report of the run that published entry `number`.
+pub fn report_key(number: EntryNumber) -> String {
+    format!("{REPORTS}{number:020}.json")
 }
 
 /// Key of what a further revision of a day has changed.

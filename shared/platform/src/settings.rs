@@ -144,6 +144,8 @@ pub struct Batch {
 #[serde(default, deny_unknown_fields)]
 pub struct Serving {
     pub listen: SocketAddr,
+    /// Address of `/metrics`, `/livez`, `/readyz`.
+    pub admin: SocketAddr,
     /// Pages of these origins, such as https://dashboard.example.com, may read the answers; of all when one is `*`.
     pub cors_origins: Vec<String>,
 }
@@ -265,7 +267,7 @@ impl Default for Batch {
 
 impl Default for Serving {
     fn default() -> Self {
-        Serving { listen: loopback(8081), cors_origins: Vec::new() }
+        Serving { listen: loopback(8081), admin: loopback(9103), cors_origins: Vec::new() }
     }
 }
 

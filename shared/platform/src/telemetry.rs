@@ -77,19 +77,21 @@ impl Readiness {
     }
 }
 
-/// `/livez` (the process answers), `/readyz` (it takes work) and `/metrics`.
-pub fn admin_routes(ready: Readiness) -> Router {
-    let metrics_text = || async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render()) };
+/// `/livez` (the process answers) and `/readyz` (it takes work).
+pub fn probe_routes(ready: Readiness) -> Router {
     let readyz = move || async move {
         match ready.get() {
             true => (StatusCode::OK, "ready\n").into_response(),
             false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
         }
     };
-    Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics_text))
+    Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(readyz))
+}
+
+/// [`probe_routes`] and `/metrics`, which is nobody's business but the operators'.
+pub fn admin_routes(ready: Readiness) -> Router {
+    let metrics_text = || async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render()) };
+    probe_routes(ready).route("/metrics", get(metrics_text))
 }
 
 /// Serves [`admin_routes`] until `stop`.

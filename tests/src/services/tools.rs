@@ -42,6 +42,21 @@ pub async fn systemd_analyze(arguments: &[&str]) -> Result<String> {
     run_to_end("systemd-analyze", command, "").await
 }
 
+/// Asks a server everything that the description of its API allows, and everything that it does not; the addresses that
+/// match `exclude` are left out.
+///
+/// # Errors
+/// When an answer is not as it is described, is a server's error, or comes too late. It tells how to ask again.
+pub async fn check_api(description: &str, exclude: &str, seed: u64) -> Result<String> {
+    let mut command = Command::new(tool("python/bin/schemathesis")?);
+    // That a question is well-formed does not make it one that can be answered: a range may be empty.
+    command.args(["run", description, "--exclude-path", exclude, "--exclude-checks", "positive_data_acceptance"]);
+    command.args(["--max-examples", "60", "--request-timeout", "10", "--no-color", "--seed", &seed.to_string()]);
+    // It keeps what it found in a folder of its own, here.
+    command.current_dir(super::new_folder("api")?);
+    run_to_end("schemathesis", command, "").await
+}
+
 /// How to look at a page.
 #[derive(Clone, Copy, Debug)]
 pub struct PageView<'a> {

@@ -21,7 +21,7 @@ use platform::ledger::Ledger;
 use platform::log::{Header, LogRecord};
 use platform::objects::Objects;
 use platform::store::{RedisOptions, RedisStore, SpeedStore};
-use promises::services::{Page, PageView, Redis, new_folder, open_page, walk_page};
+use promises::services::{Page, PageView, Redis, check_api, new_folder, open_page, walk_page};
 use serde_json::Value;
 use serving::{Options, Server, ServingError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -216,7 +216,25 @@ async fn the_page_says_what_the_api_says_and_closed_days_outlive_redis() {
     assert_eq!(line(&away, "2026-03-01")[1..3], ["closed", &grouped(&rows[1]["total"])]);
     assert_eq!(line(&away, "2026-03-02")[1..3], ["live", "unknown"]);
     assert_eq!(ask(address, "/v1/days").await["meta"]["complete"], false);
+    let operators = look(address, "status", "body[data-state=wrong][data-ready]", 1280).await;
+    assert!(
+        operators.text.contains("the speed store is away") && operators.text.contains("twofold check"),
+        "{}",
+        operators.text
+    );
 
+    served.end().await;
+}
+
+/// The API is what its description says, whatever it is asked. `TWOFOLD_SEED=2` asks other things.
+#[tokio::test]
+async fn the_api_is_as_it_is_described() {
+    let redis = Redis::start().await.unwrap();
+    let served = serve(&redis).await;
+    let seed = std::env::var("TWOFOLD_SEED").map_or(1, |seed| seed.parse().expect("TWOFOLD_SEED is a number"));
+    let description = format!("http://{}/v1/openapi.json", served.address);
+    let told = check_api(&description, "/v1/stream", seed).await.unwrap();
+    assert!(told.contains("Tested: 5"), "{told}");
     served.end().await;
 }
 

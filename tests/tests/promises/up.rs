@@ -26,7 +26,7 @@ async fn a_click_is_seen_within_seconds_and_the_end_is_orderly() -> Result<()> {
             "[kafka]\nbrokers = \"{}\"\ntopic = \"{NAME}\"\npartitions = 2\nreplication_factor = 1\n\
              [redis]\nurl = \"{}\"\n\
              [storage]\nurl = \"s3://{NAME}/prefix\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\n\
-             [collector]\nlisten = \"127.0.0.1:{collect}\"\n[serving]\nlisten = \"127.0.0.1:{serve}\"\n\
+             [collector]\nlisten = \"127.0.0.1:{collect}\"\n[serving]\nadmin = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:{serve}\"\n\
              [speed]\nadmin = \"127.0.0.1:{}\"\n[archive]\nadmin = \"127.0.0.1:{}\"\nheartbeat = \"1s\"\n",
             services.kafka.brokers(),
             services.redis.url(),

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::world::{World, at, day, partition};
-use crate::{NightOutcome, report_key, run_night};
+use crate::{NightOutcome, run_night};
 use clicks::ledger::PeriodAction;
+use clicks::tables::report_key;
 use platform::ledger::Ledger;
 
 async fn report(world: &World, entry: u64) -> Value {

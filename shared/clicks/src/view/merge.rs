@@ -56,6 +56,8 @@ pub struct Merge {
     /// Closed days of the range that were published although records of them were lost, and what was lost.
     pub(super) lossy: BTreeMap<Day, String>,
     pub(super) partitions: Vec<Partition>,
+    /// See [`Merge::published`].
+    asks_live: bool,
     /// Days up to this one have live counts in topic lives that are not asked any more.
     not_asked_through: Option<Day>,
     pub(super) sums: Sums,
@@ -126,6 +128,7 @@ impl Merge {
         let over = books.lives().iter().filter_map(|life| books.last_day_of(life));
         Ok(Merge {
             partitions: partitions(books, &question.asked),
+            asks_live: true,
             not_asked_through: over.filter(|last_day| *last_day < books.next_night()).max(),
             range,
             slot_width: is_even.then(|| question.grain.width()),
@@ -141,6 +144,19 @@ impl Merge {
             lossy,
             sums,
         })
+    }
+
+    /// Leaves the live counts out: the answer is what was published at this position, whatever has come since. Late clicks
+    /// are unknown then, and that is no reason against it.
+    ///
+    /// # Errors
+    /// The first day that was not closed.
+    pub fn published(mut self) -> Result<Self, Day> {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.source == Source::Speed) {
+            return Err(slot.period.start.day());
+        }
+        (self.partitions, self.asks_live) = (Vec::new(), false);
+        Ok(self)
     }
 
     /// The range that is answered.
@@ -404,6 +420,9 @@ impl Merge {
 
     /// No late click of these periods is missing, of the nights that are still to come. Without a topic there can be none.
     fn late_known(&self, series: Option<usize>, slots: &[Slot]) -> bool {
+        if !self.asks_live {
+            return false;
+        }
         let Some(until) = self.late_until(slots) else { return true };
         self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
             Status::Known(meta) => {

@@ -636,3 +636,22 @@ fn tables_are_as_coarse_as_the_pieces_allow() {
     assert_eq!(grain("Asia/Kathmandu", Grain::Day, at(0, 18, 15), at(1, 18, 15)), Grain::Minute);
     assert_eq!(grain("Asia/Kathmandu", Grain::Hour, at(1, 0, 15), at(1, 1, 15)), Grain::Minute);
 }
+
+#[test]
+fn what_was_published_is_answered_without_the_live_view_and_nothing_else_is() {
+    let now = at(2, 6, 0);
+    let mut world = World::new(day(2), now).row(at(1, 1, 0), "a", 5).late(day(2), at(1, 1, 0), "a", 2);
+    world.metas = vec![Err(Missing::Unreachable("x".to_owned())); PARTITIONS as usize];
+    let books = books(1, 0, false);
+    let question = |range| Question { asked: Asked::Total, range, grain: Grain::Day, zone: Zone::UTC };
+    let merge = Merge::new(&books, question(day(1).interval()), now, LAG_MAX).unwrap();
+    let mut merge = merge.published().unwrap();
+    assert_eq!(merge.partitions().count(), 0);
+    merge.give_day(day(1), world.rows.iter().map(cell), []);
+    let answer = merge.answer();
+    let period = answer.series[0].periods[0];
+    assert_eq!((period.total, period.complete, period.late_pending, period.last_live), (Some(5), true, None, None));
+    assert!(answer.standing.complete, "{:?}", answer.standing.reasons);
+    let merge = Merge::new(&books, question(range(at(1, 0, 0), at(3, 0, 0))), now, LAG_MAX).unwrap();
+    assert_eq!(merge.published().unwrap_err(), day(2));
+}

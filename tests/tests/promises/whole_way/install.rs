@@ -75,7 +75,7 @@ impl Install {
              [redis]\nurl = \"{}\"\n\
              [storage]\nurl = \"s3://{BUCKET}/main\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
              [collector]\nlisten = \"127.0.0.1:{}\"\nappend_timeout = \"20s\"\n\
-             [speed]\nadmin = \"127.0.0.1:{}\"\n[archive]\nadmin = \"127.0.0.1:{}\"\n[serving]\nlisten = \"127.0.0.1:{}\"\n\
+             [speed]\nadmin = \"127.0.0.1:{}\"\n[archive]\nadmin = \"127.0.0.1:{}\"\n[serving]\nadmin = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:{}\"\n\
              [batch]\nvolume_factor = 0\n\
              [clock]\noffset_file = \"{}\"\n",
             kafka.brokers(),
