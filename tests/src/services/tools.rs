@@ -11,6 +11,8 @@ use tokio::io::AsyncWriteExt;
 use super::folder::repository;
 
 const RUN_MAX: Duration = Duration::from_secs(120);
+/// The whole way of a click takes minutes, and is watched from its beginning to its end.
+const WATCH_MAX: Duration = Duration::from_secs(900);
 
 /// Where `tests/setup` leaves what it installed for this source tree.
 pub fn tools() -> PathBuf {
@@ -110,6 +112,18 @@ pub async fn walk_page(url: &str, folder: &Path) -> Result<Value> {
     serde_json::from_str(&printed).context("read what was downloaded")
 }
 
+/// Looks at the page at `url` while the system lives on: its number grows, a day closes, the speed layer goes away and comes
+/// back. What was seen has a picture in `folder` from then on: `grown`, `closed`, `away` and `back`, each `.png`.
+///
+/// # Errors
+/// When anything is not as it must be, or one of these does not come.
+pub async fn watch_page(url: &str, folder: &Path) -> Result<()> {
+    tool("chromium")?;
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/browser/watch.mjs")).arg(url).arg(folder);
+    run_within(WATCH_MAX, "the watch of the page", command, "").await.map(drop)
+}
+
 /// A file that `tests/setup` installs.
 pub(super) fn tool(path: &str) -> Result<PathBuf> {
     let file = tools().join(path);
@@ -121,6 +135,10 @@ pub(super) fn tool(path: &str) -> Result<PathBuf> {
 
 /// Runs a short-lived program and returns what it printed on standard output; its errors go into the error.
 pub(super) async fn run_to_end(name: &str, command: Command, input: &str) -> Result<String> {
+    run_within(RUN_MAX, name, command, input).await
+}
+
+async fn run_within(limit: Duration, name: &str, command: Command, input: &str) -> Result<String> {
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let run = async {
@@ -139,5 +157,5 @@ pub(super) async fn run_to_end(name: &str, command: Command, input: &str) -> Res
         }
         Ok(printed)
     };
-    tokio::time::timeout(RUN_MAX, run).await.with_context(|| format!("{name} still runs after {RUN_MAX:?}"))?
+    tokio::time::timeout(limit, run).await.with_context(|| format!("{name} still runs after {limit:?}"))?
 }

@@ -206,6 +206,11 @@ impl Install {
         Ok(clicks)
     }
 
+    /// Where the page is.
+    pub(crate) fn page(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.ports[&Service::Serve])
+    }
+
     pub(crate) async fn source(&self, day: Day) -> Result<String> {
         self.day_field(day, "source").await
     }
@@ -260,7 +265,7 @@ impl Install {
         .await
     }
 
-    async fn wait_until(&self, what: &str, condition: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    pub(crate) async fn wait_until(&self, what: &str, condition: impl AsyncFn() -> Result<bool>) -> Result<()> {
         let began = Instant::now();
         while !condition().await.unwrap_or(false) {
             if began.elapsed() > Duration::from_secs(60) {

@@ -14,7 +14,7 @@ use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span, Timestamp};
 use clicks::window::Minute;
 use platform::log::{KafkaLog, Log, NewRecord, Target};
-use promises::services::duckdb;
+use promises::services::{duckdb, new_folder, watch_page};
 use twofold::demo::{Generator, Send, Shape, Shares, Truth};
 
 use install::{Install, Service};
@@ -43,6 +43,11 @@ async fn truth_is_what_every_layer_says_after_every_process_was_killed() -> Resu
     let mut run = Run::new(start);
     let early = install.twofold(&["batch", "run"]).await?;
     ensure!(early.code == 10, "a day that is not over must not close: {early:?}");
+
+    // A person looks at the page all the while.
+    let pictures = new_folder("watch")?;
+    let (page, folder) = (install.page(), pictures.clone());
+    let watch = tokio::spawn(async move { watch_page(&page, &folder).await });
 
     send_traffic(&mut install, &mut run).await?;
     ensure!(run.accepted >= CLICKS_MIN, "only {} clicks were sent", run.accepted);
@@ -93,6 +98,11 @@ async fn truth_is_what_every_layer_says_after_every_process_was_killed() -> Resu
     // Redis away: the batch still answers.
     install.kill_redis()?;
     compare_api(&install, &published, first_day, "batch", |cell| cell.exact).await?;
+    // And is back, as the person at the page sees.
+    let is_seen = async || Ok(watch.is_finished() || pictures.join("away.png").exists());
+    install.wait_until("the page says that Redis is away", is_seen).await?;
+    install.restart_redis().await?;
+    watch.await??;
     install.stop().await
 }
 
