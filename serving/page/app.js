@@ -98,7 +98,11 @@ async function refresh() {
     trouble = null;
     drawClicks(last);
     drawStanding();
-    await refreshTables(answer.meta, key, current);
+    await refreshTables(answer.meta, key, current).catch((problem) => {
+      // The chart is right all the same; a server that cannot be reached is found out by the next question.
+      if (!problem.detail) throw problem;
+      if (current() && !problem.unreachable) set($('ads-hint'), `cannot be told: ${problem.detail}`);
+    });
     document.body.dataset.ready = view.range;
   } catch (problem) {
     // It may be long ago that this was the server's time: the refused question must not be asked again.
@@ -118,7 +122,8 @@ async function refresh() {
 /** Less often than the chart, but at once when another question is asked or the sources come and go. */
 async function refreshTables({ from, to, complete }, key, current) {
   const young = Date.now() - tables.at < TABLES_EVERY_MS;
-  if (young && tables.key === key && tables.complete === complete) return;
+  const beside = !view.compare || (before && Date.parse(before.to) === Date.parse(from));
+  if (young && beside && tables.key === key && tables.complete === complete) return;
   const [days, ads, earlier] = await Promise.all([
     ask('/v1/days?last=7'),
     ask(path('/v1/ads', { from, to, limit: '10' })),
@@ -126,7 +131,7 @@ async function refreshTables({ from, to, complete }, key, current) {
   ]);
   if (!current()) return;
   tables = { key, at: Date.now(), complete };
-  before = earlier && { key, data: earlier.data };
+  before = earlier && { key, to: earlier.meta.to, data: earlier.data };
   if (earlier) drawClicks(last);
   drawDays(days);
   drawAds(ads);
@@ -159,6 +164,8 @@ function go(change, push = true) {
   zone = view.tz;
   if (push) history.pushState(null, '', toUrl(view));
   drawControls();
+  // Numbers of another question stand under this one's title until they are replaced.
+  $('figures').classList.toggle('waiting', Boolean(last) && last.key !== keyOf(view));
   again = true;
   wakeUp();
 }
@@ -266,6 +273,7 @@ function sum(rows, field) {
 
 function drawClicks(answer) {
   const { meta, data, path } = answer || NOTHING;
+  $('figures').classList.remove('waiting');
   const split = (source) => meta.segments.filter((segment) => segment.source === source);
   const [closed, live] = [split('batch'), split('speed')];
   set($('sum'), sum(data, 'total'));
@@ -291,20 +299,26 @@ function drawClicks(answer) {
   if ($('numbers').open) drawPeriods(data);
 }
 
-/** The rows before, one for each of the chart; none while nothing is compared. */
+/** The rows before, beside those of the chart; none while nothing is compared, or only what was before an earlier minute. */
 function earlierRows() {
-  return last && before && before.key === last.key ? before.data.slice(0, last.data.length) : [];
+  const fits = last && before && before.key === last.key && Date.parse(before.to) === Date.parse(last.meta.from);
+  return fits ? before.data.slice(0, last.data.length) : [];
 }
 
 /** How the periods that are over compare with as many before. */
 function drawComparison(data) {
-  const over = data.slice(0, -1);
-  const earlier = earlierRows().slice(0, over.length);
+  const rows = earlierRows();
+  // Where the clock was moved, one of the two has an hour more.
+  const count = Math.min(data.length - 1, rows.length);
+  const [over, earlier] = [data.slice(0, count), rows.slice(0, count)];
+  // A minute has passed, and what belongs beside it is asked for at this moment.
+  if (rows.length === 0 && last && before && before.key === last.key) return;
   $('compared').hidden = $('legend-before').hidden = earlier.length === 0;
   if (earlier.length === 0) return;
   set($('compared-words'), RANGES[view.range].before);
   set($('sum-before'), sum(earlier, 'total'));
-  const known = (rows) => rows.every((row) => row.total !== null && row.complete);
+  // Before the first day nothing was counted: there is nothing to compare with.
+  const known = (rows) => rows.every((row) => row.total !== null && row.complete && row.source !== 'none');
   const total = (rows) => rows.reduce((all, row) => all + row.total, 0);
   const change = known(over) && known(earlier) && total(earlier) > 0 ? total(over) / total(earlier) - 1 : null;
   set($('change'), change === null ? '' : `${change < 0 ? '−' : '+'}${(100 * Math.abs(change)).toFixed(1)} %`);

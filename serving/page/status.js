@@ -95,6 +95,7 @@ function wrongs() {
   return [
     ...wrongAnswers(),
     ...(status.body ? [...wrongLedger(status.body), ...wrongPartitions(status.body.partitions), ...wrongNights(status.body)] : []),
+    ...(parts.nights.body ? wrongDrift(parts.nights.body) : []),
     ...(days.body ? wrongDays(days.body) : []),
   ];
 }
@@ -132,14 +133,18 @@ function wrongPartitions(all) {
     const names = rows.map((row) => name(row) + each(row)).join(', ');
     return [{ head: `${who} ${are} ${what}`, text: `Partition${rows.length === 1 ? '' : 's'} ${names} ${are} ${what}${why}.`, mend }];
   };
+  // A life that is over is counted no further: it neither lags nor lacks a generation.
   const live = (is) => all.filter((row) => row.live && is(row.live));
-  const away = (trouble) => line(all.filter((row) => row.trouble === trouble), 'away', trouble === NO_GENERATION ? STARTED : CHECK, `: ${trouble}`);
+  const open = (is) => live(is).filter((row) => !row.ended);
+  const away = (trouble) => line(all.filter((row) => row.trouble === trouble && !row.ended), 'away', trouble === NO_GENERATION ? STARTED : CHECK, `: ${trouble}`);
   return [
-    ...[...new Set(all.map((row) => row.trouble))].filter(Boolean).flatMap(away),
+    ...[...new Set(all.filter((row) => !row.ended).map((row) => row.trouble))].filter(Boolean).flatMap(away),
     ...line(live((it) => it.rebuilding), 'rebuilding', ENDS, ': counted anew'),
     ...line(live((it) => it.in_doubt), 'in doubt', ENDS, ': another generation is counted to take its place'),
-    ...line(live((it) => it.lag_ms > LAG_MAX_MS), 'behind', STARTED, '', (row) => ` (${seconds(row.live.lag_ms)})`),
-    ...line(live((it) => !it.append_time), 'not counted yet', STARTED),
+    ...line(open((it) => it.lag_ms > LAG_MAX_MS), 'behind', STARTED, '', (row) => ` (${seconds(row.live.lag_ms)})`),
+    ...line(open((it) => !it.append_time), 'not counted yet', STARTED),
+    ...line(live((it) => it.lost > 0), 'lacking records', 'Nights count what was archived of them.', ': they fell off the log before they were counted', (row) => ` (${shown(row.live.lost)})`),
+    ...line(live((it) => it.drift_from), 'counting duplicates perhaps', 'Nights count exactly.', ': not all sightings are remembered', (row) => ` (since ${moment(row.live.drift_from)})`),
   ];
 }
 
@@ -155,12 +160,24 @@ function wrongNights({ now, ledger }) {
   return [...lines, { head, text, mend: 'Run `twofold batch run --catch-up`; `twofold batch status` says what it waits for.' }];
 }
 
-function wrongDays({ data }) {
-  return data.filter((row) => row.unexplained).map(({ day, unexplained }) => ({
+function wrongDrift({ data }) {
+  return data.filter((row) => row.drift === 'different').map(({ night, drift_detail: detail }) => ({
+    head: `the layers differed at the night of ${night}`,
+    text: `At the night of ${night} the live view had counted something else: ${detail}.`,
+    mend: `\`twofold audit --date ${night}\` counts the day again.`,
+  }));
+}
+
+function wrongDays({ meta, data }) {
+  // A table that cannot be read, a day that lost clicks for ever: whatever is said of a day, and not of the speed layer.
+  const told = meta.reasons.filter((reason) => reason.day).map(({ day, message }) => ({
+    head: `something is missing of ${day}`, text: `${capital(message)}.`, mend: `\`twofold period status --date ${day}\` says more.`,
+  }));
+  return told.concat(data.filter((row) => row.unexplained).map(({ day, unexplained }) => ({
     head: `${day} has an unexplained difference`,
     text: `The two layers disagree about ${day}: ${signed(unexplained)} unexplained.`,
     mend: `\`twofold audit --date ${day}\` counts the day again.`,
-  }));
+  })));
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
@@ -254,11 +271,11 @@ const naming = (rows) => ({ partition }) => partition.slice(prefix(rows).length)
 
 function partitionCells(row, rows) {
   const live = row.live || {};
-  const [state, badge] = !row.live ? ['away', 'trouble'] : live.rebuilding ? ['rebuilding', 'trouble'] : live.in_doubt ? ['in doubt', 'trouble'] : ['live', 'good'];
+  const [state, badge] = !row.live ? ['away', 'trouble'] : live.rebuilding ? ['rebuilding', 'trouble'] : live.in_doubt ? ['in doubt', 'trouble'] : row.ended ? ['ended', 'closed'] : ['live', 'good'];
   const again = row.live ? `${shown(live.rollbacks)} + ${shown(live.rebuilds)}` : 'unknown';
   return [
     [naming(rows)(row), 'ad'], [state, '', badge],
-    [seconds(live.lag_ms), row.live && !(live.lag_ms <= LAG_MAX_MS && live.append_time) ? 'n lacking' : 'n'],
+    [seconds(live.lag_ms), row.live && !row.ended && !(live.lag_ms <= LAG_MAX_MS && live.append_time) ? 'n lacking' : 'n'],
     [moment(live.append_time), 'when wide'], [shown(live.next_offset), 'n wide'], [shown(live.counted), 'n'],
     [shown(live.late), 'n wide'], [shown(live.duplicate), 'n wide'], [shown(live.rejected), 'n wide'],
     [live.lost === 0 ? '–' : shown(live.lost), live.lost ? 'n lacking' : 'n'], [again === '0 + 0' ? '–' : again, 'n wide'],

@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use clicks::books::Books;
-use clicks::ledger::{Body, Entry, Night};
+use clicks::ledger::{Body, Entry, LEDGER, Night};
 use clicks::tables::{EntryNumber, report_key};
-use clicks::time::Timestamp;
-use futures::future::join_all;
+use clicks::time::{Span, Timestamp};
+use futures::{StreamExt, TryStreamExt, stream};
 use platform::ledger::{Ledger, LedgerError};
-use platform::objects::Objects;
+use platform::objects::{ObjectError, Objects};
 use serde::Deserialize;
 
-/// Entries beside those of nights that are looked at, for each night that is asked for.
+/// Entries that are looked at for each night that is asked for, and at least.
 const ENTRIES_PER_NIGHT: u64 = 4;
+const ENTRIES_MIN: u64 = 64;
+/// Entries that are fetched at the same time.
+const READS_MAX: usize = 8;
+/// Deadline of one question. What was read by then is remembered.
+const READ_MAX: Duration = Duration::from_secs(5);
 /// Entries that are remembered: years of nights.
 const KEPT_MAX: usize = 2_000;
+/// A report that is not there so long after its entry does not come any more.
+const REPORT_WITHIN: Span = Span::hours(1);
 
 /// An entry that published a night, and the report of its run where there is one.
 #[derive(Debug)]
@@ -75,44 +83,58 @@ pub(crate) struct Nights {
     ledger: Ledger,
     objects: Objects,
     kept: Mutex<BTreeMap<EntryNumber, Option<Arc<NightEntry>>>>,
+    /// Held while entries are read.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Nights {
     pub(crate) fn new(ledger: Ledger, objects: Objects) -> Self {
-        Nights { ledger, objects, kept: Mutex::default() }
+        Nights { ledger, objects, kept: Mutex::default(), reading: tokio::sync::Mutex::default() }
     }
 
-    /// The last nights up to this position, newest first. Where many other entries lie between them, fewer.
-    pub(crate) async fn last(&self, books: &Books, count: usize) -> Result<Vec<Arc<NightEntry>>, LedgerError> {
-        let head = books.head();
-        let oldest = head.saturating_sub(ENTRIES_PER_NIGHT * count as u64);
-        let mut found = Vec::new();
-        let mut next = head;
-        while next > oldest && found.len() < count {
-            let some = (oldest.max(next.saturating_sub(count as u64)) + 1..=next).rev();
-            next -= some.clone().count() as u64;
-            for entry in join_all(some.map(|number| self.entry(number, head))).await {
-                found.extend(entry?);
-            }
-        }
-        found.truncate(count);
-        Ok(found)
+    /// The last nights up to this position, newest first. Where very many other entries lie between them, fewer.
+    ///
+    /// # Errors
+    /// When the store is away or slow, or lacks an entry.
+    pub(crate) async fn last(
+        &self,
+        books: &Books,
+        count: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<NightEntry>>, LedgerError> {
+        let slow = |_| {
+            let reason = format!("it did not answer within {READ_MAX:?}");
+            LedgerError::Object(ObjectError::Io { key: LEDGER.to_owned(), source: std::io::Error::other(reason) })
+        };
+        // One reader at a time: the next one finds what the first has read.
+        let read = async {
+            let _reading = self.reading.lock().await;
+            let last = books.last_night_entry().unwrap_or(0);
+            let oldest = last.saturating_sub(ENTRIES_MIN.max(ENTRIES_PER_NIGHT * count as u64));
+            let entries = (oldest + 1..=last).rev().map(|number| self.entry(number, now));
+            let nights =
+                stream::iter(entries).buffered(READS_MAX).try_filter_map(|entry| std::future::ready(Ok(entry)));
+            nights.take(count).try_collect().await
+        };
+        tokio::time::timeout(READ_MAX, read).await.map_err(slow)?
     }
 
     /// An entry; `None` when it is of something else than a night.
-    async fn entry(&self, number: EntryNumber, head: EntryNumber) -> Result<Option<Arc<NightEntry>>, LedgerError> {
+    async fn entry(&self, number: EntryNumber, now: Timestamp) -> Result<Option<Arc<NightEntry>>, LedgerError> {
         if let Some(kept) = self.kept().get(&number) {
             return Ok(kept.clone());
         }
-        let Some(bytes) = self.ledger.entry_bytes(number).await? else { return Ok(None) };
-        let entry = match Entry::decode(number, &bytes)?.body {
+        let missing = || LedgerError::NoEntry { url: self.ledger.url().to_owned(), number, head: number };
+        let bytes = self.ledger.entry_bytes(number).await?.ok_or_else(missing)?;
+        let (entry, for_good) = match Entry::decode(number, &bytes)?.body {
             Body::Night(night) => {
-                Some(Arc::new(NightEntry { number, night: *night, report: self.report(number).await }))
+                let (report, found) = self.report(number).await;
+                let for_good = found || now.since(night.published_at) > REPORT_WITHIN;
+                (Some(Arc::new(NightEntry { number, night: *night, report })), for_good)
             }
-            _ => None,
+            _ => (None, true),
         };
-        // The report is written after the entry: that of the last one may be about to come.
-        if number < head || entry.as_ref().is_none_or(|entry| entry.report.is_some()) {
+        if for_good {
             let mut kept = self.kept();
             kept.insert(number, entry.clone());
             while kept.len() > KEPT_MAX {
@@ -122,16 +144,23 @@ impl Nights {
         Ok(entry)
     }
 
-    async fn report(&self, number: EntryNumber) -> Option<Report> {
+    /// The report of an entry, and whether it has come: one that is written after its entry may still be about to.
+    async fn report(&self, number: EntryNumber) -> (Option<Report>, bool) {
         let bytes = match self.objects.get(&report_key(number)).await {
-            Ok(bytes) => bytes?,
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return (None, false),
             Err(error) => {
                 tracing::warn!(number, "the report of an entry cannot be read: {error}");
-                return None;
+                return (None, false);
             }
         };
         let report = serde_json::from_slice(&bytes);
-        report.inspect_err(|error| tracing::warn!(number, "the report of an entry is not understood: {error}")).ok()
+        (
+            report
+                .inspect_err(|error| tracing::warn!(number, "the report of an entry is not understood: {error}"))
+                .ok(),
+            true,
+        )
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<EntryNumber, Option<Arc<NightEntry>>>> {

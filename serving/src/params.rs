@@ -10,6 +10,9 @@ use clicks::zone::{UnknownZone, Zone};
 
 use crate::problem::{Problem, shown};
 
+/// Days of the years 1900 to 2999: beyond them dates need another spelling.
+const YEARS: std::ops::Range<i32> = -25_567..376_200;
+
 /// The parameters of one request, all of them known.
 #[derive(Debug)]
 pub(crate) struct Params {
@@ -136,6 +139,10 @@ impl Params {
             return Err(Problem::parameter("from", reason, "exchange the two"));
         }
         for (name, time) in [("from", start), ("to", end)] {
+            if !YEARS.contains(&time.day().number()) {
+                let reason = "it lies outside of the years 1900 to 2999, or the default before it does";
+                return Err(Problem::parameter(name, reason, "nothing is counted there: give a time of this century"));
+            }
             let window = zone.window(grain, time);
             if window.start != time {
                 let [time, before, after] = [time, window.start, window.end].map(|time| zone.rfc3339(time));

@@ -36,14 +36,18 @@ impl Position {
     }
 }
 
-/// Earlier positions that are kept. Each costs reading the ledger from its beginning.
+/// Earlier positions that are kept: one that is not is read from the one before it.
 const EARLIER_MAX: usize = 8;
+/// Deadline of reading one of them. Who asks again goes on where this came to.
+const EARLIER_READ_MAX: Duration = Duration::from_secs(20);
 
 /// The current position, caught up from time to time.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    /// Earlier positions that were asked for, the last one last. Held while one is read.
-    earlier: tokio::sync::Mutex<Vec<Position>>,
+    /// Earlier positions that were asked for, the last one last.
+    earlier: Mutex<Vec<Position>>,
+    /// Held while one of them is read.
+    reading_earlier: tokio::sync::Mutex<()>,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     current: Mutex<Result<Position, String>>,
@@ -59,7 +63,8 @@ impl Positions {
     pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>) -> Self {
         let current = Mutex::new(Err("the ledger has not been read yet".to_owned()));
         Positions {
-            earlier: tokio::sync::Mutex::default(),
+            earlier: Mutex::default(),
+            reading_earlier: tokio::sync::Mutex::default(),
             ledger,
             clock,
             current,
@@ -86,20 +91,37 @@ impl Positions {
             let (url, head) = (self.ledger.url().to_owned(), current.books.head());
             return Err(LedgerError::NoEntry { url, number, head });
         }
-        let mut earlier = self.earlier.lock().await;
-        let found = match earlier.iter().position(|position| position.books.head() == number) {
-            Some(at) => earlier.remove(at),
-            None => {
-                let read = tokio::time::timeout(FIRST_READ_MAX, self.ledger.read_at(number)).await;
-                let books = Arc::new(read.unwrap_or_else(|_| Err(slow(FIRST_READ_MAX)))?);
-                Position { books, read_at: self.clock.now(), trouble: None }
-            }
+        if let Some(kept) = self.kept(|head| head == number) {
+            return Ok(kept);
+        }
+        let waited = tokio::time::timeout(READ_MAX, self.reading_earlier.lock()).await;
+        let _reading = waited.map_err(|_| slow(READ_MAX))?;
+        // From the nearest one before it that is kept, which may be how far the last reader came.
+        let mut books = match self.kept(|head| head <= number) {
+            Some(kept) => Books::clone(&kept.books),
+            None => self.ledger.read_at(0).await?,
         };
+        let read = tokio::time::timeout(EARLIER_READ_MAX, self.ledger.read_on(&mut books, number)).await;
+        let position = Position { books: Arc::new(books), read_at: self.clock.now(), trouble: None };
+        self.keep(position.clone());
+        read.unwrap_or_else(|_| Err(slow(EARLIER_READ_MAX)))?;
+        Ok(position)
+    }
+
+    /// The latest of the earlier positions that are kept and wanted.
+    fn kept(&self, is_wanted: impl Fn(EntryNumber) -> bool) -> Option<Position> {
+        let earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = earlier.iter().filter(|position| is_wanted(position.books.head()));
+        wanted.max_by_key(|position| position.books.head()).cloned()
+    }
+
+    fn keep(&self, position: Position) {
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.retain(|kept| kept.books.head() != position.books.head());
         if earlier.len() == EARLIER_MAX {
             earlier.remove(0);
         }
-        earlier.push(found.clone());
-        Ok(found)
+        earlier.push(position);
     }
 
     /// Reads on from the current position, or waits for a reading that begins after this was called: it finds all that this

@@ -130,6 +130,13 @@ impl From<AskError> for Problem {
                 error.to_string(),
                 "try again in a moment, or ask for a shorter range or for single ads".to_owned(),
             ),
+            AskError::Ledger(error @ (LedgerError::Object(_) | LedgerError::Missing(_))) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage",
+                "the storage is away",
+                error.to_string(),
+                "try again in a moment; if this goes on, see that the storage can be reached".to_owned(),
+            ),
             AskError::Ledger(error) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "ledger",

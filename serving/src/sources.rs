@@ -74,8 +74,7 @@ impl Sources {
         question: &Question,
         wanted: Option<EntryNumber>,
     ) -> Result<(Position, Answer), AskError> {
-        let _turn = self.turns.take(question).await?;
-        let (position, merge) = self.ask(question, wanted).await?;
+        let (position, merge, _turn) = self.ask(question, wanted).await?;
         let mut answer = merge.answer();
         object(&mut answer.standing, &position);
         Ok((position, answer))
@@ -88,22 +87,40 @@ impl Sources {
         wanted: Option<EntryNumber>,
         limit: usize,
     ) -> Result<(Position, Ranking), AskError> {
-        let _turn = self.turns.take(question).await?;
-        let (position, merge) = self.ask(question, wanted).await?;
+        let (position, merge, _turn) = self.ask(question, wanted).await?;
         let mut ranking = merge.ranking(limit);
         object(&mut ranking.standing, &position);
         Ok((position, ranking))
     }
 
-    /// Asks both layers. Where the live counts show that the position is an old one, the ledger is read again, once.
-    async fn ask(&self, question: &Question, wanted: Option<EntryNumber>) -> Result<(Position, Merge), AskError> {
+    /// Asks the batch alone for what was published at a position, or both layers for what is known now. The turn is held
+    /// until the merge is let go.
+    async fn ask(
+        &self,
+        question: &Question,
+        wanted: Option<EntryNumber>,
+    ) -> Result<(Position, Merge, Option<SemaphorePermit<'_>>), AskError> {
         let now = self.clock.now();
         let position = self.positions.current().map_err(AskError::NotReady)?;
         if let Some(wanted) = wanted {
             let position = self.positions.at(position, wanted).await?;
+            // Of all ads the sums take much room, as ever; live counts take none.
+            let turn = if question.asked == Asked::EachAd { self.turns.take(question).await? } else { None };
             let merge = self.published_at(&position, question, now).await?;
-            return Ok((position, merge));
+            return Ok((position, merge, turn));
         }
+        let turn = self.turns.take(question).await?;
+        let (position, merge) = self.ask_now(position, question, now).await?;
+        Ok((position, merge, turn))
+    }
+
+    /// Asks both layers. Where the live counts show that the position is an old one, the ledger is read again, once.
+    async fn ask_now(
+        &self,
+        position: Position,
+        question: &Question,
+        now: Timestamp,
+    ) -> Result<(Position, Merge), AskError> {
         let merge = self.ask_at(&position, question, now).await?;
         if !merge.reasons().iter().any(|reason| reason.may_be_an_old_position()) {
             return Ok((position, merge));
@@ -154,12 +171,13 @@ impl Sources {
         question: &Question,
         merge: &Merge,
     ) -> Result<impl Stream<Item = Fetched<'a>> + use<'a>, AskError> {
-        let (grain, count) = (merge.table_grain(), merge.closed_days().count());
-        if grain < question.grain && grain == Grain::Minute && count > MINUTE_DAYS_MAX {
+        let days: Vec<(Day, Grain)> = merge.closed_days().map(|day| (day, merge.table_grain(day))).collect();
+        let of_minutes = days.iter().filter(|(_, grain)| *grain == Grain::Minute && question.grain > Grain::Minute);
+        let count = of_minutes.count();
+        if count > MINUTE_DAYS_MAX {
             return Err(AskError::Minutes { days: count });
         }
-        // Collected first: the iterator borrows the merge, which takes numbers while the files are read.
-        let days: Vec<_> = merge.closed_days().map(|day| self.day(&position.books, day, grain)).collect();
+        let days: Vec<_> = days.into_iter().map(|(day, grain)| self.day(&position.books, day, grain)).collect();
         Ok(stream::iter(days).buffer_unordered(READS_MAX))
     }
 

@@ -1,12 +1,15 @@
 // walk.mjs URL FOLDER: uses the page as people do: picks a time zone, compares, downloads, goes back, by mouse and by
 // keyboard, on a desk and on a phone, in light and dark. Whatever is not as it must be ends it with a message; pictures of
-// every stage stay in the folder. Prints as JSON what it downloaded: {"csv", "href"}.
+// every stage stay in the folder. Prints as JSON what it downloaded, and the bytes and milliseconds until the first chart:
+// {"csv", "href", "bytes", "chart"}.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { launch, tools } from './chromium.mjs';
 
+/** Transferred until the first chart is there, the answers included. */
+const BYTES_MAX = 150_000;
 const require = createRequire(new URL('browser/', tools));
 const axe = require.resolve('axe-core/axe.min.js');
 
@@ -44,6 +47,11 @@ const until = (page, what, ...given) => page.waitForFunction(what, ...given);
 try {
   // --- a desk, by mouse ------------------------------------------------------------------------------------------------
   const page = await open('/');
+  const { bytes, chart } = await page.evaluate(() => {
+    const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+    return { bytes: entries.reduce((sum, entry) => sum + entry.transferSize, 0), chart: Math.round(performance.now()) };
+  });
+  assert.ok(bytes > 10_000 && bytes <= BYTES_MAX, `${bytes} bytes until the first chart`);
   await accessible(page, 'the last hour');
   await picture(page, 'hour');
   await page.click('a[data-range=week]');
@@ -86,6 +94,11 @@ try {
   await picture(page, 'compared');
   await page.uncheck('#compare');
   await page.waitForSelector('#compared', { state: 'hidden' });
+
+  // A month of a zone whose days begin half an hour off: the top ads are there as well.
+  const month = await open('/?range=month&tz=Asia/Kolkata');
+  await month.waitForSelector('#ad-rows tr');
+  assert.match(await words(month, '#boundary'), /05:30 Asia\/Kolkata/);
 
   // --- by keyboard alone -----------------------------------------------------------------------------------------------
   const keys = await open('/');
@@ -135,7 +148,7 @@ try {
     await picture(status, `status-${width}`);
   }
   assert.deepEqual(errors, [], 'what the console says');
-  console.log(JSON.stringify({ csv, href }));
+  console.log(JSON.stringify({ csv, href, bytes, chart }));
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

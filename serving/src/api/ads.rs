@@ -33,6 +33,8 @@ pub(super) struct Row {
     adjustment: u64,
     total: u64,
     late_pending: Option<u64>,
+    /// Nothing is missing in the whole answer; otherwise each ad has at least so many.
+    complete: bool,
 }
 
 impl reply::Row for Row {
@@ -41,6 +43,7 @@ impl reply::Row for Row {
     fn columns() -> Vec<Field> {
         let mut columns = vec![column("ad_id", DataType::Utf8)];
         columns.extend(["clicks", "adjustment", "total", "late_pending"].map(count_column));
+        columns.push(column("complete", DataType::Boolean));
         columns
     }
 }
@@ -74,24 +77,24 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     let now = app.sources.clock.now();
     let zone = params.zone()?;
     let range = params.range(Grain::Minute, zone, 60, now)?;
-    let grain = coarsest(range);
-    check_size(range, grain, 1, now, app.options.rows_max)?;
-    // The zone has said where days begin; the sums over the range are the same in all.
-    let question = Question { asked: Asked::EachAd, range, grain, zone: Zone::UTC };
+    // How far into the future the range may reach; a ranking has one number for all of it.
+    let grain = coarsest(range, zone);
+    check_size(range, Grain::Day, 1, now, app.options.rows_max)?;
+    let question = Question { asked: Asked::EachAd, range, grain, zone };
     let wanted = params.position()?;
     let (position, ranking) = app.sources.ranking(&question, wanted, limit).await?;
-    let data = ranking.ads.into_iter().map(row).collect();
+    let complete = ranking.standing.complete;
+    let data = ranking.ads.into_iter().map(|ad| row(ad, complete)).collect();
     let meta = Meta::new(&ranking.standing, &position, None, zone).pinned(wanted.is_some());
     Ok(Reply { meta, ads_count: Some(ranking.ads_count), data }.answer(format, &headers))
 }
 
-/// Coarser tables are smaller, and the sums are the same.
-fn coarsest(range: Interval) -> Grain {
-    let aligned =
-        |grain: &Grain| grain.window(range.start).start == range.start && grain.window(range.end).start == range.end;
+fn coarsest(range: Interval, zone: Zone) -> Grain {
+    let begins = |grain: Grain, time| zone.window(grain, time).start == time;
+    let aligned = |grain: &Grain| begins(*grain, range.start) && begins(*grain, range.end);
     [Grain::Day, Grain::Hour].into_iter().find(aligned).unwrap_or(Grain::Minute)
 }
 
-fn row(ad: RankedAd) -> Row {
-    Row { ad_id: ad.ad, clicks: ad.clicks, adjustment: ad.adjustment, total: ad.total, late_pending: ad.late_pending }
+fn row(RankedAd { ad, clicks, adjustment, total, late_pending }: RankedAd, complete: bool) -> Row {
+    Row { ad_id: ad, clicks, adjustment, total, late_pending, complete }
 }

@@ -22,7 +22,7 @@ use crate::params::{Params, check_size};
 use crate::problem::Problem;
 
 /// One period of one ad, or of all ads together. A number that is not known is null, never zero.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[schema(as = Period)]
 pub(super) struct Row {
     #[schema(schema_with = openapi::time)]

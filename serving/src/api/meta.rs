@@ -14,7 +14,7 @@ use super::openapi;
 use crate::position::Position;
 
 /// A time as the clocks of the answer's zone show it: `2026-03-01T13:00:00.000+01:00`, or with `Z` in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Stamp(pub Timestamp, pub Zone);
 
 impl fmt::Display for Stamp {

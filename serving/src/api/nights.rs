@@ -8,6 +8,7 @@ use axum::http::Uri;
 use clicks::books::Books;
 use clicks::time::{Day, Timestamp};
 use clicks::zone::Zone;
+use platform::ledger::LedgerError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -80,7 +81,10 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     let params = Params::read(&uri, &["last"])?;
     let last = params.count("last", LAST_DEFAULT, LAST_MAX)?;
     let books = app.sources.positions.current().map_err(AskError::NotReady)?.books;
-    let nights = app.nights.last(&books, last).await.map_err(AskError::Ledger)?;
+    let nights = app.nights.last(&books, last, app.sources.clock.now()).await.map_err(|error| match error {
+        LedgerError::NoEntry { number, .. } => AskError::NotReady(format!("entry {number} of the ledger is not there")),
+        error => AskError::Ledger(error),
+    })?;
     let meta = Meta { ledger_position: books.head() };
     Ok(Json(Body { meta, data: nights.iter().map(|entry| row(&books, entry)).collect() }))
 }

@@ -107,7 +107,7 @@ pub(super) struct Reply<R> {
 impl<R: Row> Reply<R> {
     /// As the client wants it. Where no period is live and nothing is missing, the answer has a tag, and a client that holds
     /// it already is told so. It is asked for again each time all the same: a closed day can still be restated. Only what was
-    /// published at a named position may be kept for ever.
+    /// published at a named position may be kept, for an hour, because the address does not say of which ledger.
     pub(super) fn answer(self, format: Format, asked: &HeaderMap) -> Response {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),
@@ -115,12 +115,13 @@ impl<R: Row> Reply<R> {
             Format::Arrow => self.arrow(),
         };
         let mut headers = HeaderMap::new();
-        let kept = if self.meta.pinned && self.meta.complete { "max-age=31536000, immutable" } else { "no-cache" };
+        let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
         if self.meta.is_settled() {
             // Weak: the same bytes may be compressed or not.
-            let tag = format!("W/\"{}\"", &sha256(&body)[..32]);
+            let said: Vec<String> = self.meta.as_headers().map(|(_, text)| text).collect();
+            let tag = format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32]);
             let known = asked.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
             headers.insert(header::ETAG, value(&tag));
             if known {

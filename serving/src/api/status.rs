@@ -5,7 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
-use clicks::ledger::Objection;
+use clicks::books::partitions_of;
+use clicks::ledger::{Objection, TopicLife};
 use clicks::live::{Meta, Totals};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Timestamp};
@@ -65,6 +66,8 @@ struct WithheldDay {
 struct Partition {
     #[schema(value_type = String)]
     partition: PartitionId,
+    /// Its topic life is over: nobody goes on counting it.
+    ended: bool,
     /// Why nothing is known of it.
     trouble: Option<String>,
     live: Option<Live>,
@@ -123,8 +126,14 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     let position = app.sources.positions.current().map_err(AskError::NotReady)?;
     let now = app.sources.clock.now();
     let books = &position.books;
-    let read = app.sources.live.read(books.partitions(), LiveQuery::of_meta()).await;
-    let partitions = read.iter().map(|(partition, slice)| told(partition, slice, now)).collect();
+    // Of a life whose days are closed nobody misses anything, nor counts it any more.
+    let is_missed = |life: &&TopicLife| books.last_day_of(life).is_none_or(|last_day| last_day >= books.next_night());
+    let asked = books.lives().iter().filter(is_missed).flat_map(partitions_of).collect();
+    let read = app.sources.live.read(asked, LiveQuery::of_meta()).await;
+    let has_ended = |id: &PartitionId| {
+        books.lives().iter().any(|life| life.topic_id == id.topic && life.region == id.region && books.has_ended(life))
+    };
+    let partitions = read.iter().map(|(id, slice)| told(id, slice, has_ended(id), now)).collect();
     let ledger = Ledger {
         position: books.head(),
         first_day: books.first_day(),
@@ -146,13 +155,13 @@ fn utc(time: Timestamp) -> Stamp {
     Stamp(time, Zone::UTC)
 }
 
-fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, now: Timestamp) -> Partition {
+fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, ended: bool, now: Timestamp) -> Partition {
     let (trouble, live) = match slice {
         Ok(slice) => (None, Some(live(slice, now))),
         Err(Missing::NoGeneration) => (Some("no generation is live".to_owned()), None),
         Err(Missing::Unreachable(detail)) => (Some(detail.clone()), None),
     };
-    Partition { partition: partition.clone(), trouble, live }
+    Partition { partition: partition.clone(), ended, trouble, live }
 }
 
 fn live(slice: &LiveSlice, now: Timestamp) -> Live {

@@ -5,7 +5,7 @@
 //! holds all periods. A client that comes back with the id of the last event it has seen (`Last-Event-ID`, which browsers
 //! send by themselves) is spared the first one if nothing has changed since.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,12 +14,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use clicks::id::AdId;
 use clicks::ledger::sha256;
-use clicks::time::Timestamp;
 use clicks::view::{Asked, Question};
 use clicks::window::Grain;
 use clicks::zone::Zone;
+use futures::future::select;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -33,15 +32,22 @@ use crate::problem::Problem;
 /// An event comes at least so often, so that a client sees how fresh its numbers are.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+/// A stream ends after so long, and its client opens it again where it was: one that nobody reads must not stay for ever.
+const LIFE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Ads of one stream: each is asked for and compared twice a second.
+const ADS_MAX: usize = 10;
+
 /// One client's stream.
 struct Stream {
     app: Arc<App>,
     asked: Asked,
     grain: Grain,
     zone: Zone,
-    /// What the client knows.
-    known: HashMap<(Option<AdId>, Timestamp), Row>,
+    /// What the client knows, in the order of the answer.
+    known: Vec<Row>,
+    /// What was said of it; `None` after a problem.
     told: Option<Meta>,
+    problem: Option<String>,
     told_at: Instant,
     /// An answer that was given already, when the stream was opened.
     next: Option<Reply<Row>>,
@@ -53,33 +59,35 @@ struct Stream {
     get, operation_id = "getStream", path = "/v1/stream",
     params(
         ("ad_id" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
-            description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
+            description = "At most 10 ad ids, separated by commas; all ads together without it.", example = json!(["ad-1"])),
         ("granularity" = Option<openapi::Granularity>, Query, description = "By default minute.", example = "minute"),
         ("tz" = Option<String>, Query, description = "IANA time zone of periods; UTC by default.", example = "Europe/Berlin"),
     ),
     responses(
-        (status = 200, description = "An endless stream of events.", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "Events, for a quarter of an hour; browsers then open it again by themselves.", body = String, content_type = "text/event-stream"),
         openapi::Refused,
     )
 )]
 pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let params = Params::read(&uri, &["ad_id", "granularity", "tz"])?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
-    let (ads, zone) = (params.ads("ad_id", app.options.ads_max)?, params.zone()?);
+    let (ads, zone) = (params.ads("ad_id", app.options.ads_max.min(ADS_MAX))?, params.zone()?);
     let streams_max = app.options.streams_max;
     let open = app.streams.clone().try_acquire_owned().map_err(|_| Problem::streams(streams_max))?;
     let asked = ads.map_or(Asked::Total, Asked::Ads);
-    let (known, told_at) = (HashMap::new(), Instant::now());
-    let mut stream = Stream { app, asked, grain, zone, known, told: None, told_at, next: None, _open: open };
+    let (known, told_at) = (Vec::new(), Instant::now());
+    let mut stream =
+        Stream { app, asked, grain, zone, known, told: None, problem: None, told_at, next: None, _open: open };
     // Before the stream begins, because an answer that has begun cannot be refused any more.
     let first = stream.ask().await?;
     if headers.get("last-event-id").is_some_and(|id| id.as_bytes() == id_of(&first.data).as_bytes()) {
-        stream.known = first.data.iter().map(|row| (key(row), row.clone())).collect();
+        stream.known = first.data.clone();
     }
     stream.next = Some(first);
     let stop = stream.app.stop.clone();
     let events = stream::unfold(stream, |mut stream| async { Some((stream.event().await, stream)) });
-    let events = events.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
+    let end = select(Box::pin(stop.cancelled_owned()), Box::pin(tokio::time::sleep(LIFE_MAX)));
+    let events = events.map(Ok::<_, Infallible>).take_until(end);
     Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
 }
 
@@ -109,29 +117,31 @@ impl Stream {
                         return event;
                     }
                 }
-                Err(problem) => return Event::default().event("problem").data(json(problem.fields())),
+                Err(problem) => {
+                    let text = json(problem.fields());
+                    if self.problem.as_ref() != Some(&text) || self.told_at.elapsed() >= SILENCE_MAX {
+                        (self.told, self.problem, self.told_at) = (None, Some(text.clone()), Instant::now());
+                        return Event::default().event("problem").data(text);
+                    }
+                }
             }
         }
     }
 
     /// What the client does not know yet; `None` when that is nothing worth an event.
-    fn changed(&mut self, mut reply: Reply<Row>) -> Option<Event> {
-        let id = id_of(&reply.data);
-        let rows: HashMap<_, _> = reply.data.iter().map(|row| (key(row), row.clone())).collect();
-        reply.data.retain(|row| self.known.get(&key(row)) != Some(row));
+    fn changed(&mut self, Reply { meta, ads_count, data }: Reply<Row>) -> Option<Event> {
         let stands = |meta: &Meta| (meta.complete, meta.reasons.clone(), meta.ledger_position);
-        let same = reply.data.is_empty() && self.told.as_ref().map(stands) == Some(stands(&reply.meta));
+        let same = self.known == data && self.told.as_ref().map(stands) == Some(stands(&meta));
         if same && self.told_at.elapsed() < SILENCE_MAX {
             return None;
         }
-        let event = Event::default().event("clicks").id(id).data(json(&reply));
-        (self.known, self.told, self.told_at) = (rows, Some(reply.meta), Instant::now());
+        let known: HashSet<&Row> = self.known.iter().collect();
+        let changed = data.iter().filter(|row| !known.contains(row)).cloned().collect();
+        let reply = Reply { meta, ads_count, data: changed };
+        let event = Event::default().event("clicks").id(id_of(&data)).data(json(&reply));
+        (self.known, self.told, self.problem, self.told_at) = (data, Some(reply.meta), None, Instant::now());
         Some(event)
     }
-}
-
-fn key(row: &Row) -> (Option<AdId>, Timestamp) {
-    (row.ad_id.clone(), row.period_start.0)
 }
 
 /// Names the numbers that a client knows once it has seen an event.

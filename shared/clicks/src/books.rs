@@ -14,7 +14,7 @@ use crate::time::{Day, Timestamp};
 mod apply;
 
 /// How far a period can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeriodState {
     /// Not closed: the speed layer answers.

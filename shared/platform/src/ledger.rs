@@ -87,13 +87,22 @@ impl Ledger {
     /// [`LedgerError::NoEntry`] when the ledger does not reach so far.
     pub async fn read_at(&self, number: EntryNumber) -> Result<Books, LedgerError> {
         let mut books = self.open().await?;
+        self.read_on(&mut books, number).await?;
+        Ok(books)
+    }
+
+    /// Applies entries until `number` is the last one. What was applied stays when this is given up.
+    ///
+    /// # Errors
+    /// [`LedgerError::NoEntry`] when the ledger does not reach so far.
+    pub async fn read_on(&self, books: &mut Books, number: EntryNumber) -> Result<(), LedgerError> {
         while books.head() < number {
             let Some(bytes) = self.entry_bytes(books.head() + 1).await? else {
                 return Err(LedgerError::NoEntry { url: self.objects.url().to_owned(), number, head: books.head() });
             };
             books.apply(&Entry::decode(books.head() + 1, &bytes)?, sha256(&bytes))?;
         }
-        Ok(books)
+        Ok(())
     }
 
     /// The bytes of an entry, as they were written; `None` when there is none of this number.

@@ -114,7 +114,8 @@ impl Merge {
     pub fn new(books: &Books, question: Question, now: Timestamp, lag_max: Span) -> Result<Self, QuestionError> {
         let range = clip(&question, now)?;
         let (periods, slots) = slots(books, &question, range);
-        let is_even = question.zone == Zone::UTC || question.grain == Grain::Minute;
+        let by_utc = question.zone == Zone::UTC || question.grain == Grain::Minute;
+        let is_even = by_utc && question.asked != Asked::EachAd;
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
         let days: BTreeMap<Day, Handed> = closed
             .map(|slot| {
@@ -164,11 +165,13 @@ impl Merge {
         self.range
     }
 
-    /// The coarsest tables whose periods lie within the pieces that are asked for.
-    pub fn table_grain(&self) -> Grain {
+    /// The coarsest table of a day whose periods lie within the pieces of it that are asked for.
+    pub fn table_grain(&self, day: Day) -> Grain {
+        let first = self.slots.partition_point(|slot| slot.period.start < day.start());
+        let of_day = self.slots[first..].iter().take_while(|slot| slot.period.start < day.end());
         let begins = |grain: Grain, time: Timestamp| grain.window(time).start == time;
         let fits = |grain: &Grain| {
-            self.slots.iter().all(|slot| begins(*grain, slot.period.start) && begins(*grain, slot.period.end))
+            of_day.clone().all(|slot| begins(*grain, slot.period.start) && begins(*grain, slot.period.end))
         };
         [Grain::Day, Grain::Hour].into_iter().find(fits).unwrap_or(Grain::Minute)
     }

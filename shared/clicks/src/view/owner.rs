@@ -1,6 +1,6 @@
 //! Which pieces of time a question asks for, and who owns each.
 
-use super::{Question, QuestionError, Segment, Source};
+use super::{Asked, Question, QuestionError, Segment, Source};
 use crate::books::{Books, PeriodState};
 use crate::live::Meta;
 use crate::time::{Interval, Timestamp};
@@ -71,7 +71,11 @@ pub(super) fn slots(books: &Books, question: &Question, range: Interval) -> (Vec
     let (mut periods, mut slots) = (Vec::new(), Vec::new());
     let mut next = range.start;
     while next < range.end {
-        let period = question.zone.window(question.grain, next);
+        let period = match question.asked {
+            // A ranking has one number for all of the range.
+            Asked::EachAd => range,
+            Asked::Total | Asked::Ads(_) => question.zone.window(question.grain, next),
+        };
         let before = slots.len();
         while next < period.end {
             let piece = Interval::new(next, period.end.min(next.day().end()));

@@ -596,7 +596,7 @@ fn a_day_of_another_zone_is_the_sum_of_its_pieces() {
     let asked = range(at(0, 5, 0), at(3, 5, 0));
     let question = Question { asked: Asked::Total, range: asked, grain: Grain::Day, zone: new_york };
     let merge = world.merge(&books(1, 0, false), question, now);
-    assert_eq!(merge.table_grain(), Grain::Hour);
+    assert_eq!(merge.table_grain(day(1)), Grain::Hour);
     let answer = merge.answer();
     assert_eq!(clicks(&answer), [Some(1), Some(730), Some(5_000)]);
     let [before, split, today] = answer.series[0].periods[..] else { panic!() };
@@ -627,10 +627,15 @@ fn a_day_of_another_zone_is_the_sum_of_its_pieces() {
 #[test]
 fn tables_are_as_coarse_as_the_pieces_allow() {
     let (now, books) = (at(2, 6, 0), books(1, 0, false));
-    let grain = |zone: &str, grain, from: Timestamp, to: Timestamp| {
-        let question = Question { asked: Asked::Total, range: range(from, to), grain, zone: zone.parse().unwrap() };
-        Merge::new(&books, question, now, LAG_MAX).unwrap().table_grain()
+    let of_day = |asked, zone: &str, grain, from: Timestamp, to: Timestamp| {
+        let question = Question { asked, range: range(from, to), grain, zone: zone.parse().unwrap() };
+        Merge::new(&books, question, now, LAG_MAX).unwrap().table_grain(day(1))
     };
+    let grain = |zone: &str, grain, from, to| of_day(Asked::Total, zone, grain, from, to);
+    // A ranking takes days whole, whatever they are called elsewhere.
+    let katmandu = |from, to| of_day(Asked::EachAd, "Asia/Kathmandu", Grain::Day, from, to);
+    assert_eq!(katmandu(at(-3, 18, 15), at(2, 18, 15)), Grain::Day);
+    assert_eq!(katmandu(at(0, 18, 15), at(1, 18, 15)), Grain::Minute);
     assert_eq!(grain("UTC", Grain::Day, at(1, 0, 0), at(2, 0, 0)), Grain::Day);
     assert_eq!(grain("Europe/Berlin", Grain::Day, at(0, 23, 0), at(1, 23, 0)), Grain::Hour);
     assert_eq!(grain("Asia/Kathmandu", Grain::Day, at(0, 18, 15), at(1, 18, 15)), Grain::Minute);
