@@ -85,7 +85,8 @@ impl Positions {
     /// [`LedgerError::NoEntry`] when the ledger does not reach so far.
     pub(crate) async fn at(&self, current: Position, number: EntryNumber) -> Result<Position, LedgerError> {
         if current.books.head() == number {
-            return Ok(current);
+            // What came since is of no matter, so neither is whether it can be read.
+            return Ok(Position { trouble: None, ..current });
         }
         if current.books.head() < number {
             let (url, head) = (self.ledger.url().to_owned(), current.books.head());
