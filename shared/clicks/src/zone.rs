@@ -168,7 +168,12 @@ impl FromStr for Zone {
     fn from_str(text: &str) -> Result<Self, UnknownZone> {
         text.parse().map(Zone).map_err(|_| {
             let wanted: String = text.to_lowercase().chars().take(64).collect();
-            let likeness = |zone: &Tz| strsim::jaro_winkler(&wanted, &zone.name().to_lowercase());
+            // Many know the city, and not what stands before it.
+            let likeness = |zone: &Tz| {
+                let name = zone.name().to_lowercase();
+                let city = name.rsplit('/').next().unwrap_or(&name);
+                strsim::jaro_winkler(&wanted, &name).max(strsim::jaro_winkler(&wanted, city))
+            };
             let nearest = chrono_tz::TZ_VARIANTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
             UnknownZone { nearest: nearest.map_or("UTC", |zone| zone.name()) }
         })
@@ -259,8 +264,14 @@ mod tests {
 
     #[test]
     fn an_unknown_zone_is_answered_with_one_that_is_known() {
-        let error = "europe/berln".parse::<Zone>().unwrap_err();
-        assert_eq!(error.nearest, "Europe/Berlin");
+        for (text, nearest) in [
+            ("europe/berln", "Europe/Berlin"),
+            ("Berlin", "Europe/Berlin"),
+            ("New York", "America/New_York"),
+            ("kathmandu", "Asia/Kathmandu"),
+        ] {
+            assert_eq!(text.parse::<Zone>().unwrap_err().nearest, nearest);
+        }
         assert!("".parse::<Zone>().is_err());
     }
 
