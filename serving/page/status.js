@@ -3,7 +3,6 @@
 // other, and says what is wrong, worst first. Numbers that could not be asked for again stay, and are called old.
 
 const EVERY_MS = 5_000;
-const REQUEST_MAX_MS = 8_000;
 /** Numbers of that age are old, whatever the reason: a slow server, or a page that nobody looked at. */
 const OLD_AFTER_MS = 20_000;
 const LAG_MAX_MS = 30_000;
@@ -17,10 +16,6 @@ let ahead = 0;
 /** The page itself failed: what it shows is not to be trusted. */
 let broken = null;
 
-const $ = (id) => document.getElementById(id);
-const number = new Intl.NumberFormat('en-US');
-const isKnown = (value) => value !== null && value !== undefined;
-const shown = (value) => (isKnown(value) ? number.format(value) : 'unknown');
 const signed = (value) => (value > 0 ? '+' : '') + shown(value);
 const moment = (text) => (text ? local(Date.parse(text)) : 'unknown');
 const seconds = (ms) => (isKnown(ms) ? `${number.format(Math.round(ms / 100) / 10)} s` : 'unknown');
@@ -183,11 +178,6 @@ function wrongDays({ meta, data }) {
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
-
-function set(node, value) {
-  const text = String(value);
-  if (node.textContent !== text) node.textContent = text;
-}
 
 /** Every second: numbers get old without an answer, too. */
 function drawStanding() {

@@ -41,7 +41,7 @@ pub(crate) struct App {
     pub ready: Readiness,
     /// One for each stream that may be open.
     pub streams: Arc<Semaphore>,
-    /// Ends the streams.
+    /// The server stops: requests in flight are finished, and streams, which would never end, end.
     pub stop: CancellationToken,
 }
 

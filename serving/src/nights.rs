@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clicks::books::Books;
-use clicks::ledger::{Body, Entry, LEDGER, Night};
+use clicks::ledger::{Body, Entry, Night};
 use clicks::tables::{EntryNumber, report_key};
 use clicks::time::{Span, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use platform::ledger::{Ledger, LedgerError};
-use platform::objects::{ObjectError, Objects};
+use platform::objects::Objects;
 use serde::Deserialize;
+
+use crate::position::slow;
 
 /// Entries that are looked at for each night that is asked for, and at least.
 const ENTRIES_PER_NIGHT: u64 = 4;
@@ -102,10 +104,6 @@ impl Nights {
         count: usize,
         now: Timestamp,
     ) -> Result<Vec<Arc<NightEntry>>, LedgerError> {
-        let slow = |_| {
-            let reason = format!("it did not answer within {READ_MAX:?}");
-            LedgerError::Object(ObjectError::Io { key: LEDGER.to_owned(), source: std::io::Error::other(reason) })
-        };
         // One reader at a time: the next one finds what the first has read.
         let read = async {
             let _reading = self.reading.lock().await;
@@ -116,7 +114,7 @@ impl Nights {
                 stream::iter(entries).buffered(READS_MAX).try_filter_map(|entry| std::future::ready(Ok(entry)));
             nights.take(count).try_collect().await
         };
-        tokio::time::timeout(READ_MAX, read).await.map_err(slow)?
+        tokio::time::timeout(READ_MAX, read).await.unwrap_or_else(|_| Err(slow(READ_MAX)))
     }
 
     /// An entry; `None` when it is of something else than a night.

@@ -13,11 +13,13 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 10] = [
+const FILES: [File; 12] = [
     File { path: "/", mime: HTML, bytes: include_bytes!("../page/index.html") },
     File { path: "/status", mime: HTML, bytes: include_bytes!("../page/status.html") },
     File { path: "/status.js", mime: SCRIPT, bytes: include_bytes!("../page/status.js") },
     File { path: "/app.js", mime: SCRIPT, bytes: include_bytes!("../page/app.js") },
+    File { path: "/tables.js", mime: SCRIPT, bytes: include_bytes!("../page/tables.js") },
+    File { path: "/shared.js", mime: SCRIPT, bytes: include_bytes!("../page/shared.js") },
     File { path: "/time.js", mime: SCRIPT, bytes: include_bytes!("../page/time.js") },
     File { path: "/chart.js", mime: SCRIPT, bytes: include_bytes!("../page/chart.js") },
     File { path: "/style.css", mime: STYLE, bytes: include_bytes!("../page/style.css") },

@@ -198,7 +198,8 @@ impl Positions {
     }
 }
 
-fn slow(deadline: Duration) -> LedgerError {
+/// The ledger did not answer in time: as good as away.
+pub(crate) fn slow(deadline: Duration) -> LedgerError {
     let reason = format!("it did not answer within {deadline:?}");
     LedgerError::Object(ObjectError::Io { key: LEDGER.to_owned(), source: std::io::Error::other(reason) })
 }

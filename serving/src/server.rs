@@ -160,8 +160,7 @@ impl Server {
     /// end. A ledger or store that is only away is no error.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServingError> {
         tracing::info!("serving on http://{}", self.address);
-        let stopped = stop.child_token();
-        let draining = stopped.clone();
+        let draining = self.app.stop.clone();
         let serve = axum::serve(self.listener, router(self.app.clone(), self.origins))
             .with_graceful_shutdown(async move { draining.cancelled().await });
         let mut serve = tokio::spawn(async move { serve.await });
@@ -179,9 +178,7 @@ impl Server {
             () = stop.cancelled() => Ok(()),
         };
         self.app.ready.set(false);
-        // Streams end by themselves only when they are told to.
         self.app.stop.cancel();
-        stopped.cancel();
         match tokio::time::timeout(DRAIN_MAX, &mut serve).await {
             Ok(served) => ended.and(flatten(served)),
             Err(_) => {

@@ -134,9 +134,22 @@ impl Sources {
         Ok((newer, merge))
     }
 
-    /// Both layers are read at the same time, and what one has read is let go once the merge has taken it.
+    /// What is known now, of both layers.
     async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
-        let mut merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
+        let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
+        self.fill(position, question, merge).await
+    }
+
+    /// The answer that was given at a position, of closed days only: nothing that has come since changes it.
+    async fn published_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
+        let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
+        let of_position = |day| AskError::NotPublished { day, position: position.books.head() };
+        self.fill(position, question, merge.published().map_err(of_position)?).await
+    }
+
+    /// Hands over all that a merge asks for. Both layers are read at the same time, and what one has read is let go once the
+    /// merge has taken it.
+    async fn fill(&self, position: &Position, question: &Question, mut merge: Merge) -> Result<Merge, AskError> {
         let live = self.live(&merge, &question.asked);
         let live = stream::once(async move { Fetched::Live(live.await) });
         let days = self.days(position, question, &merge)?;
@@ -145,20 +158,6 @@ impl Sources {
             match fetched {
                 Fetched::Live(live) => give_live(&mut merge, &live),
                 Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
-            }
-        }
-        Ok(merge)
-    }
-
-    /// The answer that was given at a position, of closed days only: nothing that has come since changes it.
-    async fn published_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
-        let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
-        let of_position = |day| AskError::NotPublished { day, position: position.books.head() };
-        let mut merge = merge.published().map_err(of_position)?;
-        let mut fetched = std::pin::pin!(self.days(position, question, &merge)?);
-        while let Some(fetched) = fetched.next().await {
-            if let Fetched::Day(day, tables, _room) = fetched {
-                give_day(&mut merge, day, tables, &question.asked);
             }
         }
         Ok(merge)

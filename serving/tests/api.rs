@@ -12,7 +12,7 @@ use clicks::position::Offset;
 use platform::objects::Objects;
 use serde_json::{Value, json};
 use serving::{Options, ServingError};
-use support::{System, at, day, days, filled, filled_over, get, home, partition, request};
+use support::{System, at, day, days, filled, filled_over, get, home, partition, request, until_ready};
 
 async fn ok(address: SocketAddr, path: &str) -> Value {
     let answer = get(address, path).await;
@@ -215,10 +215,7 @@ async fn a_newer_base_day_makes_the_server_read_the_ledger() {
         ..Options::default()
     };
     system.count(one, at(two, 1, 0), &[(at(one, 1, 0), "a", 9)], &[]).await;
-    let running = system.start(options).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let running = system.ready(options).await;
     let path = "/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day";
     assert_eq!(totals(&ok(running.address, path).await), [Some(9), Some(0)]);
     // The base day moves although nothing was published: then the day is unknown, not a small number.
@@ -291,9 +288,7 @@ async fn without_a_ledger_there_is_no_answer_yet_and_with_a_broken_one_the_proce
     assert_eq!(get(running.address, "/livez").await.status, 200);
     assert_eq!(get(running.address, "/readyz").await.status, 503);
     system.objects.put(&genesis, bytes).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until_ready(running.address).await;
     system.objects.put(&clicks::ledger::entry_key(2), r#"{"version":1,"number":2}"#.into()).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(10), running.task).await.unwrap().unwrap();
     assert!(matches!(ended, Err(ServingError::Ledger(_))), "{ended:?}");
@@ -311,10 +306,7 @@ async fn a_long_range_needs_no_more_memory_than_a_short_one() {
     system.clock.advance_to(at(one.plus(40), 12, 0));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = Options { listen, reads_bytes_max: 1, tables_bytes_max: 0, ..Options::default() };
-    let running = system.start(options).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let running = system.ready(options).await;
     let path = "/v1/ads?from=2026-03-01&to=2026-04-10";
     let asked = futures::future::join_all((0..8).map(|_| ok(running.address, path)));
     let answers = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("nobody waits for ever");
@@ -335,10 +327,7 @@ async fn kept_tables_do_not_wait_behind_files_that_come_slowly() {
     }
     system.clock.advance_to(at(two.next(), 1, 0));
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let running = system.start(Options { listen, reads_bytes_max: 1, ..Options::default() }).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let running = system.ready(Options { listen, reads_bytes_max: 1, ..Options::default() }).await;
     let path = "/v1/clicks?from=2026-03-01&to=2026-03-02&granularity=day";
     ok(running.address, path).await;
     // Opening a pipe that nobody writes to takes for ever.
@@ -365,10 +354,7 @@ async fn wide_questions_wait_for_their_turn_and_narrow_ones_do_not() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     // Nobody's turn ever comes.
     let options = Options { listen, wide_max: 0, wide_wait: Duration::from_millis(20), ..Options::default() };
-    let running = system.start(options).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let running = system.ready(options).await;
     for path in ["/v1/clicks?from=2026-03-03&to=2026-03-05&granularity=day", "/v1/ads?from=2026-03-03", "/v1/days"] {
         let answer = get(running.address, path).await;
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
@@ -447,7 +433,7 @@ async fn every_bad_question_is_refused_with_parameter_reason_and_mend() {
 async fn the_page_is_part_of_the_binary_and_is_cached_by_its_hash() {
     let (_system, running) = filled().await;
     let files = ["/", "/status", "/status.js", "/app.js", "/time.js", "/chart.js", "/style.css", "/icon.svg"];
-    for path in files.into_iter().chain(["/uplot/uPlot.js", "/uplot/uPlot.css"]) {
+    for path in files.into_iter().chain(["/shared.js", "/tables.js", "/uplot/uPlot.js", "/uplot/uPlot.css"]) {
         let first = get(running.address, path).await;
         assert_eq!(first.status, 200, "{path}");
         let policy = first.header("content-security-policy").unwrap();

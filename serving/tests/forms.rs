@@ -1,9 +1,8 @@
-//! The forms of an answer: time zones, CSV, Arrow, tags, compression, other origins, the stream, the description.
+//! The forms of an answer: time zones, CSV, Arrow, tags, compression, other origins, the description.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -11,25 +10,10 @@ use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use arrow::ipc::reader::StreamReader;
 use clicks::ledger::DayTotals;
 use clicks::time::Span;
-use platform::objects::Objects;
 use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use serving::{Options, ServingError};
-use support::{Running, System, at, day, filled, filled_over, get};
-
-/// With these headers.
-async fn ask(running: &Running, path: &str, headers: &[(&'static str, &str)]) -> reqwest::Response {
-    let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    let request = reqwest::Client::new().get(format!("http://{}{path}", running.address));
-    request.headers(HeaderMap::from_iter(headers)).send().await.unwrap()
-}
-
-async fn json_of(running: &Running, path: &str) -> Value {
-    let answer = ask(running, path, &[]).await;
-    assert_eq!(answer.status(), 200, "{path}");
-    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
-}
+use support::{Running, ask, at, day, filled, get, json_of, listen, numbers, texts};
 
 async fn arrow_of(running: &Running, path: &str) -> RecordBatch {
     let answer = ask(running, path, &[("accept", "application/vnd.apache.arrow.stream")]).await;
@@ -39,26 +23,6 @@ async fn arrow_of(running: &Running, path: &str) -> RecordBatch {
     let batch = batches.next().unwrap().unwrap();
     assert!(batches.next().is_none());
     batch
-}
-
-fn texts<'a>(body: &'a Value, field: &str) -> Vec<&'a str> {
-    body["data"].as_array().unwrap().iter().map(|row| row[field].as_str().unwrap()).collect()
-}
-
-fn numbers(body: &Value, field: &str) -> Vec<Option<u64>> {
-    body["data"].as_array().unwrap().iter().map(|row| row[field].as_u64()).collect()
-}
-
-fn listen() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-async fn start(system: &System, options: Options) -> Running {
-    let running = system.start(options).await.unwrap();
-    while get(running.address, "/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    running
 }
 
 /// A day of New York lies in two days of UTC, the last one in a closed and a live one.
@@ -103,7 +67,7 @@ async fn a_zone_that_cuts_hours_is_answered_from_minutes_and_not_for_years() {
         system.clock.advance_to(at(day("2026-03-01").plus(n), 12, 0));
         system.close(&[], DayTotals::default(), &[], &[]).await;
     }
-    let running = start(&system, Options { listen: listen(), ..Options::default() }).await;
+    let running = system.ready(Options { listen: listen(), ..Options::default() }).await;
     let long = |tz: &str| format!("/v1/clicks?from=2026-03-01&to=2026-06-05&granularity=day&tz={tz}");
     let refused = ask(&running, &long("Asia/Kathmandu"), &[]).await;
     assert_eq!(refused.status(), 400);
@@ -266,123 +230,15 @@ async fn other_origins_read_only_when_they_are_named() {
         let cors_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
         Options { listen: listen(), cors_origins, ..Options::default() }
     };
-    let running = start(&system, options(&["https://one.example", "http://two.example:8080"])).await;
+    let running = system.ready(options(&["https://one.example", "http://two.example:8080"])).await;
     assert_eq!(allowed(ask(&running, "/v1/clicks", &from).await).unwrap(), "https://one.example");
     assert_eq!(allowed(ask(&running, "/v1/clicks", &[("origin", "https://one.example.org")]).await), None);
-    let running = start(&system, options(&["*"])).await;
+    let running = system.ready(options(&["*"])).await;
     assert_eq!(allowed(ask(&running, "/v1/clicks", &from).await).unwrap(), "*");
     for wrong in ["one.example", "https://one.example/", "https://one.example/path", "", "https://"] {
         let refused = system.start(options(&[wrong])).await.unwrap_err();
         assert!(matches!(refused, ServingError::Origin(_)), "{wrong}: {refused}");
         assert!(refused.to_string().contains("serving.cors_origins"));
-    }
-}
-
-/// A stream that is read event by event.
-struct Events {
-    response: reqwest::Response,
-    text: String,
-}
-
-impl Events {
-    async fn open(running: &Running, path: &str, headers: &[(&'static str, &str)]) -> Self {
-        let response = ask(running, path, headers).await;
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Events { response, text: String::new() }
-    }
-
-    /// The next event's name, id and data; `None` when the stream has ended.
-    async fn next(&mut self) -> Option<(String, String, Value)> {
-        loop {
-            if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| {
-                    let line = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-                    line.map(|value| value.trim_start().to_owned())
-                };
-                let found = field("event").map(|name| (name, field("id").unwrap_or_default(), field("data").unwrap()));
-                self.text = rest.to_owned();
-                if let Some((name, id, data)) = found {
-                    return Some((name, id, serde_json::from_str(&data).unwrap()));
-                }
-                continue;
-            }
-            let chunk = tokio::time::timeout(Duration::from_secs(20), self.response.chunk()).await.expect("it hangs");
-            self.text += std::str::from_utf8(&chunk.unwrap()?).unwrap();
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_stream_tells_what_changes_and_nothing_twice() {
-    let (mut system, _running) = filled().await;
-    let live = day("2026-03-04");
-    let options = Options {
-        listen: listen(),
-        live_refresh: Duration::from_millis(1),
-        ledger_refresh: Duration::from_millis(20),
-        stream_refresh: Duration::from_millis(10),
-        streams_max: 2,
-        ..Options::default()
-    };
-    let running = start(&system, options).await;
-    let mut events = Events::open(&running, "/v1/stream?ad_id=a,b", &[]).await;
-    let (name, id, first) = events.next().await.unwrap();
-    assert_eq!((name.as_str(), first["data"].as_array().unwrap().len()), ("clicks", 120));
-    // Two clicks more in the running minute, of one of the two ads.
-    let reached = at(live, 12, 0) + Span::seconds(29);
-    let counts = [(at(live, 11, 59), "b", 6), (at(live, 12, 0), "a", 3)];
-    system.count(day("2026-03-03"), reached, &counts, &[]).await;
-    let (_, next_id, change) = events.next().await.unwrap();
-    assert_eq!((texts(&change, "ad_id"), numbers(&change, "total")), (vec!["a"], vec![Some(3)]));
-    assert_eq!(texts(&change, "period_start"), ["2026-03-04T12:00:00.000Z"]);
-    assert_ne!(id, next_id);
-    // The store goes away: what is unknown is told at once, as null.
-    system.store.go_away(true);
-    let (_, _, away) = events.next().await.unwrap();
-    assert_eq!(away["meta"]["reasons"][0]["code"], "speed_away");
-    assert!(numbers(&away, "total").iter().all(Option::is_none) && numbers(&away, "total").len() == 120);
-    system.store.go_away(false);
-    let (_, back_id, back) = events.next().await.unwrap();
-    assert_eq!((back["data"].as_array().unwrap().len(), &back_id), (120, &next_id));
-
-    // Who comes back with what it knows is told nothing twice; who knows something older is told all.
-    let mut again = Events::open(&running, "/v1/stream?ad_id=a,b", &[("last-event-id", &back_id)]).await;
-    assert_eq!(again.next().await.unwrap().2["data"], json!([]));
-    let refused = ask(&running, "/v1/stream", &[]).await;
-    assert_eq!(
-        (refused.status(), &refused.headers()["retry-after"]),
-        (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
-    );
-    drop(again);
-    let mut older = loop {
-        let answer = ask(&running, "/v1/stream?ad_id=a,b", &[("last-event-id", &id)]).await;
-        if answer.status() == 200 {
-            break Events { response: answer, text: String::new() };
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert_eq!(older.next().await.unwrap().2["data"].as_array().unwrap().len(), 120);
-
-    // A new minute begins: it is a new period.
-    system.clock.advance_to(at(live, 12, 1));
-    let (_, _, minute) = events.next().await.unwrap();
-    assert!(texts(&minute, "period_start").contains(&"2026-03-04T12:01:00.000Z"), "{minute}");
-
-    // The server stops at once, and both streams end.
-    let (task, begun) = (running.task, std::time::Instant::now());
-    drop(running.stop);
-    task.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "it waited for its streams");
-    while events.next().await.is_some() {}
-    while older.next().await.is_some() {}
-}
-
-#[tokio::test]
-async fn a_stream_that_cannot_begin_is_refused() {
-    let (_system, running) = filled().await;
-    for path in ["/v1/stream?granularity=week", "/v1/stream?tz=x", "/v1/stream?from=2026-03-01", "/v1/stream?ad_id="] {
-        assert_eq!(ask(&running, path, &[]).await.status(), 400, "{path}");
     }
 }
 
@@ -426,88 +282,6 @@ fn check_fields(resolve: &dyn Fn(&Value) -> Value, schema: &Value, found: &Value
 }
 
 #[tokio::test]
-async fn what_was_published_at_a_position_stays_as_it_was() {
-    let (system, running) = filled().await;
-    // Ranges of whole days elsewhere are read by the day, cut at midnight UTC: of a year, too.
-    let ranked = json_of(&running, "/v1/ads?from=2025-03-01&to=2026-03-05&tz=Asia/Kathmandu").await;
-    assert_eq!(
-        (texts(&ranked, "ad_id"), numbers(&ranked, "total")),
-        (vec!["a", "b", "c"], vec![Some(159), Some(13), Some(6)])
-    );
-    // At position 3 two days were closed; the third night found two more clicks of the first.
-    let path = |position: &str| format!("/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day&position={position}");
-    let answer = ask(&running, &path("3"), &[]).await;
-    assert_eq!(answer.headers()["cache-control"], "max-age=3600, immutable");
-    let then: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
-    assert_eq!(numbers(&then, "total"), [Some(107), Some(54)]);
-    assert_eq!(numbers(&then, "late_pending"), [None, None]);
-    let meta = &then["meta"];
-    assert_eq!((&meta["complete"], &meta["pinned"], &meta["ledger_position"]), (&json!(true), &json!(true), &json!(3)));
-    assert_eq!(meta["closed_through"], "2026-03-02");
-    assert_eq!(numbers(&json_of(&running, &path("4")).await, "total"), [Some(109), Some(54)]);
-    assert_eq!(
-        numbers(&json_of(&running, "/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day").await, "total"),
-        [Some(109), Some(54)]
-    );
-    let ads = json_of(&running, "/v1/ads?from=2026-03-01&to=2026-03-02&position=3").await;
-    assert_eq!((texts(&ads, "ad_id"), numbers(&ads, "total")), (vec!["a", "b"], vec![Some(100), Some(7)]));
-    // With the speed layer away it is as good as ever.
-    system.store.go_away(true);
-    assert_eq!(json_of(&running, &path("3")).await, then);
-    for (position, part) in [
-        ("2", "2026-03-02 was not closed yet at ledger position 2"),
-        ("5", "no position 5 yet, its last one is 4"),
-        ("18446744073709551615", "its last one is 4"),
-        ("x", "`x` is no ledger position"),
-        ("-1", "is no ledger position"),
-        ("", "is no ledger position"),
-    ] {
-        let answer = get(running.address, &path(position)).await;
-        assert_eq!((answer.status, &answer.json()["parameter"]), (400, &json!("position")), "{position}");
-        assert!(answer.json()["detail"].as_str().unwrap().contains(part), "{}", answer.body);
-    }
-}
-
-#[tokio::test]
-async fn nights_tell_what_their_entries_and_reports_say() {
-    let (system, running) = filled().await;
-    let report = json!({ "runner": "batch-1", "began_at": 1_000, "ended_at": 3_500, "checks": [],
-        "drift": { "compared": { "live": 5, "exact": 5, "live_late": null, "exact_late": 2 } } });
-    system.objects.put(&clicks::tables::report_key(4), report.to_string().into()).await.unwrap();
-    system.objects.put(&clicks::tables::report_key(3), "no report".into()).await.unwrap();
-    let body = json_of(&running, "/v1/nights").await;
-    assert_eq!(texts(&body, "night"), ["2026-03-03", "2026-03-02", "2026-03-01"]);
-    assert_eq!(numbers(&body, "entry"), [Some(4), Some(3), Some(2)]);
-    assert_eq!(body["meta"]["ledger_position"], 4);
-    let rows = body["data"].as_array().unwrap();
-    assert_eq!(
-        (&rows[0]["seconds"], &rows[0]["runner"], &rows[0]["drift"]),
-        (&json!(2.5), &json!("batch-1"), &json!("equal"))
-    );
-    assert_eq!(rows[0]["drift_detail"], "on time: live 5, exact 5");
-    assert_eq!(rows[0]["days"], json!(["2026-03-03"]));
-    // Reports are for people: one that is missing or broken leaves its fields unknown.
-    for row in &rows[1..] {
-        assert_eq!((&row["seconds"], &row["drift"], &row["state"]), (&Value::Null, &Value::Null, &json!("published")));
-    }
-    assert_eq!(json_of(&running, "/v1/nights?last=1").await["data"].as_array().unwrap().len(), 1);
-    // The report of the last run may come after its entry was seen.
-    system.close(&[], DayTotals::default(), &[], &[]).await;
-    let fifth = async |running: &Running| {
-        loop {
-            let body = json_of(running, "/v1/nights?last=1").await;
-            if body["data"][0]["entry"] == 5 {
-                return body["data"][0]["runner"].clone();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert_eq!(fifth(&running).await, Value::Null);
-    system.objects.put(&clicks::tables::report_key(5), report.to_string().into()).await.unwrap();
-    assert_eq!(fifth(&running).await, "batch-1");
-}
-
-#[tokio::test]
 async fn metrics_are_on_the_admin_port_and_a_taken_one_says_so() {
     let (system, _running) = filled().await;
     let taken = std::net::TcpListener::bind(listen()).unwrap();
@@ -516,7 +290,7 @@ async fn metrics_are_on_the_admin_port_and_a_taken_one_says_so() {
     let refused = system.start(options()).await.unwrap_err().to_string();
     assert!(refused.contains(&admin.to_string()) && refused.contains("`serving.admin`"), "{refused}");
     drop(taken);
-    let running = start(&system, options()).await;
+    let running = system.ready(options()).await;
     get(running.address, "/v1/status").await;
     let metrics = get(admin, "/metrics").await;
     assert!(metrics.status == 200 && metrics.body.contains("twofold_serving_requests_total"), "{}", metrics.body);
@@ -623,25 +397,4 @@ async fn no_query_breaks_the_server() {
         }
     }
     assert!(answered > 100 && refused > 1_000, "{answered} answered, {refused} refused: too few to mean anything");
-}
-
-/// An entry that cannot be read is no contradiction: the storage is away, and may come back.
-#[tokio::test]
-async fn a_storage_that_is_away_is_said_to_be_away() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_system, running) = filled_over(Objects::open_folder(folder.path().to_owned()).unwrap()).await;
-    let entry = folder.path().join(clicks::ledger::entry_key(3));
-    let bytes = std::fs::read(&entry).unwrap();
-    std::fs::remove_file(&entry).unwrap();
-    std::os::unix::fs::symlink(&entry, &entry).unwrap();
-    let pinned = "/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day&position=3";
-    for path in [pinned, "/v1/nights"] {
-        let answer = get(running.address, path).await;
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
-        assert_eq!(answer.json()["type"], "urn:twofold:problem:storage", "{path}");
-    }
-    std::fs::remove_file(&entry).unwrap();
-    std::fs::write(&entry, bytes).unwrap();
-    assert_eq!(numbers(&json_of(&running, pinned).await, "total"), [Some(107), Some(54)]);
-    assert_eq!(json_of(&running, "/v1/nights").await["data"].as_array().unwrap().len(), 3);
 }

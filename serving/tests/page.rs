@@ -10,7 +10,7 @@ fn a_page_that_was_hidden_for_weeks_recovers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut node = Command::new("node");
     node.arg(folder.join("tests/page/hidden.mjs"))
-        .args(["time.js", "app.js"].map(|file| folder.join("page").join(file)));
+        .args(["shared.js", "time.js", "tables.js", "app.js"].map(|file| folder.join("page").join(file)));
     let output = node.output().expect("the page's tests need Node.js: install it, so that `node` is in the PATH");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

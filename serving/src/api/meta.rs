@@ -17,6 +17,12 @@ use crate::position::Position;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Stamp(pub Timestamp, pub Zone);
 
+impl Stamp {
+    pub(super) const fn utc(time: Timestamp) -> Self {
+        Stamp(time, Zone::UTC)
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.1.rfc3339(self.0))

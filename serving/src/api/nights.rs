@@ -6,8 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use clicks::books::Books;
-use clicks::time::{Day, Timestamp};
-use clicks::zone::Zone;
+use clicks::time::Day;
 use platform::ledger::LedgerError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -89,10 +88,6 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     Ok(Json(Body { meta, data: nights.iter().map(|entry| row(&books, entry)).collect() }))
 }
 
-fn utc(time: Timestamp) -> Stamp {
-    Stamp(time, Zone::UTC)
-}
-
 fn row(books: &Books, NightEntry { number, night, report }: &NightEntry) -> Row {
     let objections = night.withheld.iter().flat_map(|withheld| &withheld.objections);
     let objections = objections.chain(night.accepted.iter().flat_map(|accepted| &accepted.objections));
@@ -106,7 +101,7 @@ fn row(books: &Books, NightEntry { number, night, report }: &NightEntry) -> Row 
             (None, Some(_)) => "accepted",
             (None, None) => "published",
         },
-        published_at: utc(night.published_at),
+        published_at: Stamp::utc(night.published_at),
         seconds: report.as_ref().map(|report| report.ended_at.since(report.began_at).as_millis() as f64 / 1_000.0),
         rows: night.balance.rows,
         counted: night.balance.counted,

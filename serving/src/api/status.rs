@@ -11,7 +11,6 @@ use clicks::live::{Meta, Totals};
 use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::view::Missing;
-use clicks::zone::Zone;
 use platform::store::{LiveQuery, LiveSlice};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -139,20 +138,16 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
         first_day: books.first_day(),
         last_night: books.last_night(),
         next_night: books.next_night(),
-        next_due: utc(books.rules().cut_time(books.next_night())),
+        next_due: Stamp::utc(books.rules().cut_time(books.next_night())),
         withheld: books.withheld().iter().map(withheld).collect(),
-        read_at: utc(position.read_at),
+        read_at: Stamp::utc(position.read_at),
         trouble: position.trouble.clone(),
     };
-    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now: utc(now), ledger, partitions }))
+    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now: Stamp::utc(now), ledger, partitions }))
 }
 
 fn withheld((day, withheld): (&Day, &clicks::books::WithheldDay)) -> WithheldDay {
     WithheldDay { day: *day, objections: Objection::list(&withheld.objections) }
-}
-
-fn utc(time: Timestamp) -> Stamp {
-    Stamp(time, Zone::UTC)
 }
 
 fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, ended: bool, now: Timestamp) -> Partition {
@@ -185,7 +180,7 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
     Live {
         generation: slice.generation.to_string(),
         next_offset: next_offset.value(),
-        append_time: reached.map(utc),
+        append_time: reached.map(Stamp::utc),
         lag_ms: reached.map(|time| now.since(time).as_millis().max(0)),
         base_day: *base_day,
         base_night: *base_night,
@@ -194,11 +189,11 @@ fn live(slice: &LiveSlice, now: Timestamp) -> Live {
         rollbacks: *rollbacks,
         rebuilds: *rebuilds,
         dedup_evicted: *dedup_evicted,
-        drift_from: drifted.map(|drift| utc(drift.start)),
-        drift_to: drifted.map(|drift| utc(drift.end)),
+        drift_from: drifted.map(|drift| Stamp::utc(drift.start)),
+        drift_to: drifted.map(|drift| Stamp::utc(drift.end)),
         lost: lost.records,
-        lost_from: lost_in.map(|appended| utc(appended.start)),
-        lost_to: lost_in.map(|appended| utc(appended.end)),
+        lost_from: lost_in.map(|appended| Stamp::utc(appended.start)),
+        lost_to: lost_in.map(|appended| Stamp::utc(appended.end)),
         seen,
         control,
         rejected,

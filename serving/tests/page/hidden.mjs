@@ -1,4 +1,4 @@
-// hidden.mjs TIME.js APP.js: runs the page's program without a browser, hides it for two weeks, and shows it again. It must ask for
+// hidden.mjs FILE.js ...: runs the page's program without a browser, hides it for two weeks, and shows it again. It must ask for
 // the day that it is by then, and not go on asking for one that the server refuses.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

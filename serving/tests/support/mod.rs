@@ -27,6 +27,7 @@ use platform::clock::SimulatedClock;
 use platform::ledger::{Ledger, Published};
 use platform::objects::Objects;
 use platform::store::{MemoryStore, SpeedStore};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 use serving::{Options, Server, ServingError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -187,10 +188,13 @@ impl System {
             live_refresh: std::time::Duration::from_millis(1),
             ..Options::default()
         };
+        self.ready(options).await
+    }
+
+    /// Starts a server, and waits until it has read the ledger.
+    pub async fn ready(&self, options: Options) -> Running {
         let running = self.start(options).await.unwrap();
-        while get(running.address, "/readyz").await.status != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_ready(running.address).await;
         running
     }
 
@@ -283,6 +287,12 @@ impl Answer {
     }
 }
 
+pub async fn until_ready(address: SocketAddr) {
+    while get(address, "/readyz").await.status != 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, "GET", path, "").await
 }
@@ -340,4 +350,29 @@ pub async fn filled_over(objects: Objects) -> (System, Running) {
 
 pub fn days() -> (Day, Day, Day) {
     (day("2026-03-01"), day("2026-03-02"), day("2026-03-03"))
+}
+
+/// With these headers.
+pub async fn ask(running: &Running, path: &str, headers: &[(&'static str, &str)]) -> reqwest::Response {
+    let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    let request = reqwest::Client::new().get(format!("http://{}{path}", running.address));
+    request.headers(HeaderMap::from_iter(headers)).send().await.unwrap()
+}
+
+pub async fn json_of(running: &Running, path: &str) -> Value {
+    let answer = ask(running, path, &[]).await;
+    assert_eq!(answer.status(), 200, "{path}");
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
+
+pub fn texts<'a>(body: &'a Value, field: &str) -> Vec<&'a str> {
+    body["data"].as_array().unwrap().iter().map(|row| row[field].as_str().unwrap()).collect()
+}
+
+pub fn numbers(body: &Value, field: &str) -> Vec<Option<u64>> {
+    body["data"].as_array().unwrap().iter().map(|row| row[field].as_u64()).collect()
+}
+
+pub fn listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
 }

@@ -32,6 +32,7 @@
 
 mod merge;
 mod owner;
+mod partitions;
 mod pieces;
 mod reason;
 mod standing;

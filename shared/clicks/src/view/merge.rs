@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::owner::{Slot, clip, segments, slots};
+use super::partitions::{End, Partition, Status, has_counted, partitions};
 use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
 use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source, Split};
-use crate::books::{Books, partitions_of};
+use crate::books::Books;
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
 use crate::live::{CountKey, LateKey, Meta};
-use crate::partitioner::partition_of;
-use crate::position::{Offset, PartitionId};
+use crate::position::PartitionId;
 use crate::time::{Day, Interval, Span, Timestamp};
 use crate::window::Grain;
 use crate::zone::Zone;
@@ -70,42 +70,6 @@ pub(super) enum Handed {
     Missing(String),
     /// Its night left it out, for these reasons.
     Withheld(String),
-}
-
-#[derive(Debug)]
-pub(super) struct Partition {
-    pub id: PartitionId,
-    pub end: End,
-    /// Which series it can hold clicks of; all when empty.
-    pub ads: Vec<usize>,
-    pub status: Status,
-    /// See [`Live::is_in_doubt`].
-    pub is_in_doubt: bool,
-}
-
-impl Partition {
-    /// Its counts are about to be others.
-    fn is_recounted(&self, meta: &Meta) -> bool {
-        self.is_in_doubt || meta.is_rebuilding()
-    }
-}
-
-/// Where a partition ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// It is being written.
-    Open,
-    /// Its topic life is over, but where is not known until a night shows it: see [`Books::last_day_of`].
-    Unknown,
-    /// At this offset, and it holds live counts up to this day. The nights have taken in all of it.
-    Known { offset: Offset, last_day: Day },
-}
-
-#[derive(Debug)]
-pub(super) enum Status {
-    NotYet,
-    Missing(Missing),
-    Known(Box<Meta>),
 }
 
 impl Merge {
@@ -452,65 +416,9 @@ impl Merge {
     }
 }
 
-impl End {
-    /// Live counts of the day can lie in it.
-    pub(super) fn reaches(self, day: Day) -> bool {
-        match self {
-            End::Open | End::Unknown => true,
-            End::Known { last_day, .. } => day <= last_day,
-        }
-    }
-
-    /// Late clicks can lie in it that no night has taken in.
-    pub(super) fn has_pending(self) -> bool {
-        !matches!(self, End::Known { .. })
-    }
-}
-
-fn has_counted(partition: &Partition, meta: &Meta, before: Timestamp) -> bool {
-    let all = matches!(partition.end, End::Known { offset, .. } if meta.next_offset >= offset);
-    all || meta.append_time >= before
-}
-
 /// What was lost of a closed day before it was archived, if it was published all the same.
 fn lost(books: &Books, day: Day) -> Option<String> {
     let objections = &books.day(day)?.accepted.as_ref()?.objections;
     let gaps: Vec<_> = objections.iter().filter(|objection| objection.check == Check::Gap).cloned().collect();
     (!gaps.is_empty()).then(|| Objection::list(&gaps))
-}
-
-/// Every partition that can hold an answer: of all topic lives, because readers sum lives. One that ended before the first
-/// open day holds nothing that the batch has not: nobody would ever restore its live counts, and nobody misses them.
-fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
-    let mut found = Vec::new();
-    for life in books.lives() {
-        let last_day = books.last_day_of(life);
-        if last_day.is_some_and(|last_day| last_day < books.next_night()) {
-            continue;
-        }
-        for id in partitions_of(life) {
-            let ads: Vec<usize> = match asked {
-                Asked::Total | Asked::EachAd => Vec::new(),
-                Asked::Ads(ads) => {
-                    let at = |ad: &AdId, count| partition_of(ad.as_str().as_bytes(), count) == id.number;
-                    let holds = |ad: &AdId| books.partition_counts(life).any(|count| at(ad, count));
-                    ads.iter().enumerate().filter(|(_, ad)| holds(ad)).map(|(n, _)| n).collect()
-                }
-            };
-            if ads.is_empty() && matches!(asked, Asked::Ads(_)) {
-                continue;
-            }
-            let end = match last_day {
-                Some(last_day) => match books.through().get(&id) {
-                    Some(offset) if *offset > Offset::ZERO => End::Known { offset: *offset, last_day },
-                    // It ended before anything was written to it.
-                    _ => continue,
-                },
-                None if books.has_ended(life) => End::Unknown,
-                None => End::Open,
-            };
-            found.push(Partition { id, end, ads, status: Status::NotYet, is_in_doubt: false });
-        }
-    }
-    found
 }

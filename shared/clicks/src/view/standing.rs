@@ -1,7 +1,8 @@
 //! How the answer as a whole is to be taken, and what stands against it.
 
-use super::merge::{End, Handed, Merge, Partition, Status};
+use super::merge::{Handed, Merge};
 use super::owner::{Slot, segments};
+use super::partitions::{End, Partition, Status};
 use super::{Missing, Reason, Source, Standing};
 use crate::time::{Day, Span, Timestamp};
 
