@@ -8,8 +8,10 @@ use platform::settings::Time;
 
 use crate::demo::DemoArgs;
 
+mod access;
 mod period;
 
+pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 
 /// Counts ad clicks twice and answers once.
@@ -55,6 +57,12 @@ pub enum Command {
     /// Closed days: how far each can be trusted, and what people decide about it.
     #[command(subcommand)]
     Period(PeriodCommand),
+    /// Ads have names: the table of whose they are, what they are called and what a click costs.
+    #[command(subcommand)]
+    Ads(AdsCommand),
+    /// Keys of the API: who may ask, and about whose ads.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Counts a published day again from the raw objects that its ledger entry names, and compares every row.
     Audit {
         /// The day, UTC.

@@ -67,6 +67,10 @@ impl Exit {
 pub struct OutputError(std::io::Error);
 
 impl OutputError {
+    pub fn new(error: std::io::Error) -> Self {
+        OutputError(error)
+    }
+
     /// The reader, such as `head`, has seen enough: no failure that needs a message.
     pub fn is_closed_pipe(&self) -> bool {
         self.0.kind() == std::io::ErrorKind::BrokenPipe

@@ -1,5 +1,6 @@
 //! The parts of the one binary: settings to options, subcommands, and the demo.
 
+pub mod ads;
 pub mod batch;
 pub mod check;
 pub mod cli;
@@ -7,6 +8,7 @@ pub mod connect;
 pub mod demo;
 pub mod exit;
 pub mod input;
+pub mod key;
 pub mod period;
 pub mod prune;
 pub mod services;

@@ -163,8 +163,16 @@ async fn archiver(settings: Settings, stop: CancellationToken) -> Result<()> {
 }
 
 async fn server(settings: Settings, stop: CancellationToken) -> Result<()> {
-    let platform::settings::Serving { listen, admin, cors_origins } = settings.serving.clone();
-    let options = serving::Options { listen, admin: Some(admin), cors_origins, ..serving::Options::default() };
+    let platform::settings::Serving { listen, admin, cors_origins, access, requests_per_second } =
+        settings.serving.clone();
+    let options = serving::Options {
+        listen,
+        admin: Some(admin),
+        cors_origins,
+        access,
+        requests_per_second,
+        ..serving::Options::default()
+    };
     let (objects, ledger) = (connect::objects(&settings)?, connect::ledger(&settings)?);
     let store = connect::store(&settings)?;
     let server = serving::Server::bind(options, objects, ledger, store, connect::clock(&settings)).await?;

@@ -1,6 +1,8 @@
 //! The HTTP API, version 1. Only reads; every answer says in `meta` how far it can be trusted.
 
+mod access;
 mod ads;
+mod campaigns;
 mod clicks;
 mod days;
 mod meta;
@@ -19,6 +21,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use platform::keys::Scope;
 use platform::telemetry::{Readiness, probe_routes};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,8 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use crate::catalog::Catalog;
+use crate::gate::{Allowance, Gate};
 use crate::nights::Nights;
 use crate::page;
 use crate::problem::Problem;
@@ -38,6 +43,8 @@ pub(crate) struct App {
     pub options: Options,
     pub sources: Sources,
     pub nights: Nights,
+    pub catalog: Catalog,
+    pub gate: Gate,
     pub ready: Readiness,
     /// One for each stream that may be open.
     pub streams: Arc<Semaphore>,
@@ -46,8 +53,28 @@ pub(crate) struct App {
 }
 
 /// Headers of our own that pages of other origins may read.
-const EXPOSED: [&str; 6] =
-    ["etag", "twofold-time-zone", "twofold-as-of", "twofold-complete", "twofold-reasons", "twofold-ledger-position"];
+const EXPOSED: [&str; 9] = [
+    "etag",
+    "ratelimit",
+    "ratelimit-policy",
+    "twofold-time-zone",
+    "twofold-as-of",
+    "twofold-complete",
+    "twofold-reasons",
+    "twofold-ledger-position",
+    "twofold-ads-version",
+];
+
+/// What a caller must be allowed to.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Numbers of the ads that it may see: the handler sees to that.
+    Numbers,
+    /// Numbers of all ads together.
+    AllNumbers,
+    /// How the installation is doing.
+    Operation,
+}
 
 /// Everything that the server answers. Pages of the given origins may read it.
 pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
@@ -55,15 +82,23 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET])
-        .allow_headers([header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
+        .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
         .expose_headers(EXPOSED.map(HeaderName::from_static));
-    Router::new()
+    // Every address stands below what it needs, so that none can be forgotten.
+    let below = |needs: Needs, routes: Router<Arc<App>>| {
+        let app = app.clone();
+        routes.route_layer(middleware::from_fn(move |request, next| admit(app.clone(), needs, request, next)))
+    };
+    let numbers = Router::new()
         .route("/v1/clicks", get(clicks::get))
         .route("/v1/ads", get(ads::get))
-        .route("/v1/days", get(days::get))
-        .route("/v1/nights", get(nights::get))
-        .route("/v1/status", get(status::get))
         .route("/v1/stream", get(stream::get))
+        .route("/v1/campaigns", get(campaigns::get))
+        .route("/v1/access", get(access::get));
+    let operation = Router::new().route("/v1/nights", get(nights::get)).route("/v1/status", get(status::get));
+    below(Needs::Numbers, numbers)
+        .merge(below(Needs::AllNumbers, Router::new().route("/v1/days", get(days::get))))
+        .merge(below(Needs::Operation, operation))
         .route("/v1/openapi.json", get(openapi::get))
         .with_state(app)
         .merge(page::routes())
@@ -74,6 +109,42 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         // Events are left as they are: they would wait until a block is full.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(observe))
+}
+
+/// Lets in who may ask, and hands it on to the handler.
+async fn admit(app: Arc<App>, needs: Needs, mut request: Request, next: Next) -> Response {
+    let caller = match app.gate.caller(request.headers()).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let is_anybody = caller.key.is_none();
+    let allowance = match app.gate.take(&caller) {
+        Ok(allowance) => allowance,
+        Err(problem) => return problem.into_response(),
+    };
+    let allowed = match needs {
+        Needs::Numbers => caller.may(Scope::Read),
+        Needs::AllNumbers => caller.may(Scope::Read).and_then(|()| caller.may_see_all()),
+        Needs::Operation => caller.may(Scope::Operate).and_then(|()| caller.may_see_all()),
+    };
+    let mut response = match allowed {
+        Ok(()) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    // Another caller may get another answer.
+    headers.append(header::VARY, HeaderValue::from_static("authorization"));
+    if !is_anybody && let Some(control) = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()) {
+        let private = HeaderValue::from_str(&format!("private, {control}"));
+        headers.insert(header::CACHE_CONTROL, private.expect("it was one before"));
+    }
+    headers.extend(
+        allowance.into_iter().flat_map(Allowance::headers).map(|(name, text)| (HeaderName::from_static(name), text)),
+    );
+    response
 }
 
 /// Measures a request, and says what holds for every answer.

@@ -10,11 +10,14 @@
 //!   [`Options::reads_bytes_max`], answers by [`Options::rows_max`]. What grows with the number of ads, live counts of all of
 //!   them and a ranking's sums, is held by [`Options::wide_max`] questions at a time.
 
+mod catalog;
+mod gate;
 mod live;
 mod nights;
 mod position;
 mod room;
 mod sources;
+mod subject;
 mod table_cache;
 mod tables;
 
@@ -24,4 +27,5 @@ mod params;
 mod problem;
 mod server;
 
+pub use platform::settings::Access;
 pub use server::{Options, Server, ServingError};

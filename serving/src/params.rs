@@ -2,7 +2,7 @@
 
 use axum::extract::Query;
 use axum::http::Uri;
-use clicks::id::AdId;
+use clicks::id::{AdId, IdError};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Interval, TimeError, Timestamp};
 use clicks::window::Grain;
@@ -41,33 +41,41 @@ impl Params {
         }
     }
 
-    /// Ad ids, from a parameter that may be repeated and may hold several, separated by commas. Each once, in the order
-    /// given; `None` when the parameter is absent.
+    /// Ad ids; see [`Params::list`].
     pub(crate) fn ads(&self, name: &str, ads_max: usize) -> Result<Option<Vec<AdId>>, Problem> {
-        let mut ads: Option<Vec<AdId>> = None;
-        let values = self.pairs.iter().filter(|(found, _)| found == name).flat_map(|(_, value)| value.split(','));
+        let mend = "ad ids such as ad-1, several separated by commas, or leave it out for all ads together";
+        self.list(name, ads_max, mend, AdId::parse)
+    }
+
+    /// Names, from a parameter that may be repeated and may hold several, separated by commas. Each once, in the order
+    /// given; `None` when the parameter is absent.
+    pub(crate) fn list<T: PartialEq>(
+        &self,
+        name: &str,
+        count_max: usize,
+        give: &str,
+        parse: impl Fn(&str) -> Result<T, IdError>,
+    ) -> Result<Option<Vec<T>>, Problem> {
+        let mut found: Option<Vec<T>> = None;
+        let values = self.pairs.iter().filter(|(given, _)| given == name).flat_map(|(_, value)| value.split(','));
         for text in values {
-            let ad = AdId::parse(text).map_err(|error| {
-                let mend =
-                    "give ad ids such as ad-1, several separated by commas, or leave it out for all ads together";
-                Problem::parameter(name, format!("`{}` {error}", shown(text)), mend)
-            })?;
-            let ads = ads.get_or_insert_default();
-            if !ads.contains(&ad) {
-                ads.push(ad);
+            let wrong = |error| Problem::parameter(name, format!("`{}` {error}", shown(text)), format!("give {give}"));
+            let one = parse(text).map_err(wrong)?;
+            let found = found.get_or_insert_default();
+            if !found.contains(&one) {
+                found.push(one);
             }
-            if ads.len() > ads_max {
-                let reason = format!("it names more than {ads_max} ads, which is the limit of one request");
+            if found.len() > count_max {
+                let reason = format!("it names more than {count_max}, which is the limit of one request");
                 return Err(Problem::parameter(name, reason, "ask in several requests"));
             }
         }
-        Ok(ads)
+        Ok(found)
     }
 
     pub(crate) fn grain(&self, name: &str) -> Result<Option<Grain>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
-        let unknown = |_| Problem::parameter(name, format!("`{}` is unknown", shown(text)), "use minute, hour or day");
-        text.parse().map(Some).map_err(unknown)
+        text.parse().map(Some).map_err(|_| Problem::unknown_word(name, text, "use minute, hour or day"))
     }
 
     /// The time zone that periods and days are meant in; UTC unless one is named.

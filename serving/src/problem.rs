@@ -1,5 +1,7 @@
 //! Refusals, as `application/problem+json` (RFC 9457): what is wrong, with which parameter, and how to mend it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -30,14 +32,18 @@ pub(crate) struct Fields {
     mend: String,
     #[serde(skip)]
     code: &'static str,
+    /// Seconds.
+    #[serde(skip)]
+    retry_after: Option<u64>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, title: &'static str, reason: String, mend: String) -> Self {
         let kind = format!("urn:twofold:problem:{code}");
         let detail = format!("{reason}; {mend}");
+        let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         let status = status.as_u16();
-        Problem(Box::new(Fields { kind, title, status, detail, parameter: None, reason, mend, code }))
+        Problem(Box::new(Fields { kind, title, status, detail, parameter: None, reason, mend, code, retry_after }))
     }
 
     /// A query parameter that cannot be used.
@@ -60,6 +66,54 @@ impl Problem {
         let mend = "see / for the page and /v1/openapi.json for the numbers".to_owned();
         let reason = format!("there is nothing at `{}`", shown(path));
         Self::new(StatusCode::NOT_FOUND, "not-found", "nothing is there", reason, mend)
+    }
+
+    /// A word that is none of those that a parameter may have.
+    pub(crate) fn unknown_word(name: &str, word: &str, mend: &str) -> Self {
+        Self::parameter(name, format!("`{}` is unknown", shown(word)), mend)
+    }
+
+    /// There is nothing of this name that the caller may see.
+    pub(crate) fn unknown_name(parameter: &str, what: &str, name: &str) -> Self {
+        let mend = "see /v1/campaigns for what there is, or load it with `twofold ads load`".to_owned();
+        let reason = format!("the ads table has no {what} `{}`", shown(name));
+        let Problem(mut fields) =
+            Self::new(StatusCode::NOT_FOUND, "unknown-name", "there is none of this name", reason, mend);
+        fields.detail = format!("parameter `{parameter}`: {}", fields.detail);
+        fields.parameter = Some(parameter.to_owned());
+        Problem(fields)
+    }
+
+    pub(crate) fn no_key(reason: &str) -> Self {
+        let mend = "send `Authorization: Bearer <key>` with a key that `twofold key create` has made".to_owned();
+        Self::new(StatusCode::UNAUTHORIZED, "key", "a key is needed", reason.to_owned(), mend)
+    }
+
+    pub(crate) fn forbidden(reason: String, mend: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "the key does not reach so far", reason, mend)
+    }
+
+    pub(crate) fn too_many(per_second: u32, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + 1;
+        let reason = format!("the key has asked more than {per_second} times a second");
+        let (code, title) = ("rate", "too many requests");
+        let mend = format!("wait {seconds} s, and look at the header `RateLimit`");
+        let Problem(mut fields) = Self::new(StatusCode::TOO_MANY_REQUESTS, code, title, reason, mend);
+        fields.retry_after = Some(seconds);
+        Problem(fields)
+    }
+
+    /// Who asks cannot be told.
+    pub(crate) fn no_keys(reason: String) -> Self {
+        let reason = format!("the keys cannot be read: {reason}");
+        let mend = "try again in a moment; if this goes on, see that the storage can be reached".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "keys", "keys cannot be checked", reason, mend)
+    }
+
+    /// Which ads are meant cannot be told.
+    pub(crate) fn no_table(reason: String) -> Self {
+        let mend = "try again in a moment; if this goes on, see that the storage can be reached".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ads", "the ads table cannot be read", reason, mend)
     }
 
     /// None of the forms that the client takes is one of ours.
@@ -149,6 +203,11 @@ impl From<AskError> for Problem {
 }
 
 impl Problem {
+    /// The key opens nothing, or nothing any more.
+    pub(crate) fn is_of_key(&self) -> bool {
+        self.0.status == StatusCode::UNAUTHORIZED.as_u16()
+    }
+
     /// The same as an event of a stream.
     pub(crate) fn fields(&self) -> &Fields {
         &self.0
@@ -162,8 +221,11 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(&self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"twofold\""));
         }
         response
     }

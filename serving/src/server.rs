@@ -1,14 +1,19 @@
 //! The server: bind, then run until it is told to stop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
 use clicks::time::Span;
+use platform::ads::Ads;
 use platform::clock::Clock;
+use platform::keys::Keys;
 use platform::ledger::{Ledger, LedgerError};
 use platform::objects::Objects;
+use platform::settings::Access;
 use platform::store::SpeedStore;
 use platform::telemetry::{Readiness, admin_routes, metrics};
 use tokio::net::TcpListener;
@@ -17,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::AllowOrigin;
 
 use crate::api::{App, router};
+use crate::catalog::Catalog;
+use crate::gate::Gate;
 use crate::live::LiveReader;
 use crate::nights::Nights;
 use crate::position::Positions;
@@ -52,6 +59,14 @@ pub struct Options {
     pub wide_wait: Duration,
     /// Pages of these origins may read the answers, or of all when one is `*`. None may unless it is named.
     pub cors_origins: Vec<String>,
+    /// Who may ask without a key.
+    pub access: Access,
+    /// Requests that each key may make in a second, on the average of ten.
+    pub requests_per_second: NonZeroU32,
+    /// How often keys are read: what is revoked opens nothing after this.
+    pub keys_refresh: Duration,
+    /// How often a new version of the ads table is looked for.
+    pub ads_refresh: Duration,
     /// Streams of live changes that may be open.
     pub streams_max: usize,
     /// How often a stream looks for changes.
@@ -74,6 +89,10 @@ impl Default for Options {
             wide_max: 8,
             wide_wait: Duration::from_secs(5),
             cors_origins: Vec::new(),
+            access: Access::Auto,
+            requests_per_second: const { NonZeroU32::new(50).expect("50 is not zero") },
+            keys_refresh: Duration::from_secs(10),
+            ads_refresh: Duration::from_secs(5),
             streams_max: 64,
             stream_refresh: Duration::from_millis(500),
         }
@@ -134,6 +153,14 @@ impl Server {
             None => None,
         };
         let nights = Nights::new(ledger.clone(), objects.clone());
+        let catalog = Catalog::new(Ads::new(objects.clone()));
+        let is_open = match options.access {
+            // No other machine reaches it.
+            Access::Auto => address.ip().is_loopback(),
+            Access::Keys => false,
+            Access::Open => true,
+        };
+        let gate = Gate::new(Keys::new(objects.clone()), clock.clone(), is_open, options.requests_per_second);
         let sources = Sources {
             positions: Positions::new(ledger, clock.clone()),
             tables: TableCache::new(objects, options.tables_bytes_max),
@@ -144,7 +171,7 @@ impl Server {
             turns: Turns::new(options.wide_max, options.wide_wait),
         };
         let (streams, stop) = (Arc::new(Semaphore::new(options.streams_max)), CancellationToken::new());
-        let app = App { options, sources, nights, ready: Readiness::default(), streams, stop };
+        let app = App { options, sources, nights, catalog, gate, ready: Readiness::default(), streams, stop };
         Ok(Server { listener, admin, address, app: Arc::new(app), origins })
     }
 
@@ -174,6 +201,8 @@ impl Server {
         let ended = tokio::select! {
             served = &mut serve => return flatten(served),
             followed = follow(&self.app) => followed,
+            never = follow_keys(&self.app) => match never {},
+            never = follow_ads(&self.app) => match never {},
             failed = admin => failed.map_err(ServingError::Http),
             () = stop.cancelled() => Ok(()),
         };
@@ -220,6 +249,22 @@ async fn follow(app: &App) -> Result<(), ServingError> {
         app.sources.positions.catch_up().await?;
         app.ready.set(app.sources.positions.current().is_ok());
         tokio::time::sleep(app.options.ledger_refresh).await;
+    }
+}
+
+// Neither keys nor the ads table are needed to be ready: who asks without a key, by ad, is answered.
+
+async fn follow_keys(app: &App) -> Infallible {
+    loop {
+        app.gate.catch_up(Duration::ZERO).await;
+        tokio::time::sleep(app.options.keys_refresh).await;
+    }
+}
+
+async fn follow_ads(app: &App) -> Infallible {
+    loop {
+        app.catalog.catch_up().await;
+        tokio::time::sleep(app.options.ads_refresh).await;
     }
 }
 

@@ -1,9 +1,11 @@
 //! Everything that an answer is made of, fetched at one position of the ledger.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clicks::books::{Books, DayBook};
+use clicks::id::AdId;
 use clicks::ledger::FileRef;
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Span, Timestamp};
@@ -80,15 +82,16 @@ impl Sources {
         Ok((position, answer))
     }
 
-    /// The answer by ad, the `limit` largest.
-    pub(crate) async fn ranking(
+    /// The largest over the whole range: see [`Merge::ranking`].
+    pub(crate) async fn ranking<K: Ord + Hash>(
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
         limit: usize,
-    ) -> Result<(Position, Ranking), AskError> {
+        key: impl Fn(&AdId) -> Option<K>,
+    ) -> Result<(Position, Ranking<K>), AskError> {
         let (position, merge, _turn) = self.ask(question, wanted).await?;
-        let mut ranking = merge.ranking(limit);
+        let mut ranking = merge.ranking(limit, key);
         object(&mut ranking.standing, &position);
         Ok((position, ranking))
     }
@@ -105,7 +108,7 @@ impl Sources {
         if let Some(wanted) = wanted {
             let position = self.positions.at(position, wanted).await?;
             // Of all ads the sums take much room, as ever; live counts take none.
-            let turn = if question.asked == Asked::EachAd { self.turns.take(question).await? } else { None };
+            let turn = if matches!(question.asked, Asked::EachAd) { self.turns.take(question).await? } else { None };
             let merge = self.published_at(&position, question, now).await?;
             return Ok((position, merge, turn));
         }
@@ -228,6 +231,7 @@ fn ads_of(asked: &Asked) -> Ads {
     match asked {
         Asked::Total | Asked::EachAd => Ads::All,
         Asked::Ads(ads) => Ads::Some(ads.clone()),
+        Asked::Groups(groups) => groups.few().map_or(Ads::All, |ads| Ads::Some(ads.to_vec())),
     }
 }
 

@@ -100,12 +100,14 @@ impl Table {
             Asked::Total => {
                 Box::new(self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }))
             }
-            Asked::Ads(ads) => {
-                let found = ads.iter().filter_map(|ad| self.ads.binary_search(ad).ok());
-                Box::new(found.flat_map(|n| self.of_ad(n)))
-            }
-            Asked::EachAd => Box::new((0..self.ads.len()).flat_map(|n| self.of_ad(n))),
+            Asked::Ads(ads) => Box::new(self.of_ads(ads)),
+            Asked::Groups(groups) if let Some(ads) = groups.few() => Box::new(self.of_ads(ads)),
+            Asked::Groups(_) | Asked::EachAd => Box::new((0..self.ads.len()).flat_map(|n| self.of_ad(n))),
         }
+    }
+
+    fn of_ads<'a>(&'a self, ads: &'a [AdId]) -> impl Iterator<Item = Cell<'a>> {
+        ads.iter().filter_map(|ad| self.ads.binary_search(ad).ok()).flat_map(|n| self.of_ad(n))
     }
 
     fn of_ad(&self, n: usize) -> impl Iterator<Item = Cell<'_>> {

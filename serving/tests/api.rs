@@ -57,9 +57,11 @@ async fn an_answer_is_pinned() {
         },
         "data": [
             { "period_start": "2026-03-03T23:59:00.000Z", "period_end": "2026-03-04T00:00:00.000Z", "ad_id": "a",
+              "tenant": null, "campaign": null,
               "clicks": 0, "adjustment": 0, "total": 0, "late_pending": 0, "last_live": 0,
               "source": "batch", "state": "closed", "revision": 1, "complete": true },
             { "period_start": "2026-03-04T00:00:00.000Z", "period_end": "2026-03-04T00:01:00.000Z", "ad_id": "a",
+              "tenant": null, "campaign": null,
               "clicks": 5, "adjustment": 0, "total": 5, "late_pending": 0, "last_live": null,
               "source": "speed", "state": "live", "revision": null, "complete": true },
         ],
@@ -109,7 +111,7 @@ async fn ads_are_ranked_over_the_whole_range() {
     let rows: Vec<_> =
         body["data"].as_array().unwrap().iter().map(|r| (r["ad_id"].as_str().unwrap(), &r["total"])).collect();
     assert_eq!(rows, [("a", &json!(159)), ("b", &json!(13))]);
-    assert_eq!(body["ads_count"], 3);
+    assert_eq!(body["count"], 3);
     let hour = ok(running.address, "/v1/ads?from=2026-03-04T11:00:00Z&to=2026-03-04T12:00:00Z").await;
     assert_eq!(hour["data"].as_array().unwrap().len(), 1);
     let minute = ok(running.address, "/v1/ads?from=2026-03-04T12:00:00Z&to=2026-03-04T12:01:00Z").await;

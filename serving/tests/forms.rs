@@ -253,7 +253,7 @@ async fn the_description_fits_the_answers() {
         None => schema.clone(),
     };
     let paths = api["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 6);
+    assert_eq!(paths.len(), 8);
     for (path, operations) in paths {
         let content = &operations["get"]["responses"]["200"]["content"];
         if path == "/v1/stream" {

@@ -45,7 +45,7 @@ impl Actor {
     /// When there is neither a name nor a user.
     pub fn name(&self) -> Result<String, &'static str> {
         let user = || std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok().filter(|user| !user.is_empty());
-        self.actor.clone().or_else(user).ok_or("who decides this? Give --actor NAME; it is written into the ledger")
+        self.actor.clone().or_else(user).ok_or("who decides this? Give --actor NAME; it is kept with what is decided")
     }
 }
 

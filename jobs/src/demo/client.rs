@@ -78,7 +78,7 @@ impl Client {
         let body = self.get(&format!("/v1/ads?from={}&to={}&limit={limit}", first.start(), last.end())).await?;
         let rows = body["data"].as_array().context("`data` is missing")?.iter();
         let row = |row: &Value| Some((row["ad_id"].as_str()?.to_owned(), row["total"].as_u64()?));
-        Ok((body["ads_count"].as_u64().unwrap_or(0), rows.filter_map(row).collect()))
+        Ok((body["count"].as_u64().unwrap_or(0), rows.filter_map(row).collect()))
     }
 
     /// Clicks of some ads on each of some days, ad by ad in the order given; `None` where it is unknown.

@@ -1,15 +1,17 @@
-//! `GET /v1/clicks?ad_id=&from=&to=&granularity=&tz=&position=&format=`: clicks per period.
+//! `GET /v1/clicks?ad_id=&tenant=&campaign=&group_by=&from=&to=&granularity=&tz=&position=&format=`: clicks per period.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use clicks::books::PeriodState;
-use clicks::id::AdId;
+use clicks::id::{AdId, CampaignId, TenantId};
 use clicks::tables::EntryNumber;
-use clicks::view::{Answer, Asked, PeriodAnswer, Question, Source};
+use clicks::time::Interval;
+use clicks::view::{Answer, PeriodAnswer, Question, Source};
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use serde::Serialize;
@@ -18,8 +20,10 @@ use utoipa::ToSchema;
 use super::meta::{Meta, Stamp};
 use super::reply::{self, Format, Reply, column, count_column, time_column};
 use super::{App, openapi};
+use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
+use crate::subject::{Label, Series, Subject};
 
 /// One period of one ad, or of all ads together. A number that is not known is null, never zero.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -30,9 +34,14 @@ pub(super) struct Row {
     /// Exclusive.
     #[schema(schema_with = openapi::time)]
     pub period_end: Stamp,
-    /// Null for all ads together.
+    /// Null for several ads together.
     #[schema(value_type = Option<String>, example = "ad-1")]
     pub ad_id: Option<AdId>,
+    /// Whose group of ads this is; null where the answer is not grouped, and of ads that the ads table does not know.
+    #[schema(value_type = Option<String>, example = "acme")]
+    pub tenant: Option<TenantId>,
+    #[schema(value_type = Option<String>, example = "spring")]
+    pub campaign: Option<CampaignId>,
     clicks: Option<u64>,
     /// Clicks that were found after the day had become final; they are billed too.
     adjustment: Option<u64>,
@@ -56,7 +65,7 @@ impl reply::Row for Row {
 
     fn columns() -> Vec<Field> {
         let mut columns = vec![time_column("period_start"), time_column("period_end")];
-        columns.push(column("ad_id", DataType::Utf8));
+        columns.extend(["ad_id", "tenant", "campaign"].map(|name| column(name, DataType::Utf8)));
         columns.extend(["clicks", "adjustment", "total", "late_pending", "last_live"].map(count_column));
         columns.extend(["source", "state"].map(|name| column(name, DataType::Utf8)));
         columns.extend([column("revision", DataType::Int32), column("complete", DataType::Boolean)]);
@@ -64,12 +73,17 @@ impl reply::Row for Row {
     }
 }
 
-/// Clicks per period, of all ads together or of each ad that is named.
+/// Clicks per period, of all ads together, of each ad that is named, or of each group of ads.
 #[utoipa::path(
     get, operation_id = "getClicks", path = "/v1/clicks",
     params(
         ("ad_id" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
             description = "Ad ids, several separated by commas; all ads together without it.", example = json!(["ad-1"])),
+        ("tenant" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
+            description = "Only ads of these tenants of the ads table; not together with `ad_id`.", example = json!(["acme"])),
+        ("campaign" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
+            description = "Only ads of these campaigns of the ads table; not together with `ad_id`.", example = json!(["spring"])),
+        ("group_by" = Option<openapi::GroupBy>, Query, description = "One series for each; one for all of them without it.", example = "campaign"),
         ("from" = Option<String>, Query, example = "2026-03-01",
             description = "RFC 3339 timestamp or day of the zone; by default the last hour, day or month."),
         ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running period."),
@@ -79,7 +93,7 @@ impl reply::Row for Row {
         ("format" = Option<Format>, Query, description = "What `Accept` says without it.", example = "json"),
     ),
     responses(
-        (status = 200, description = "The periods in order, ad after ad.", content(
+        (status = 200, description = "The periods in order, one ad or group after the other.", content(
             (Reply<Row> = "application/json"),
             (String = "text/csv"),
             (Vec<u8> = "application/vnd.apache.arrow.stream"),
@@ -88,22 +102,43 @@ impl reply::Row for Row {
         openapi::Refused,
     )
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["ad_id", "from", "to", "granularity", "tz", "position", "format"])?;
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let own = ["from", "to", "granularity", "tz", "position", "format"];
+    let params = Params::read(&uri, &[&Subject::PARAMETERS[..], &own].concat())?;
     let format = Format::asked(&params, &headers)?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
-    let (ads, zone, now) = (params.ads("ad_id", app.options.ads_max)?, params.zone()?, app.sources.clock.now());
+    let (zone, now) = (params.zone()?, app.sources.clock.now());
+    let series = Subject::read(&params, app.options.ads_max)?.series(&caller, &app.catalog, app.options.ads_max)?;
     let range = params.range(grain, zone, periods_default(grain), now)?;
-    check_size(range, grain, ads.as_ref().map_or(1, Vec::len), now, app.options.rows_max)?;
-    let question = Question { asked: ads.map_or(Asked::Total, Asked::Ads), range, grain, zone };
-    Ok(ask(&app, &question, params.position()?).await?.answer(format, &headers))
+    check_size(range, grain, series.labels.len(), now, app.options.rows_max)?;
+    let period = Period { range, grain, zone };
+    Ok(ask(&app, series, period, params.position()?).await?.answer(format, &headers))
+}
+
+/// Which periods are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Period {
+    pub range: Interval,
+    pub grain: Grain,
+    pub zone: Zone,
 }
 
 /// The answer at the last position of the ledger, or at the one that is wanted.
-pub(super) async fn ask(app: &App, question: &Question, wanted: Option<EntryNumber>) -> Result<Reply<Row>, Problem> {
-    let (position, answer) = app.sources.answer(question, wanted).await?;
-    let meta = Meta::new(&answer.standing, &position, Some(question.grain), question.zone).pinned(wanted.is_some());
-    Ok(Reply { meta, ads_count: None, data: rows(answer, question.zone) })
+pub(super) async fn ask(
+    app: &App,
+    series: Series,
+    Period { range, grain, zone }: Period,
+    wanted: Option<EntryNumber>,
+) -> Result<Reply<Row>, Problem> {
+    let Series { asked, labels, ads_version } = series;
+    let (position, answer) = app.sources.answer(&Question { asked, range, grain, zone }, wanted).await?;
+    let meta = Meta::new(&answer.standing, &position, Some(grain), zone).pinned(wanted.is_some()).by_ads(ads_version);
+    Ok(Reply { meta, count: None, data: rows(answer, &labels, zone) })
 }
 
 /// The last hour, the last day, the last month.
@@ -115,19 +150,23 @@ pub(super) fn periods_default(grain: Grain) -> i64 {
     }
 }
 
-fn rows(answer: Answer, zone: Zone) -> Vec<Row> {
-    let rows = answer.series.into_iter().flat_map(|series| {
-        let ad = series.ad;
-        series.periods.into_iter().map(move |period| row(ad.clone(), period, zone))
-    });
+fn rows(answer: Answer, labels: &[Label], zone: Zone) -> Vec<Row> {
+    let rows = answer
+        .series
+        .into_iter()
+        .zip(labels)
+        .flat_map(|(series, label)| series.periods.into_iter().map(move |period| row(label, period, zone)));
     rows.collect()
 }
 
-fn row(ad_id: Option<AdId>, period: PeriodAnswer, zone: Zone) -> Row {
+fn row(label: &Label, period: PeriodAnswer, zone: Zone) -> Row {
+    let (tenant, campaign) = label.home();
     Row {
         period_start: Stamp(period.start, zone),
         period_end: Stamp(period.end, zone),
-        ad_id,
+        ad_id: label.ad().cloned(),
+        tenant,
+        campaign,
         clicks: period.clicks,
         adjustment: period.adjustment,
         total: period.total,

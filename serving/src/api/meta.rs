@@ -65,6 +65,9 @@ pub(super) struct Meta {
     /// The answer is what was published at this position, and will never be another one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
+    /// The version of the ads table that says whose the ads are; absent where that does not matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ads_version: Option<u64>,
     pub segments: Vec<SegmentText>,
 }
 
@@ -117,12 +120,17 @@ impl Meta {
             closed_through: standing.closed_through,
             ledger_position: position.books.head(),
             pinned: false,
+            ads_version: None,
             segments: standing.segments.iter().map(|segment| SegmentText::new(segment, zone)).collect(),
         }
     }
 
     pub(super) fn pinned(self, pinned: bool) -> Self {
         Meta { pinned, ..self }
+    }
+
+    pub(super) fn by_ads(self, ads_version: Option<u64>) -> Self {
+        Meta { ads_version, ..self }
     }
 
     /// No number of the answer moves with the next click.
@@ -139,6 +147,7 @@ impl Meta {
             ("twofold-complete", self.complete.to_string()),
             ("twofold-reasons", reasons.join(", ")),
             ("twofold-ledger-position", self.ledger_position.to_string()),
+            ("twofold-ads-version", self.ads_version.map(|version| version.to_string()).unwrap_or_default()),
         ];
         texts.into_iter()
     }

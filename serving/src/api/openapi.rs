@@ -6,11 +6,12 @@ use ::clicks::window::Grain;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{KnownFormat, Object, SchemaFormat};
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use super::reply::Format;
-use super::{ads, clicks, days, nights, status, stream};
+use super::{access, ads, campaigns, clicks, days, nights, status, stream};
 use crate::problem::Fields;
 
 pub(super) async fn get() -> impl IntoResponse {
@@ -31,10 +32,24 @@ pub(super) fn document() -> String {
         description = "Clicks per ad and period: one merged answer of the batch and the speed layer. Every answer says in \
                        `meta` how far it can be trusted; a number that is not known is null, never zero."
     ),
-    paths(clicks::get, ads::get, days::get, nights::get, status::get, stream::get),
-    components(schemas(Fields, AdId, Granularity, Format))
+    paths(clicks::get, ads::get, stream::get, campaigns::get, access::get, days::get, nights::get, status::get),
+    components(schemas(Fields, AdId, Granularity, GroupBy, Format)),
+    modifiers(&Keys),
+    security((), ("key" = []))
 )]
 struct Api;
+
+/// How a key is sent.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.description = Some("A key of `twofold key create`. Not needed where the server is open.".to_owned());
+        let components = api.components.get_or_insert_default();
+        components.add_security_scheme("key", SecurityScheme::Http(bearer));
+    }
+}
 
 /// What every address may answer besides.
 #[derive(IntoResponses)]
@@ -57,6 +72,15 @@ pub(super) enum Granularity {
     Minute,
     Hour,
     Day,
+}
+
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) enum GroupBy {
+    Ad,
+    Campaign,
+    Tenant,
 }
 
 /// 1 to 64 of `A-Z a-z 0-9 _ . -`.

@@ -98,16 +98,17 @@ pub(super) fn count_column(name: &str) -> Field {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Reply<R> {
     pub meta: Meta,
-    /// Ads with clicks in the range, those beyond the limit included. Only in a ranking.
+    /// Ads, campaigns or tenants with clicks in the range, those beyond the limit included. Only in a ranking.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ads_count: Option<usize>,
+    pub count: Option<usize>,
     pub data: Vec<R>,
 }
 
 impl<R: Row> Reply<R> {
     /// As the client wants it. Where no period is live and nothing is missing, the answer has a tag, and a client that holds
     /// it already is told so. It is asked for again each time all the same: a closed day can still be restated. Only what was
-    /// published at a named position may be kept, for an hour, because the address does not say of which ledger.
+    /// published at a named position may be kept, for an hour, because the address does not say of which ledger; which ads are
+    /// a tenant's may change in that time.
     pub(super) fn answer(self, format: Format, asked: &HeaderMap) -> Response {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),
@@ -115,7 +116,8 @@ impl<R: Row> Reply<R> {
             Format::Arrow => self.arrow(),
         };
         let mut headers = HeaderMap::new();
-        let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
+        let stays = self.meta.pinned && self.meta.complete && self.meta.ads_version.is_none();
+        let kept = if stays { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
         if self.meta.is_settled() {

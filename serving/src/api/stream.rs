@@ -1,4 +1,4 @@
-//! `GET /v1/stream?ad_id=&granularity=&tz=`: the last periods, as server-sent events.
+//! `GET /v1/stream?ad_id=&tenant=&campaign=&group_by=&granularity=&tz=`: the last periods, as server-sent events.
 //!
 //! An event holds the periods that have changed since the one before it, with their numbers as they are now. Numbers are
 //! absolute, so whoever misses events has missed nothing once the next one of the same period has come; the first event
@@ -10,37 +10,42 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use clicks::ledger::sha256;
-use clicks::view::{Asked, Question};
+use clicks::time::Interval;
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use futures::future::select;
 use futures::{StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::clicks::{Row, ask, periods_default};
+use super::clicks::{Period, Row, ask, periods_default};
 use super::meta::Meta;
 use super::reply::Reply;
 use super::{App, openapi};
+use crate::gate::Caller;
 use crate::params::Params;
 use crate::problem::Problem;
+use crate::subject::Subject;
 
 /// An event comes at least so often, so that a client sees how fresh its numbers are.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A stream ends after so long, and its client opens it again where it was: one that nobody reads must not stay for ever.
 const LIFE_MAX: Duration = Duration::from_secs(15 * 60);
-/// Ads of one stream: each is asked for and compared twice a second.
-const ADS_MAX: usize = 10;
+/// Series of one stream: each is asked for and compared twice a second.
+const SERIES_MAX: usize = 10;
 
 /// One client's stream.
 struct Stream {
     app: Arc<App>,
-    asked: Asked,
+    /// Asked again each time, so that a key which is revoked ends a stream, too.
+    caller: Caller,
+    subject: Subject,
     grain: Grain,
     zone: Zone,
     /// What the client knows, in the order of the answer.
@@ -48,6 +53,8 @@ struct Stream {
     /// What was said of it; `None` after a problem.
     told: Option<Meta>,
     problem: Option<String>,
+    /// The key has come to its end: this was told, and nothing follows.
+    is_over: bool,
     told_at: Instant,
     /// An answer that was given already, when the stream was opened.
     next: Option<Reply<Row>>,
@@ -60,6 +67,11 @@ struct Stream {
     params(
         ("ad_id" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
             description = "At most 10 ad ids, separated by commas; all ads together without it.", example = json!(["ad-1"])),
+        ("tenant" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
+            description = "Only ads of these tenants of the ads table; not together with `ad_id`.", example = json!(["acme"])),
+        ("campaign" = Option<Vec<openapi::AdId>>, Query, style = Form, explode = false,
+            description = "Only ads of these campaigns of the ads table; not together with `ad_id`.", example = json!(["spring"])),
+        ("group_by" = Option<openapi::GroupBy>, Query, description = "One series for each, of at most 10.", example = "campaign"),
         ("granularity" = Option<openapi::Granularity>, Query, description = "By default minute.", example = "minute"),
         ("tz" = Option<String>, Query, description = "IANA time zone of periods; UTC by default.", example = "Europe/Berlin"),
     ),
@@ -68,16 +80,20 @@ struct Stream {
         openapi::Refused,
     )
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    let params = Params::read(&uri, &["ad_id", "granularity", "tz"])?;
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let params = Params::read(&uri, &[&Subject::PARAMETERS[..], &["granularity", "tz"]].concat())?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
-    let (ads, zone) = (params.ads("ad_id", app.options.ads_max.min(ADS_MAX))?, params.zone()?);
+    let (subject, zone) = (Subject::read(&params, app.options.ads_max.min(SERIES_MAX))?, params.zone()?);
     let streams_max = app.options.streams_max;
     let open = app.streams.clone().try_acquire_owned().map_err(|_| Problem::streams(streams_max))?;
-    let asked = ads.map_or(Asked::Total, Asked::Ads);
-    let (known, told_at) = (Vec::new(), Instant::now());
+    let (known, told_at, told, problem, next) = (Vec::new(), Instant::now(), None, None, None);
     let mut stream =
-        Stream { app, asked, grain, zone, known, told: None, problem: None, told_at, next: None, _open: open };
+        Stream { app, caller, subject, grain, zone, known, told, problem, is_over: false, told_at, next, _open: open };
     // Before the stream begins, because an answer that has begun cannot be refused any more.
     let first = stream.ask().await?;
     if headers.get("last-event-id").is_some_and(|id| id.as_bytes() == id_of(&first.data).as_bytes()) {
@@ -85,7 +101,12 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     }
     stream.next = Some(first);
     let stop = stream.app.stop.clone();
-    let events = stream::unfold(stream, |mut stream| async { Some((stream.event().await, stream)) });
+    let events = stream::unfold(stream, |mut stream| async {
+        if stream.is_over {
+            return None;
+        }
+        Some((stream.event().await, stream))
+    });
     let end = select(Box::pin(stop.cancelled_owned()), Box::pin(tokio::time::sleep(LIFE_MAX)));
     let events = events.map(Ok::<_, Infallible>).take_until(end);
     Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
@@ -96,9 +117,10 @@ impl Stream {
     async fn ask(&self) -> Result<Reply<Row>, Problem> {
         let end = self.zone.window(self.grain, self.app.sources.clock.now()).end;
         let start = self.zone.back(self.grain, end, periods_default(self.grain));
-        let range = clicks::time::Interval::new(start, end);
-        let question = Question { asked: self.asked.clone(), range, grain: self.grain, zone: self.zone };
-        ask(&self.app, &question, None).await
+        let period = Period { range: Interval::new(start, end), grain: self.grain, zone: self.zone };
+        self.app.gate.check(&self.caller)?;
+        let series = self.subject.series(&self.caller, &self.app.catalog, SERIES_MAX)?;
+        ask(&self.app, series, period, None).await
     }
 
     /// Waits for something to tell.
@@ -119,6 +141,7 @@ impl Stream {
                 }
                 Err(problem) => {
                     let text = json(problem.fields());
+                    self.is_over = problem.is_of_key();
                     if self.problem.as_ref() != Some(&text) || self.told_at.elapsed() >= SILENCE_MAX {
                         (self.told, self.problem, self.told_at) = (None, Some(text.clone()), Instant::now());
                         return Event::default().event("problem").data(text);
@@ -129,7 +152,7 @@ impl Stream {
     }
 
     /// What the client does not know yet; `None` when that is nothing worth an event.
-    fn changed(&mut self, Reply { meta, ads_count, data }: Reply<Row>) -> Option<Event> {
+    fn changed(&mut self, Reply { meta, count, data }: Reply<Row>) -> Option<Event> {
         let stands = |meta: &Meta| (meta.complete, meta.reasons.clone(), meta.ledger_position);
         let same = self.known == data && self.told.as_ref().map(stands) == Some(stands(&meta));
         if same && self.told_at.elapsed() < SILENCE_MAX {
@@ -137,7 +160,7 @@ impl Stream {
         }
         let known: HashSet<&Row> = self.known.iter().collect();
         let changed = data.iter().filter(|row| !known.contains(row)).cloned().collect();
-        let reply = Reply { meta, ads_count, data: changed };
+        let reply = Reply { meta, count, data: changed };
         let event = Event::default().event("clicks").id(id_of(&data)).data(json(&reply));
         (self.known, self.told, self.problem, self.told_at) = (data, Some(reply.meta), None, Instant::now());
         Some(event)

@@ -19,7 +19,7 @@ function answer(url) {
     if (refused) return null;
   }
   const times = { from: new Date(from).toISOString(), to: new Date(now + 60_000).toISOString(), segments: [] };
-  return { meta: { ...times, reasons: [], complete: true, freshness_ms: 0 }, data: [], ads_count: 0 };
+  return { meta: { ...times, reasons: [], complete: true, freshness_ms: 0 }, data: [], count: 0 };
 }
 async function fetch(url) {
   const body = answer(url);

@@ -103,6 +103,14 @@ name!(
     UserId
 );
 name!(
+    /// Whose an ad is: an advertiser, who may see the numbers of no other one.
+    TenantId
+);
+name!(
+    /// Ads of one tenant that are run and paid together. Two tenants may use the same name.
+    CampaignId
+);
+name!(
     /// A region: one Kafka cluster with its speed layer and archiver. A dimension of every path and key.
     Region
 );

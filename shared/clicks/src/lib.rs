@@ -4,6 +4,7 @@
 //! Values in, values out. This crate performs no IO, reads no clock, writes no log and knows no `async`, so it cannot
 //! fail for any reason that is not in its arguments. Both layers call it, so there is one definition of every number.
 
+pub mod ads;
 pub mod books;
 #[doc(hidden)]
 pub mod bugs;

@@ -46,6 +46,7 @@ pub use reason::{Missing, Reason};
 
 use serde::Serialize;
 
+use crate::ads::Groups;
 use crate::books::PeriodState;
 use crate::id::AdId;
 use crate::time::{Day, Interval, Span, Timestamp};
@@ -53,18 +54,20 @@ use crate::window::Grain;
 use crate::zone::Zone;
 
 /// Which numbers are asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Asked {
     /// The sum of all ads.
     Total,
     /// These ads, one series each. An ad that nobody clicked has zeros.
     Ads(Vec<AdId>),
+    /// The sum of each group of ads, one series each.
+    Groups(Groups),
     /// Every ad that has clicks, summed over the whole range: see [`Merge::ranking`].
     EachAd,
 }
 
 /// A question: periods of `grain` in `range`, which begins and ends with a period, by the clocks of `zone`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Question {
     pub asked: Asked,
     pub range: Interval,
@@ -186,10 +189,10 @@ impl Standing {
     }
 }
 
-/// Periods of one ad, or of all together.
+/// Periods of one ad, of a group, or of all together. Groups come in their own order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series {
-    /// `None`: the sum of all ads.
+    /// `None`: the sum of several ads.
     pub ad: Option<AdId>,
     /// In order, without a gap.
     pub periods: Vec<PeriodAnswer>,
@@ -202,10 +205,11 @@ pub struct Answer {
     pub series: Vec<Series>,
 }
 
-/// One ad's clicks over a whole range. At least so many: the standing tells whether something is missing.
+/// Clicks over a whole range, of one ad or of all that are ranked as one. At least so many: the standing tells whether
+/// something is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RankedAd {
-    pub ad: AdId,
+pub struct Ranked<K> {
+    pub key: K,
     pub clicks: u64,
     pub adjustment: u64,
     pub total: u64,
@@ -213,11 +217,11 @@ pub struct RankedAd {
     pub late_pending: Option<u64>,
 }
 
-/// Ads by their total, the largest first, then by name.
+/// By their total, the largest first, then by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ranking {
+pub struct Ranking<K> {
     pub standing: Standing,
-    pub ads: Vec<RankedAd>,
-    /// How many ads have clicks in the range, those beyond the limit included.
-    pub ads_count: usize,
+    pub ranked: Vec<Ranked<K>>,
+    /// How many have clicks in the range, those beyond the limit included.
+    pub count: usize,
 }

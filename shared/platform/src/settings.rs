@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -148,6 +149,21 @@ pub struct Serving {
     pub admin: SocketAddr,
     /// Pages of these origins, such as https://dashboard.example.com, may read the answers; of all when one is `*`.
     pub cors_origins: Vec<String>,
+    /// Who may ask without a key: `open` everybody, `keys` nobody, `auto` everybody if `listen` is a loopback address, which
+    /// only this machine reaches.
+    pub access: Access,
+    /// Requests that each key may make in a second, on the average of ten.
+    pub requests_per_second: NonZeroU32,
+}
+
+/// Who may ask the server without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    #[default]
+    Auto,
+    Keys,
+    Open,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -267,7 +283,13 @@ impl Default for Batch {
 
 impl Default for Serving {
     fn default() -> Self {
-        Serving { listen: loopback(8081), admin: loopback(9103), cors_origins: Vec::new() }
+        Serving {
+            listen: loopback(8081),
+            admin: loopback(9103),
+            cors_origins: Vec::new(),
+            access: Access::Auto,
+            requests_per_second: NonZeroU32::new(50).expect("50 is not zero"),
+        }
     }
 }
 

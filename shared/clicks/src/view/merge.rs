@@ -1,13 +1,16 @@
 //! The merge: it says which sources a question needs, takes what they hold, and gives the answer.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
+
+use hashbrown::HashMap;
 
 use super::owner::{Slot, clip, segments, slots};
 use super::partitions::{End, Partition, Status, has_counted, partitions};
 use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
-use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, RankedAd, Ranking, Series, Source, Split};
+use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, Ranked, Ranking, Series, Source, Split};
 use crate::books::Books;
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
@@ -79,7 +82,7 @@ impl Merge {
         let range = clip(&question, now)?;
         let (periods, slots) = slots(books, &question, range);
         let by_utc = question.zone == Zone::UTC || question.grain == Grain::Minute;
-        let is_even = by_utc && question.asked != Asked::EachAd;
+        let is_even = by_utc && !matches!(question.asked, Asked::EachAd);
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
         let days: BTreeMap<Day, Handed> = closed
             .map(|slot| {
@@ -247,26 +250,31 @@ impl Merge {
         Answer { standing, series }
     }
 
-    /// The answer by ad, the `limit` largest.
-    pub fn ranking(self, limit: usize) -> Ranking {
+    /// The largest by their total over the whole range: ads, or what `key` says that they are part of. Ads without a key are
+    /// left out.
+    pub fn ranking<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
         let late_known = self.late_known(None, &self.slots);
-        let found = self.sums.names.iter().zip(&self.sums.numbers);
-        let mut ads: Vec<RankedAd> = found
-            .filter_map(|(ad, numbers)| {
-                Some(RankedAd {
-                    ad: ad.clone()?,
-                    clicks: numbers.clicks,
-                    adjustment: numbers.adjustment,
-                    total: numbers.clicks + numbers.adjustment,
-                    late_pending: late_known.then_some(numbers.late),
-                })
+        let mut sums = HashMap::<K, Numbers, foldhash::fast::RandomState>::default();
+        for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
+            if let Some(key) = ad.as_ref().and_then(&key) {
+                *sums.entry(key).or_default() += *numbers;
+            }
+        }
+        let mut ranked: Vec<Ranked<K>> = sums
+            .into_iter()
+            .map(|(key, numbers)| Ranked {
+                key,
+                clicks: numbers.clicks,
+                adjustment: numbers.adjustment,
+                total: numbers.clicks + numbers.adjustment,
+                late_pending: late_known.then_some(numbers.late),
             })
-            .filter(|ad| ad.total > 0 || ad.late_pending.is_some_and(|late| late > 0))
+            .filter(|ranked| ranked.total > 0 || ranked.late_pending.is_some_and(|late| late > 0))
             .collect();
-        ads.sort_unstable_by(|a, b| b.total.cmp(&a.total).then_with(|| a.ad.cmp(&b.ad)));
-        let ads_count = ads.len();
-        ads.truncate(limit);
-        Ranking { standing: self.standing(), ads, ads_count }
+        ranked.sort_unstable_by(|a, b| b.total.cmp(&a.total).then_with(|| a.key.cmp(&b.key)));
+        let count = ranked.len();
+        ranked.truncate(limit);
+        Ranking { standing: self.standing(), ranked, count }
     }
 
     fn closed(&mut self, day: Day, cell: &Cell<'_>) -> Option<&mut Numbers> {
@@ -335,9 +343,9 @@ impl Merge {
 
     /// Partitions that can hold clicks of a series.
     fn holders(&self, series: Option<usize>) -> impl Iterator<Item = &Partition> {
-        self.partitions
-            .iter()
-            .filter(move |partition| series.is_none_or(|n| partition.ads.is_empty() || partition.ads.contains(&n)))
+        self.partitions.iter().filter(move |partition| {
+            series.is_none_or(|n| partition.series.is_empty() || partition.series.contains(&n))
+        })
     }
 
     /// Whether anybody knows a live period, and whether everybody does.

@@ -74,7 +74,7 @@ pub(super) fn slots(books: &Books, question: &Question, range: Interval) -> (Vec
         let period = match question.asked {
             // A ranking has one number for all of the range.
             Asked::EachAd => range,
-            Asked::Total | Asked::Ads(_) => question.zone.window(question.grain, next),
+            Asked::Total | Asked::Ads(_) | Asked::Groups(_) => question.zone.window(question.grain, next),
         };
         let before = slots.len();
         while next < period.end {

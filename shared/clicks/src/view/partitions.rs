@@ -1,5 +1,7 @@
 //! The partitions that can hold an answer, and where each of them ends.
 
+use std::collections::BTreeSet;
+
 use super::{Asked, Missing};
 use crate::books::{Books, partitions_of};
 use crate::id::AdId;
@@ -13,7 +15,7 @@ pub(super) struct Partition {
     pub id: PartitionId,
     pub end: End,
     /// Which series it can hold clicks of; all when empty.
-    pub ads: Vec<usize>,
+    pub series: BTreeSet<usize>,
     pub status: Status,
     /// See [`super::Live::is_in_doubt`].
     pub is_in_doubt: bool,
@@ -67,6 +69,13 @@ pub(super) fn has_counted(partition: &Partition, meta: &Meta, before: Timestamp)
 /// Every partition that can hold an answer: of all topic lives, because readers sum lives. One that ended before the first
 /// open day holds nothing that the batch has not: nobody would ever restore its live counts, and nobody misses them.
 pub(super) fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
+    let named: Option<Vec<(&AdId, usize)>> = match asked {
+        Asked::Total | Asked::EachAd => None,
+        Asked::Ads(ads) => Some(ads.iter().zip(0..).collect()),
+        Asked::Groups(groups) => {
+            groups.few().map(|ads| ads.iter().filter_map(|ad| Some((ad, groups.of(ad)?))).collect())
+        }
+    };
     let mut found = Vec::new();
     for life in books.lives() {
         let last_day = books.last_day_of(life);
@@ -74,15 +83,11 @@ pub(super) fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
             continue;
         }
         for id in partitions_of(life) {
-            let ads: Vec<usize> = match asked {
-                Asked::Total | Asked::EachAd => Vec::new(),
-                Asked::Ads(ads) => {
-                    let at = |ad: &AdId, count| partition_of(ad.as_str().as_bytes(), count) == id.number;
-                    let holds = |ad: &AdId| books.partition_counts(life).any(|count| at(ad, count));
-                    ads.iter().enumerate().filter(|(_, ad)| holds(ad)).map(|(n, _)| n).collect()
-                }
-            };
-            if ads.is_empty() && matches!(asked, Asked::Ads(_)) {
+            let at = |ad: &AdId, count| partition_of(ad.as_str().as_bytes(), count) == id.number;
+            let holds = |ad: &AdId| books.partition_counts(life).any(|count| at(ad, count));
+            let here = named.iter().flatten().filter(|(ad, _)| holds(ad)).map(|(_, series)| *series);
+            let series: BTreeSet<usize> = here.collect();
+            if series.is_empty() && named.is_some() {
                 continue;
             }
             let end = match last_day {
@@ -94,7 +99,7 @@ pub(super) fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
                 None if books.has_ended(life) => End::Unknown,
                 None => End::Open,
             };
-            found.push(Partition { id, end, ads, status: Status::NotYet, is_in_doubt: false });
+            found.push(Partition { id, end, series, status: Status::NotYet, is_in_doubt: false });
         }
     }
     found

@@ -573,10 +573,10 @@ fn a_ranking_sums_the_range_by_ad() {
         .late(day(2), at(1, 3, 0), "a", 4);
     let question =
         Question { asked: Asked::EachAd, range: range(at(1, 0, 0), at(3, 0, 0)), grain: Grain::Day, zone: Zone::UTC };
-    let ranking = world.merge(&books(1, 0, false), question, now).ranking(2);
-    let top: Vec<_> = ranking.ads.iter().map(|ad| (ad.ad.as_str(), ad.total, ad.late_pending)).collect();
+    let ranking = world.merge(&books(1, 0, false), question, now).ranking(2, |ad| Some(ad.clone()));
+    let top: Vec<_> = ranking.ranked.iter().map(|ad| (ad.key.as_str(), ad.total, ad.late_pending)).collect();
     assert_eq!(top, [("b", 10, Some(0)), ("a", 9, Some(4))]);
-    assert_eq!(ranking.ads_count, 3);
+    assert_eq!(ranking.count, 3);
     assert!(ranking.standing.complete);
 }
 

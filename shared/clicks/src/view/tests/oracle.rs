@@ -1,10 +1,20 @@
 //! All of it at random, against an oracle that looks at each minute by itself.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::ads::{AdRow, AdsTable, GroupBy, Groups, Selection};
+use crate::id::{CampaignId, TenantId};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// A row of the ads table.
+fn known(name: &str, tenant: &str, campaign: &str) -> AdRow {
+    let (tenant, campaign) = (TenantId::parse(tenant).unwrap(), CampaignId::parse(campaign).unwrap());
+    AdRow { ad: ad(name), tenant, campaign, name: name.into(), price: None, valid_from: day(1) }
+}
 
 fn any_count(days: std::ops::Range<i32>) -> impl Strategy<Value = (Timestamp, &'static str, u64)> {
     let minute = prop_oneof![Just(0i64), Just(1), Just(59), Just(60), Just(719), Just(1_438), Just(1_439), 0i64..1_440];
@@ -191,6 +201,47 @@ proptest! {
             prop_assert!(period.total.unwrap_or(0) >= of_known);
             prop_assert!(!period.complete || period.total == Some(of_known));
             prop_assert!(!period.complete || of_ads.iter().all(|p| p.complete));
+        }
+
+        // Groups are the total in parts, each as complete as all of it: any partition can hold clicks of any group.
+        let table = Arc::new(AdsTable::new(vec![known("a", "s", "x"), known("b", "t", "x"), known("c", "t", "y")]).unwrap());
+        for by in [GroupBy::All, GroupBy::Tenant, GroupBy::Campaign] {
+            let groups = Groups::new(table.clone(), &Selection::default(), by);
+            let parts = world.merge(&books, question(Asked::Groups(groups.clone())), now).answer();
+            prop_assert_eq!(parts.series.len(), groups.names().len());
+            for (n, period) in total.series[0].periods.iter().enumerate() {
+                let of_groups: Vec<_> = parts.series.iter().map(|series| series.periods[n]).collect();
+                let sum = |number: fn(&PeriodAnswer) -> Option<u64>| of_groups.iter().map(number).sum::<Option<u64>>();
+                prop_assert_eq!(sum(|p| p.total), period.total);
+                prop_assert_eq!(sum(|p| p.late_pending), period.late_pending);
+                prop_assert_eq!(sum(|p| p.last_live), period.last_live);
+                prop_assert!(of_groups.iter().all(|p| (p.complete, p.source) == (period.complete, period.source)));
+                for (group, part) in of_groups.iter().enumerate().filter(|(_, part)| part.complete) {
+                    let mine = answer.series.iter().filter(|series| groups.of(series.ad.as_ref().unwrap()) == Some(group));
+                    let of_ads = mine.map(|series| series.periods[n].total).sum::<Option<u64>>();
+                    prop_assert_eq!(part.total, of_ads);
+                }
+            }
+            // A ranking of the groups has the sums of their periods.
+            let ranking = world.merge(&books, question(Asked::EachAd), now).ranking(9, |ad| groups.of(ad));
+            for ranked in ranking.ranked.iter().filter(|_| ranking.standing.complete) {
+                let known = parts.series[ranked.key].periods.iter().filter_map(|p| p.total).sum::<u64>();
+                prop_assert_eq!(ranked.total, known);
+            }
+        }
+
+        // Few ads that are asked for together are as complete as each of them is.
+        let selection = Selection { tenants: vec![TenantId::parse("t").unwrap()], ..Selection::default() };
+        let groups = Groups::new(table, &selection, GroupBy::All);
+        let together = world.merge(&books, question(Asked::Groups(groups)), now).answer();
+        for (n, period) in together.series[0].periods.iter().enumerate() {
+            let [b, c] = [1, 2].map(|ad| answer.series[ad].periods[n]);
+            prop_assert_eq!(period.complete, b.complete && c.complete);
+            if period.complete {
+                prop_assert_eq!(period.total, b.total.zip(c.total).map(|(b, c)| b + c));
+                prop_assert_eq!(period.last_live, b.last_live.zip(c.last_live).map(|(b, c)| b + c));
+            }
+            prop_assert_eq!(period.late_pending, b.late_pending.zip(c.late_pending).map(|(b, c)| b + c));
         }
 
         // Whatever is not whole is named; what has no reason against it is whole.
