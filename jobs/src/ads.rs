@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clicks::ads::{AdsTable, AdsVersion, Change, parse, to_csv};
 use platform::ads::{Ads, AdsError, Load};
 use platform::settings::Settings;
@@ -26,7 +26,7 @@ pub async fn run(settings: &Settings, command: AdsCommand, as_json: bool) -> Res
             let how = How { replace, allow_moves, dry_run };
             load(settings, &ads, file, how, actor, as_json).await
         }
-        AdsCommand::Show { version } => show(&ads, version).await,
+        AdsCommand::Show { number } => show(&ads, number).await,
         AdsCommand::History => history(&ads, as_json).await,
     }
 }
@@ -44,7 +44,11 @@ async fn load(settings: &Settings, ads: &Ads, file: PathBuf, how: How, actor: Ac
         Err(question) => return refuse(question),
     };
     let name = file.display().to_string();
-    let rows = match parse(&read(&file)?) {
+    let bytes = match read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) => return refuse(&format!("{name}: nothing was loaded. {error}")),
+    };
+    let rows = match parse(&bytes) {
         Ok(rows) => rows,
         Err(error) => return refuse(&format!("{name}: nothing was loaded.\n{error}")),
     };
@@ -106,16 +110,17 @@ fn refuse(message: &str) -> Result<Exit> {
     Ok(Exit::Usage)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let source: Box<dyn Read> = match file.as_os_str().as_encoded_bytes() {
         b"-" => Box::new(std::io::stdin()),
-        _ => Box::new(std::fs::File::open(file).with_context(|| format!("{} cannot be opened", file.display()))?),
+        _ => Box::new(std::fs::File::open(file)?),
     };
-    let read = source.take(FILE_MAX + 1).read_to_end(&mut bytes);
-    read.with_context(|| format!("{} cannot be read", file.display()))?;
-    anyhow::ensure!(bytes.len() as u64 <= FILE_MAX, "{} is larger than {FILE_MAX} bytes", file.display());
-    Ok(bytes)
+    let mut bytes = Vec::new();
+    source.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > FILE_MAX {
+        true => Err(std::io::Error::other(format!("It is larger than {FILE_MAX} bytes."))),
+        false => Ok(bytes),
+    }
 }
 
 fn describe(number: u64, table: &AdsTable, change: &Change) -> String {
@@ -141,8 +146,8 @@ fn named(change: &Change) -> String {
     }
 }
 
-async fn show(ads: &Ads, version: Option<u64>) -> Result<Exit> {
-    let number = match version {
+async fn show(ads: &Ads, number: Option<u64>) -> Result<Exit> {
+    let number = match number {
         Some(number) => number,
         None => ads.last(0).await?,
     };

@@ -30,9 +30,8 @@ pub enum AdsCommand {
     },
     /// Prints the table as the CSV file that it can be loaded from.
     Show {
-        /// An earlier version.
-        #[arg(long)]
-        version: Option<u64>,
+        /// The number of an earlier version.
+        number: Option<u64>,
     },
     /// Who has loaded which version, when, and what it has changed.
     History,

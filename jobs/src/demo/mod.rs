@@ -4,6 +4,7 @@ mod chaos;
 mod client;
 mod feed;
 mod generator;
+mod names;
 pub(crate) mod proof;
 mod rejections;
 mod replay;
@@ -76,6 +77,10 @@ pub struct DemoArgs {
     /// Keep archive and tables in this folder; it must not hold any yet.
     #[arg(long)]
     pub data: Option<PathBuf>,
+    /// Whose the ads are and what they are called: a CSV file as `twofold ads load` takes it. Simulated ads have names
+    /// without it.
+    #[arg(long, value_name = "FILE")]
+    pub ads_table: Option<PathBuf>,
     /// Address of the page and the API.
     #[arg(long, default_value = "127.0.0.1:8081")]
     pub page: SocketAddr,
@@ -97,7 +102,13 @@ pub async fn run(args: DemoArgs, json: bool) -> Result<Exit> {
 
 /// Starts the embedded system and tells where it is.
 async fn start(args: &DemoArgs, output: Output, first_day: Day, length: u64) -> Result<(System, Run)> {
+    let ads = match (&args.ads_table, &args.input.input) {
+        (Some(file), _) => Some(names::read(file)?),
+        (None, None) => Some(names::simulated(args.ads, first_day)?),
+        (None, Some(_)) => None,
+    };
     let layout = Layout {
+        ads,
         start: first_day.start(),
         first_day,
         data: args.data.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
+use clicks::ads::AdsTable;
 use clicks::control::{HEARTBEAT, Heartbeat};
 use clicks::id::Region;
 use clicks::ledger::{Body, Genesis};
@@ -14,6 +15,7 @@ use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span, Timestamp};
 use clicks::wire::HEADER_CONTROL;
 use collector::CollectorError;
+use platform::ads::{Ads, Load};
 use platform::clock::SimulatedClock;
 use platform::ledger::Ledger;
 use platform::log::{Header, Log, NewRecord, Target};
@@ -43,6 +45,8 @@ pub const PARTITIONS: u32 = 2;
 pub struct Layout {
     pub start: Timestamp,
     pub first_day: Day,
+    /// Names of the ads.
+    pub ads: Option<AdsTable>,
     /// Archive and tables go here; memory otherwise.
     pub data: Option<PathBuf>,
     pub collector: SocketAddr,
@@ -80,6 +84,10 @@ impl System {
         };
         let ledger = Ledger::new(objects.clone());
         let rules = begin(&ledger, &*log, layout.first_day).await?;
+        if let Some(table) = &layout.ads {
+            let load = Load { actor: "demo".to_owned(), source: "demo".to_owned(), at: layout.start };
+            Ads::new(objects.clone()).publish((0, &AdsTable::default()), table, load).await?;
+        }
 
         let stop = CancellationToken::new();
         let mut services = JoinSet::new();
@@ -89,8 +97,13 @@ impl System {
             CollectorError::Bind { address, source } => taken(address, &source, "--collector"),
             other => other.into(),
         })?;
-        let serving_options =
-            serving::Options { listen: layout.page, ledger_refresh: LEDGER_REFRESH, ..serving::Options::default() };
+        // Whoever gives the page an address that others reach wants it to be seen.
+        let serving_options = serving::Options {
+            listen: layout.page,
+            ledger_refresh: LEDGER_REFRESH,
+            access: serving::Access::Open,
+            ..serving::Options::default()
+        };
         let server =
             serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
         let server = server.map_err(|error| match error {

@@ -3,6 +3,7 @@
 //! One binary with a module per promise: linking DataFusion once is slow enough.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod access;
 mod archive;
 mod collector;
 mod embedded;
