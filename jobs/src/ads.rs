@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clicks::ads::{AdsTable, AdsVersion, Change, parse, to_csv};
+use clicks::id::AdId;
 use platform::ads::{Ads, AdsError, Load};
 use platform::settings::Settings;
 use serde_json::json;
@@ -53,7 +54,14 @@ async fn load(settings: &Settings, ads: &Ads, file: PathBuf, how: How, actor: Ac
         Err(error) => return refuse(&format!("{name}: nothing was loaded.\n{error}")),
     };
     let number = ads.last(0).await?;
-    let before = ads.read(number).await?;
+    let before = match ads.read(number).await {
+        // All of it is loaded anew.
+        Err(error @ AdsError::Rows { .. }) if how.replace && how.allow_moves => {
+            eprintln!("twofold: {error}");
+            AdsTable::default()
+        }
+        before => before?,
+    };
     let table = if how.replace { AdsTable::new(rows) } else { before.with(rows) };
     let table = match table {
         Ok(table) => table,
@@ -61,10 +69,17 @@ async fn load(settings: &Settings, ads: &Ads, file: PathBuf, how: How, actor: Ac
     };
     let change = table.change_from(&before);
     if !change.moved.is_empty() && !how.allow_moves {
-        let moved = named(&change);
+        let moved = named(&change.moved);
         return refuse(&format!(
             "{name}: nothing was loaded. It gives {moved} to another tenant, who would see all of their past; if that is meant, \
              repeat with --allow-moves"
+        ));
+    }
+    if !change.gone.is_empty() && !how.allow_moves {
+        let gone = named(&change.gone);
+        return refuse(&format!(
+            "{name}: nothing was loaded. It does not have {gone}, which anybody could take over then, with all of the past; if \
+             that is meant, repeat with --allow-moves"
         ));
     }
     let said = |number: u64| {
@@ -133,14 +148,14 @@ fn describe(number: u64, table: &AdsTable, change: &Change) -> String {
 }
 
 fn changed(change: &Change) -> String {
-    let Change { added, changed, removed, same, moved } = change;
-    let moved = if moved.is_empty() { String::new() } else { format!(", {} to another tenant", named(change)) };
+    let Change { added, changed, removed, same, moved, gone: _ } = change;
+    let moved = if moved.is_empty() { String::new() } else { format!(", {} to another tenant", named(moved)) };
     format!("{added} added, {changed} changed, {removed} taken away, {same} as before{moved}")
 }
 
-fn named(change: &Change) -> String {
-    let names: Vec<&str> = change.moved.iter().take(NAMED_MAX).map(|ad| ad.as_str()).collect();
-    match change.moved.len().checked_sub(NAMED_MAX) {
+fn named(ads: &[AdId]) -> String {
+    let names: Vec<&str> = ads.iter().take(NAMED_MAX).map(|ad| ad.as_str()).collect();
+    match ads.len().checked_sub(NAMED_MAX) {
         Some(more @ 1..) => format!("{} and {more} more ads", names.join(", ")),
         _ => names.join(", "),
     }

@@ -46,7 +46,7 @@ async fn create(settings: &Settings, keys: &Keys, args: NewKeyArgs, now: Timesta
     }
     let expires_at = match expires {
         Lifetime::Never => None,
-        Lifetime::For(time) => Some(now + Span::millis(i64::try_from(time.0.as_millis()).unwrap_or(i64::MAX / 4))),
+        Lifetime::For(time) => Some(now + Span::millis(time.0.as_millis() as i64)),
     };
     let new = NewKey { name, tenant: whose.tenant, scopes, created_at: now, created_by, expires_at };
     let (key, secret) = keys.create(new).await?;
@@ -77,7 +77,10 @@ fn refuse(message: &str) -> Result<Exit> {
 }
 
 async fn list(keys: &Keys, now: Timestamp, as_json: bool) -> Result<Exit> {
-    let listed = keys.list().await?;
+    let (listed, unreadable) = keys.list().await?;
+    for error in &unreadable {
+        eprintln!("twofold: {error}");
+    }
     print(&match as_json {
         true => {
             let entry = |Listed { key, revoked }: &Listed| {
@@ -93,7 +96,7 @@ async fn list(keys: &Keys, now: Timestamp, as_json: bool) -> Result<Exit> {
         false if listed.is_empty() => "there are no keys; `twofold key create` makes one".to_owned(),
         false => listed.iter().map(|listed| line(listed, now)).collect::<Vec<_>>().join("\n"),
     })?;
-    Ok(Exit::Done)
+    Ok(if unreadable.is_empty() { Exit::Done } else { Exit::Failure })
 }
 
 fn state(expires_at: Option<Timestamp>, revoked: &Option<Revocation>, now: Timestamp) -> &'static str {

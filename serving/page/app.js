@@ -1,140 +1,161 @@
 'use strict';
 // The page asks the API, once a second, and shows what it says. It adds nothing up but the periods of the chart, decides
-// nothing about what is closed, and never draws what is unknown as a number. Days and clocks are those of time.js.
+// nothing about what is closed, and never draws what is unknown as a number. What is asked is up to view.js, with which key
+// to access.js.
 
-/** `days`: how many the range has, with today; 0 for the last hour. `fine`: the grain of the small lines beside the ads. */
-const RANGES = {
-  hour: { grain: 'minute', fine: 'minute', every: 1, days: 0, words: 'the last hour', before: 'the hour before' },
-  today: { grain: 'minute', fine: 'hour', every: 5, days: 1, words: 'today', before: 'yesterday until this time' },
-  week: { grain: 'hour', fine: 'day', every: 5, days: 7, words: '7 days', before: 'the 7 days before' },
-  month: { grain: 'day', fine: 'day', every: 5, days: 30, words: '30 days', before: 'the 30 days before' },
-};
 const GRAIN_WORDS = { minute: 'this minute', hour: 'this hour', day: 'today' };
 const DELAYED_AFTER_MS = 15_000;
 const TABLES_EVERY_MS = 4_000;
 
-/** What the address says: the view can be shared, and the back button works. */
-function fromUrl() {
-  const query = new URLSearchParams(location.search);
-  const range = query.get('range');
-  const tz = query.get('tz');
-  return {
-    range: Object.hasOwn(RANGES, range) ? range : 'hour',
-    ad: query.get('ad') || '',
-    tz: tz && isZone(tz) ? tz : 'UTC',
-    compare: query.get('compare') === 'before',
-  };
-}
-function toUrl(change) {
-  const { range, ad, tz, compare } = { ...view, ...change };
-  const query = new URLSearchParams();
-  if (range !== 'hour') query.set('range', range);
-  if (ad) query.set('ad', ad);
-  if (tz !== 'UTC') query.set('tz', tz);
-  if (compare) query.set('compare', 'before');
-  const text = query.toString();
-  return text ? `?${text}` : location.pathname;
-}
-
-let view = fromUrl();
-zone = view.tz;
-const keyOf = ({ range, ad, tz, compare }) => `${range} ${ad} ${tz} ${compare}`;
 /** The last answer about the chart: of which view it is, and when it came by this browser's clock. */
 let last = null;
 let trouble = null;
 /** The server's time, not the browser's: the two may differ. */
 let serverTime = null;
+/** When that was, by this browser. */
+let askedAt = 0;
 /** The periods before those of the chart, while the two are compared. */
 let before = null;
+/** What the ads are called that were listed or shown; null of those that are not in the ads table. */
+const called = new Map();
 /** What the tables below the chart were last drawn for, and when. */
 let tables = { key: null, at: 0, complete: null };
 
-async function ask(path) {
-  let answer;
-  try {
-    answer = await fetch(path, { signal: AbortSignal.timeout(REQUEST_MAX_MS), cache: 'no-store' });
-  } catch {
-    throw { unreachable: true, detail: 'The server cannot be reached.' };
-  }
-  const body = await answer.json().catch(() => null);
-  if (answer.ok && body) return body;
-  throw { status: answer.status, detail: (body && body.detail) || `The server answered ${answer.status}.` };
+/** Who asks, by which clock, and which campaigns there are. */
+async function meet(current) {
+  const [who, all] = await Promise.all([ask('/v1/access'), askCampaigns()]);
+  if (!current()) return;
+  [access, campaigns, serverTime, askedAt] = [who, all, Date.parse(who.now), Date.now()];
+  drawAccess();
+  drawSubject();
 }
+/** The page is of use without them, too. */
+const askCampaigns = () => ask('/v1/campaigns').catch((problem) => {
+  if (!problem.detail) throw problem;
+  return campaigns;
+});
 
-/** A question about the range that is shown. */
-function path(address, asked) {
-  const query = new URLSearchParams();
-  const all = zone === 'UTC' ? asked : { ...asked, tz: zone };
-  for (const [name, value] of Object.entries(all)) if (value) query.set(name, value);
-  return `${address}?${query}`;
-}
-function clicksPath(now) {
-  const { grain, days } = RANGES[view.range];
-  return path('/v1/clicks', { granularity: grain, from: days && back(day(now), days - 1), ad_id: view.ad });
-}
-/** As many days, or minutes, that end where the range begins. */
-function beforePath({ from }) {
-  const { grain, days } = RANGES[view.range];
-  const asked = { granularity: grain, ad_id: view.ad };
-  if (days > 0) return path('/v1/clicks', { ...asked, from: back(from.slice(0, 10), days), to: from.slice(0, 10) });
-  return path('/v1/clicks', { ...asked, from: new Date(Date.parse(from) - 36e5).toISOString(), to: from });
+/** What the ad is called that is shown. It is only a name: without it the page is as right. */
+async function askName() {
+  const { ad } = view;
+  if (!ad || called.has(ad)) return;
+  const [row = null] = await ask(plainPath('/v1/names', { ad_id: ad })).then(({ data }) => data, (problem) => {
+    if (![400, 403, 404].includes(problem.status)) throw problem;
+    return [];
+  });
+  called.set(ad, row);
+  drawSubject();
 }
 
 async function refresh() {
   const key = keyOf(view);
   const current = () => key === keyOf(view);
   try {
-    if (serverTime === null) serverTime = Date.parse((await ask('/v1/status')).now);
-    const asked = clicksPath(serverTime);
-    const answer = await ask(asked);
+    if (serverTime === null) await meet(current);
     if (!current()) return;
-    serverTime = Date.parse(answer.meta.to) - 1;
+    const wrong = wrongDates(view);
+    if (wrong) throw { status: 400, detail: wrong };
+    const asked = clicksPath(serverTime);
+    const [answer] = await Promise.all([ask(asked), askName()]);
+    if (!current()) return;
+    serverTime = timeAfter(answer.meta);
     last = { ...answer, came: Date.now(), path: asked, key };
     trouble = null;
     drawClicks(last);
     drawStanding();
     await refreshTables(answer.meta, key, current).catch((problem) => {
       // The chart is right all the same; a server that cannot be reached is found out by the next question.
-      if (!problem.detail) throw problem;
-      if (current() && !problem.unreachable) set($('ads-hint'), `cannot be told: ${problem.detail}`);
+      if (!problem.detail || [401, 429].includes(problem.status)) throw problem;
+      if (!current() || problem.unreachable) return;
+      if (tables.key !== tablesKey(key)) clearTables('Unknown.');
+      set($('ads-hint'), `cannot be told: ${problem.detail}`);
     });
-    document.body.dataset.ready = view.range;
+    if (current()) document.body.dataset.ready = view.range;
   } catch (problem) {
     // It may be long ago that this was the server's time: the refused question must not be asked again.
     serverTime = null;
-    if (!current()) return;
+    if (!current() || problem.outdated) return;
     if (!problem.detail) throw problem;
+    if (problem.status === 401 || problem.status === 403) return lock(problem);
     trouble = problem;
     // Numbers of another question must not stand under this one's title.
     if (last && last.key !== key) {
       last = before = null;
       drawClicks(null);
     }
+    if (tables.key !== tablesKey(key)) clearTables('Unknown.');
     drawStanding();
   }
 }
 
+/** Free dates may be long over, which tells nothing of the time: then it passes as this browser's does. */
+function timeAfter({ to }) {
+  const passed = Date.now() - askedAt;
+  askedAt = Date.now();
+  return view.range === 'dates' ? serverTime + passed : Date.parse(to) - 1;
+}
+
+const tablesKey = (key) => `${key} ${shownTop()}`;
+
 /** Less often than the chart, but at once when another question is asked or the sources come and go. */
-async function refreshTables({ from, to, complete }, key, current) {
+async function refreshTables({ from, to, complete }, question, current) {
+  const top = shownTop();
+  const key = tablesKey(question);
   const young = Date.now() - tables.at < TABLES_EVERY_MS;
   const beside = !view.compare || (before && Date.parse(before.to) === Date.parse(from));
   if (young && beside && tables.key === key && tables.complete === complete) return;
-  const [days, ads, earlier] = await Promise.all([
-    ask('/v1/days?last=7'),
-    ask(path('/v1/ads', { from, to, limit: '10' })),
+  const still = () => current() && top === shownTop();
+  const [days, ranked, earlier] = await Promise.all([
+    ask(daysPath(serverTime)),
+    ask(topPath({ from, to }, top)),
     view.compare ? ask(beforePath(last.meta)) : null,
   ]);
-  if (!current()) return;
+  if (!still()) return;
   tables = { key, at: Date.now(), complete };
-  before = earlier && { key, to: earlier.meta.to, data: earlier.data };
+  before = earlier && { key: question, to: earlier.meta.to, data: earlier.data };
   if (earlier) drawClicks(last);
   drawDays(days);
-  drawAds(ads);
-  if (ads.data.length === 0) return;
-  const { fine, days: count } = RANGES[view.range];
-  const names = ads.data.map((row) => row.ad_id).join(',');
-  const lines = await ask(path('/v1/clicks', { granularity: fine, from: count > 0 ? from.slice(0, 10) : from, ad_id: names }));
-  if (current()) drawLines(lines);
+  drawTop(ranked, top);
+  drawSubject();
+  $('tables').classList.remove('waiting');
+  const linesOf = linesPath({ from }, top, ranked.data);
+  if (linesOf) {
+    const lines = await ask(linesOf);
+    if (still()) drawLines(lines, top);
+  }
+  // Another table of ads was loaded, perhaps with other campaigns.
+  if ((ranked.meta.ads_version || 0) === (campaigns.ads_version || 0)) return;
+  const all = await askCampaigns();
+  if (!current()) return;
+  campaigns = all;
+  called.clear();
+  drawSubject();
+}
+
+/** Takes off the screen what the tables say: it is of something else. */
+function clearTables(words) {
+  tables = { key: null, at: 0, complete: null };
+  for (const id of ['day-rows', 'ad-rows']) $(id).replaceChildren();
+  for (const id of ['days-empty', 'ads-empty']) {
+    $(id).hidden = false;
+    set($(id), words);
+  }
+  for (const id of ['days-hint', 'ads-hint']) set($(id), '');
+  $('tables').classList.remove('waiting');
+}
+
+/** Takes everything off the screen that was answered. */
+function forget() {
+  delete document.body.dataset.ready;
+  last = before = trouble = serverTime = null;
+  campaigns = NO_CAMPAIGNS;
+  called.clear();
+  drawClicks(null);
+  clearTables('Loading…');
+  $('period-rows').replaceChildren();
+  $('notice').hidden = true;
+  set($('csv-said'), '');
+  drawSubject();
 }
 
 let wakeUp = () => {};
@@ -144,23 +165,24 @@ let again = false;
 async function follow() {
   for (;;) {
     again = false;
-    if (!document.hidden) await refresh();
+    if (!document.hidden && !locked && Date.now() >= quietUntil) await refresh();
     if (again) continue;
-    const seconds = trouble ? 2 : RANGES[view.range].every;
+    const seconds = trouble ? 2 : shownRange().every;
     await new Promise((wake) => {
-      const timer = setTimeout(wake, seconds * 1000);
+      const timer = setTimeout(wake, Math.max(seconds * 1000, quietUntil - Date.now()));
       wakeUp = () => { clearTimeout(timer); wake(); };
     });
   }
 }
 
 function go(change, push = true) {
-  view = { ...view, ...change };
+  view = changed(change);
   zone = view.tz;
   if (push) history.pushState(null, '', toUrl(view));
   drawControls();
   // Numbers of another question stand under this one's title until they are replaced.
   $('figures').classList.toggle('waiting', Boolean(last) && last.key !== keyOf(view));
+  $('tables').classList.toggle('waiting', tables.key !== null && tables.key !== tablesKey(keyOf(view)));
   again = true;
   wakeUp();
 }
@@ -172,16 +194,31 @@ const NOTHING = { meta: { ledger_position: '–', segments: [] }, data: [], path
 function drawControls() {
   for (const link of document.querySelectorAll('[data-range]')) {
     const range = link.dataset.range;
-    link.href = toUrl({ range });
+    link.href = toUrl(choice({ range }));
     range === view.range ? link.setAttribute('aria-current', 'true') : link.removeAttribute('aria-current');
   }
+  drawDates();
   $('ad').value = view.ad;
-  $('clear').hidden = !view.ad;
-  $('clear').href = toUrl({ ad: '' });
   $('compare').checked = view.compare;
   drawZones();
-  set($('chart-title'), view.ad ? `Clicks on ${view.ad}` : 'Clicks');
-  set($('legend-grain'), GRAIN_WORDS[RANGES[view.range].grain]);
+  set($('legend-grain'), GRAIN_WORDS[shownRange().grain]);
+  drawSubject();
+}
+
+/** Which ads are shown: in the titles, and where another choice is made. */
+function drawSubject() {
+  const words = chosenWords();
+  set($('chart-title'), view.ad ? `Clicks on ${view.ad}` : words ? `Clicks of ${words}` : 'Clicks');
+  document.title = `Twofold: ${view.ad ? 'clicks on' : words ? 'clicks of' : 'clicks'} ${words}`.trim();
+  const row = called.get(view.ad);
+  set($('called'), row ? [row.name, row.campaign, row.tenant].filter(Boolean).join(' · ') : '');
+  $('called').hidden = !$('called').textContent;
+  $('clear').href = toUrl(ALL_ADS);
+  drawCampaigns();
+  // Beside the choice of campaigns it would say the same again.
+  $('clear').hidden = campaigns.data.length > 0 ? !view.ad : !view.ad && !view.tenant && !view.campaign;
+  set($('ads-title'), TOPS[shownTop()].title);
+  set($('ads-head'), TOPS[shownTop()].one);
 }
 
 function drawZones() {
@@ -193,18 +230,21 @@ function drawZones() {
   $('zone').value = zone;
 }
 
+/** The question is at fault, and not the server or the moment. */
+const isRefused = ({ status }) => status >= 400 && status < 500 && status !== 429;
+
 /** The state in words: [name for the style, words, words that change with every second]. */
 function standing() {
-  const refused = trouble && trouble.status >= 400 && trouble.status < 500;
+  const hurried = trouble && trouble.status === 429;
   if (!last) {
     if (!trouble) return ['loading', 'Loading…', ''];
-    return ['stale', refused ? 'not a question that can be answered' : trouble.status === 503 ? 'starting' : 'no connection', ''];
+    return ['stale', hurried ? 'asked too often' : isRefused(trouble) ? 'not a question that can be answered' : trouble.status === 503 ? 'starting' : 'no connection', ''];
   }
   const { meta } = last;
   const closed = meta.closed_through ? `closed through ${meta.closed_through}${zone === 'UTC' ? '' : ' UTC'}` : 'no day is closed yet';
   if (trouble) {
     const when = meta.as_of ? `numbers of ${clock(Date.parse(meta.as_of))}` : 'old numbers';
-    return ['stale', `no connection · ${when} · ${closed}`, ''];
+    return ['stale', `${hurried ? 'asked too often' : 'no connection'} · ${when} · ${closed}`, ''];
   }
   if (meta.reasons.some((reason) => reason.code === 'speed_away')) {
     return ['away', `speed layer away: closed days only · ${closed}`, ''];
@@ -230,8 +270,7 @@ function drawNotice(state) {
   $('notice').hidden = !trouble && reasons.length === 0;
   if ($('notice').hidden) return;
   if (trouble) {
-    const refused = trouble.status >= 400 && trouble.status < 500;
-    set($('notice-title'), refused ? 'The question cannot be answered' : last ? 'These numbers are old' : 'There are no numbers yet');
+    set($('notice-title'), isRefused(trouble) ? 'The question cannot be answered' : last ? 'These numbers are old' : 'There are no numbers yet');
     set($('notice-text'), trouble.detail);
   } else if (state === 'away') {
     set($('notice-title'), 'The speed layer is away');
@@ -292,13 +331,13 @@ function earlierRows() {
 function drawComparison(data) {
   const rows = earlierRows();
   // Where the clock was moved, one of the two has an hour more.
-  const count = Math.min(data.length - 1, rows.length);
+  const count = Math.min(runningAt(data, serverTime), rows.length);
   const [over, earlier] = [data.slice(0, count), rows.slice(0, count)];
   // A minute has passed, and what belongs beside it is asked for at this moment.
   if (rows.length === 0 && last && before && before.key === last.key) return;
   $('compared').hidden = $('legend-before').hidden = earlier.length === 0;
   if (earlier.length === 0) return;
-  set($('compared-words'), RANGES[view.range].before);
+  set($('compared-words'), shownRange().before);
   set($('sum-before'), sum(earlier, 'total'));
   // Before the first day nothing was counted: there is nothing to compare with.
   const known = (rows) => rows.every((row) => row.total !== null && row.complete && row.source !== 'none');
@@ -309,19 +348,42 @@ function drawComparison(data) {
 
 // --- what the user does ----------------------------------------------------------------------------------------------
 
+/** What a link leads to. What is shown already is let go: a campaign to its tenant, all else to all ads. */
+function choice({ range, top, ad, tenant, campaign }) {
+  if (range) return range === 'dates' ? asDates() : { range, ...NO_DATES };
+  if (top) return { top };
+  if (ad !== undefined) return ad && ad !== view.ad ? { ad } : ALL_ADS;
+  if (tenant !== view.tenant || campaign !== view.campaign) return { ...ALL_ADS, tenant, campaign };
+  return campaign ? { campaign: '' } : ALL_ADS;
+}
+
 document.addEventListener('click', (event) => {
-  const link = event.target.closest('a[data-range], a[data-ad]');
+  const link = event.target.closest('a[data-range], a[data-ad], a[data-tenant], a[data-top]');
   // A new tab, a new window: the browser's business.
   if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
-  const { range, ad } = link.dataset;
-  // An ad that is shown already is let go.
-  go(range ? { range } : { ad: ad === view.ad ? '' : ad });
+  go(choice(link.dataset));
 });
 $('filter').addEventListener('submit', (event) => {
   event.preventDefault();
-  go({ ad: $('ad').value.trim() });
+  const ad = $('ad').value.trim();
+  // Nothing to let go: a campaign stays.
+  if (ad || view.ad) go({ ad });
 });
+$('csv').addEventListener('click', async (event) => {
+  if (!bearer) return;
+  event.preventDefault();
+  set($('csv-said'), 'Fetching…');
+  try {
+    await download($('csv').getAttribute('href'));
+    set($('csv-said'), '');
+  } catch (problem) {
+    if (!problem.detail) throw problem;
+    problem.status === 401 ? lock(problem) : set($('csv-said'), `Not saved: ${problem.detail}`);
+  }
+});
+// The next one to come may see other ads.
+$('sign-out').addEventListener('click', () => go(ALL_ADS));
 $('ad').addEventListener('search', () => $('ad').value === '' && view.ad && go({ ad: '' }));
 $('numbers').addEventListener('toggle', () => last && $('numbers').open && drawPeriods(last.data));
 $('zone').addEventListener('change', () => go({ tz: $('zone').value }));

@@ -12,41 +12,55 @@ const isOpen = (row) => row.source === 'speed' || row.source === 'mixed';
 /** `before`: the rows that these are compared with, in the same order; none when nothing is. */
 function drawChart(data, parts, before) {
   [charted, segments, earlier] = [data, parts, before];
-  const running = data.length - 1;
+  const running = runningAt(data, serverTime);
   const times = data.map((row) => Date.parse(row.period_start) / 1000);
   const closed = data.map((row) => (row.source === 'batch' ? row.total : null));
   // The provisional line begins at the last closed point, so that the two meet.
   const live = data.map((row, n) => {
-    const meets = row.source === 'batch' && n < running && isOpen(data[n + 1]) && n + 1 < running;
+    const meets = row.source === 'batch' && n + 1 < running && isOpen(data[n + 1]);
     return (isOpen(row) && n < running) || meets ? row.total : null;
   });
   const now = data.map((row, n) => (n === running && isOpen(row) ? row.total : null));
   const then = data.map((row, n) => (earlier[n] ? earlier[n].total : null));
   const series = [times, closed, live, now, then];
-  const grain = RANGES[view.range].grain;
-  if (chart && chart.grain === grain && chart.zone === zone) {
+  const { grain } = shownRange();
+  const look = [grain, zone, lengthOf(times), isFew(grain, data)].join(' ');
+  if (chart && chart.look === look) {
     chart.plot.setData(series);
   } else {
     if (chart) chart.plot.destroy();
-    chart = { grain, zone, plot: new uPlot(options(grain), series, $('chart')) };
+    chart = { look, plot: new uPlot(options(grain, lengthOf(times), isFew(grain, data)), series, $('chart')) };
   }
 }
 
-function options(grain) {
+/** What has to be told apart below the chart: the hours of one day, days, or years as well. */
+const lengthOf = (times) => {
+  const days = (times.at(-1) - times[0]) / 86_400 || 0;
+  return days > 300 ? 'years' : days > 1.5 ? 'days' : 'day';
+};
+/** A single period stands in the middle; uPlot would put years beside it. */
+function rangeOfOne() {
+  if (charted.length !== 1) return null;
+  const at = Date.parse(charted[0].period_start) / 1000;
+  return [at - 43_200, at + 43_200];
+}
+/** Each is marked, as long as the marks do not touch. */
+const isFew = (grain, data) => grain === 'day' && data.length <= 62;
+
+function options(grain, length, few) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const font = '12px system-ui, sans-serif';
   const axis = { stroke: colour('soft'), grid: { stroke: colour('line'), width: 1 }, ticks: { show: false }, font };
-  const few = grain === 'day';
   return {
     width: $('chart').clientWidth,
     height: $('chart').clientHeight,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone === 'UTC' ? 'Etc/UTC' : zone),
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     legend: { show: false },
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.2)] } },
+    scales: { x: { time: true, range: (_, low, high) => rangeOfOne() || [low, high] }, y: { range: (_, low, high) => [0, Math.max(4, (high || 0) * 1.2)] } },
     axes: [
-      { ...axis, space: 70, size: 32, values: (_, ticks) => ticks.map((t, n) => tick(t, n === 0 ? null : ticks[n - 1], grain)) },
+      { ...axis, space: length === 'years' ? 90 : 70, size: 32, values: (_, ticks) => ticks.map((t, n) => tick(t, ticks[n - 1], grain, length)) },
       { ...axis, size: 58, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? number.format(t) : '')) },
     ],
     series: [
@@ -61,10 +75,11 @@ function options(grain) {
 }
 
 /** Hours and minutes, and the day where a new one begins. */
-function tick(seconds, before, grain) {
+function tick(seconds, before, grain, length) {
   const text = local(seconds * 1000);
-  if (grain === 'day') return text.slice(5, 10);
-  const newDay = before === null ? grain === 'hour' : day(before * 1000) !== text.slice(0, 10);
+  if (length === 'years') return text.slice(0, 10);
+  if (grain === 'day') return text.slice(11, 16) === '00:00' ? text.slice(5, 10) : '';
+  const newDay = before === undefined ? length === 'days' : day(before * 1000) !== text.slice(0, 10);
   return newDay || (grain === 'hour' && text.slice(11, 16) === '00:00') ? text.slice(5, 10) : text.slice(11, 16);
 }
 
@@ -125,8 +140,8 @@ function drawTip(plot) {
   const lacks = row.complete ? '' : row.total === null ? '' : 'at least ';
   const then = earlier[plot.cursor.idx];
   const compared = then ? ` · before ${shown(then.total)}` : '';
-  const said = row.source !== 'speed' && row.last_live !== null ? ` · live said ${shown(row.last_live)}` : '';
-  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}${said}${compared}`);
+  const why = cameAbout(row);
+  set(tip, `${stamp(row.period_start)} · ${lacks}${shown(row.total)} · ${row.state}${why && ` · ${why}`}${compared}`);
   const left = plot.cursor.left;
   const width = tip.offsetWidth;
   tip.style.left = `${left + width + 14 > plot.over.clientWidth ? Math.max(0, left - width - 10) : left + 10}px`;

@@ -16,6 +16,11 @@ function set(node, value) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Text in which what is to be typed stands between `backquotes`. */
+function setCoded(node, text) {
+  node.replaceChildren(...text.split('`').map((part, place) => element(place % 2 ? 'code' : 'span', part)));
+}
+
 function element(name, text, className) {
   const node = document.createElement(name);
   if (text !== undefined) node.textContent = text;

@@ -22,18 +22,14 @@ const seconds = (ms) => (isKnown(ms) ? `${number.format(Math.round(ms / 100) / 1
 const clockOf = (part) => clock(part.at + ahead);
 const isOld = (part) => part.trouble !== null || Date.now() - part.at > OLD_AFTER_MS;
 
-async function ask(path) {
-  let answer;
-  try {
-    answer = await fetch(path, { signal: AbortSignal.timeout(REQUEST_MAX_MS), cache: 'no-store' });
-  } catch (error) {
-    const detail = error.name === 'TimeoutError' ? `no answer within ${REQUEST_MAX_MS / 1000} s` : 'there is no connection';
-    throw { head: 'the server cannot be reached', detail, unreachable: true };
+/** Why there is no answer: `head` in short, and `detail` without a full stop. */
+function told({ status, slow, unreachable, detail }) {
+  if (unreachable) {
+    const why = slow ? `no answer within ${REQUEST_MAX_MS / 1000} s` : 'there is no connection';
+    return { head: 'the server cannot be reached', detail: why, unreachable };
   }
-  const body = await answer.json().catch(() => null);
-  if (answer.ok && body) return body;
-  const head = answer.status === 503 ? 'the server is not ready' : `the server answered ${answer.status}`;
-  throw { head, detail: (body && body.detail) || `it answered ${answer.status} and not why` };
+  const heads = { 429: 'the server was asked too often', 503: 'the server is not ready' };
+  return { head: heads[status] || `the server answered ${status}`, detail: detail.replace(/\.$/, '') };
 }
 
 /** Asks for one part. What is unreachable for the first question is so for all: each other would only wait for as long. */
@@ -46,13 +42,28 @@ async function renew(part) {
     if (part.body.now) ahead = Date.parse(part.body.now) - part.at;
   } catch (problem) {
     if (!problem.detail) throw problem;
-    part.trouble = problem;
+    if (problem.outdated) return;
+    if (problem.status === 401 || problem.status === 403) return lock(problem);
+    part.trouble = problem.head ? problem : told(problem);
+  }
+}
+
+/** Whose key it is; nothing depends on it, so it is asked again with the next question. */
+async function meet() {
+  try {
+    access = await ask('/v1/access');
+    drawAccess();
+  } catch (problem) {
+    if (!problem.detail) throw problem;
+    if (problem.status === 401 && !problem.outdated) lock(problem);
   }
 }
 
 async function refresh() {
   try {
-    for (const part of Object.values(parts)) await renew(part);
+    if (bearer && !access) await meet();
+    for (const part of Object.values(parts)) if (!locked && Date.now() >= quietUntil) await renew(part);
+    if (locked) return;
     draw();
     broken = null;
     drawStanding();
@@ -64,12 +75,24 @@ async function refresh() {
   }
 }
 
+/** Takes everything off the screen that was answered. */
+function forget() {
+  delete document.body.dataset.ready;
+  for (const part of Object.values(parts)) Object.assign(part, { body: null, at: 0, trouble: null });
+  broken = null;
+  draw();
+  for (const id of ['position', 'last-night', 'next-night', 'next-due', 'read-at', 'release']) set($(id), 'unknown');
+  for (const id of ['partitions-hint', 'status-old', 'nights-old', 'days-old']) set($(id), '');
+  $('wrongs').replaceChildren();
+  $('notice').hidden = true;
+}
+
 let wakeUp = () => {};
 async function follow() {
   for (;;) {
-    if (!document.hidden) await refresh();
+    if (!document.hidden && !locked) await refresh();
     await new Promise((wake) => {
-      const timer = setTimeout(wake, EVERY_MS);
+      const timer = setTimeout(wake, Math.max(EVERY_MS, quietUntil - Date.now()));
       wakeUp = () => { clearTimeout(timer); wake(); };
     });
   }
@@ -181,6 +204,7 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** Every second: numbers get old without an answer, too. */
 function drawStanding() {
+  if (locked) return;
   const all = Object.entries(parts);
   if (!broken && all.some(([, part]) => part.at === 0 && !part.trouble)) return;
   const old = all.map(([, part]) => part).find(isOld);
@@ -203,11 +227,7 @@ function drawWrongs(lines) {
   fit($('wrongs'), lines.length, 'li').forEach((item, n) => {
     if (item.dataset.line === lines[n]) return;
     item.dataset.line = lines[n];
-    item.replaceChildren(...lines[n].split('`').map((text, place) => {
-      const node = document.createElement(place % 2 ? 'code' : 'span');
-      node.textContent = text;
-      return node;
-    }));
+    setCoded(item, lines[n]);
   });
 }
 

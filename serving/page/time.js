@@ -28,6 +28,11 @@ const clock = (ms) => local(ms).slice(11, 19);
 const back = (date, days) => new Date(Date.parse(`${date}T00:00:00Z`) - days * 864e5).toISOString().slice(0, 10);
 /** A time as the server writes it, which is in the zone already. */
 const stamp = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)}`;
+/** The place of the period that is not over yet; one past the last where all are. */
+function runningAt(data, now) {
+  const isOver = data.length > 0 && now !== null && Date.parse(data.at(-1).period_end) <= now;
+  return isOver ? data.length : data.length - 1;
+}
 
 /** The choices: UTC, the reader's own, and all others that the browser knows. */
 function zoneOptions() {

@@ -6,6 +6,7 @@ mod campaigns;
 mod clicks;
 mod days;
 mod meta;
+mod names;
 mod nights;
 mod openapi;
 mod reply;
@@ -68,6 +69,8 @@ const EXPOSED: [&str; 9] = [
 /// What a caller must be allowed to.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
+    /// Whoever is let in.
+    Nothing,
     /// Numbers of the ads that it may see: the handler sees to that.
     Numbers,
     /// Numbers of all ads together.
@@ -84,7 +87,7 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         .allow_methods([Method::GET])
         .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
         .expose_headers(EXPOSED.map(HeaderName::from_static));
-    // Every address stands below what it needs, so that none can be forgotten.
+    // Every address of numbers stands below what it needs.
     let below = |needs: Needs, routes: Router<Arc<App>>| {
         let app = app.clone();
         routes.route_layer(middleware::from_fn(move |request, next| admit(app.clone(), needs, request, next)))
@@ -94,9 +97,10 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         .route("/v1/ads", get(ads::get))
         .route("/v1/stream", get(stream::get))
         .route("/v1/campaigns", get(campaigns::get))
-        .route("/v1/access", get(access::get));
+        .route("/v1/names", get(names::get));
     let operation = Router::new().route("/v1/nights", get(nights::get)).route("/v1/status", get(status::get));
-    below(Needs::Numbers, numbers)
+    below(Needs::Nothing, Router::new().route("/v1/access", get(access::get)))
+        .merge(below(Needs::Numbers, numbers))
         .merge(below(Needs::AllNumbers, Router::new().route("/v1/days", get(days::get))))
         .merge(below(Needs::Operation, operation))
         .route("/v1/openapi.json", get(openapi::get))
@@ -123,6 +127,7 @@ async fn admit(app: Arc<App>, needs: Needs, mut request: Request, next: Next) ->
         Err(problem) => return problem.into_response(),
     };
     let allowed = match needs {
+        Needs::Nothing => Ok(()),
         Needs::Numbers => caller.may(Scope::Read),
         Needs::AllNumbers => caller.may(Scope::Read).and_then(|()| caller.may_see_all()),
         Needs::Operation => caller.may(Scope::Operate).and_then(|()| caller.may_see_all()),

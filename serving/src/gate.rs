@@ -2,12 +2,15 @@
 //!
 //! Keys are read anew every few seconds, so one that is revoked opens nothing within a minute. A store that is away does not
 //! take the page with it, because live numbers need no store: keys that are known stay open, for [`STALE_MAX`] at the most.
+//! Who has shown no key cannot make the store be read more than once a second, or hold up anybody who has one.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, header};
 use clicks::id::TenantId;
 use clicks::time::Timestamp;
@@ -17,15 +20,20 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use platform::clock::Clock;
 use platform::keys::{Key, KeyError, KeyId, KeyRing, Keys, Refused, Scope};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::problem::Problem;
 
 /// How long keys stay as they were while the store cannot be read.
 const STALE_MAX: Duration = Duration::from_secs(3600);
-/// Deadline of one reading.
+/// Deadline of one reading. The next one goes on where it came to.
 const READ_MAX: Duration = Duration::from_secs(5);
-/// A key that is not known is looked for at once, but no more often than this, whatever is asked.
+/// A key that is not known is looked for at once, but not within this of the last reading, whatever is asked.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long whoever has such a key waits for a reading.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+/// Of all streams a key may hold one in so many.
+const STREAMS_SHARE: usize = 4;
 /// What a key has not used for so long is not lost to it.
 const BURST_SECONDS: u32 = 10;
 
@@ -36,12 +44,20 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformati
 pub(crate) struct Gate {
     keys: Keys,
     clock: Arc<dyn Clock>,
-    is_open: bool,
+    open_to: OpenTo,
     per_second: NonZeroU32,
+    streams_max: usize,
     current: Mutex<Current>,
-    /// When the last reading began; held while one goes on.
-    reading: tokio::sync::Mutex<Option<Instant>>,
-    limiters: Mutex<HashMap<KeyId, Arc<Limiter>>>,
+    /// When the last reading began and ended; held while one goes on.
+    reading: tokio::sync::Mutex<Option<(Instant, Instant)>>,
+    shares: Mutex<HashMap<KeyId, Share>>,
+}
+
+/// What one key may take of what all share.
+#[derive(Debug, Clone)]
+struct Share {
+    requests: Arc<Limiter>,
+    streams: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -49,6 +65,15 @@ struct Current {
     ring: Arc<KeyRing>,
     read_at: Option<Instant>,
     trouble: Option<String>,
+}
+
+/// Who needs no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenTo {
+    Everybody,
+    /// Who asks an address that no other machine reaches, by a name of this machine, and not through a proxy.
+    ThisMachine,
+    Nobody,
 }
 
 /// Who asks, and what it may see.
@@ -66,7 +91,19 @@ pub(crate) struct Allowance {
     per_second: NonZeroU32,
 }
 
+/// How much of the installation a caller sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sees {
+    All,
+    /// One tenant's ads.
+    Tenant,
+}
+
 impl Caller {
+    pub(crate) fn sees(&self) -> Sees {
+        if self.tenant().is_some() { Sees::Tenant } else { Sees::All }
+    }
+
     /// Only this tenant's ads; `None`: all.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         self.key.as_ref()?.tenant.as_ref()
@@ -101,16 +138,23 @@ impl Caller {
 }
 
 impl Gate {
-    pub(crate) fn new(keys: Keys, clock: Arc<dyn Clock>, is_open: bool, per_second: NonZeroU32) -> Self {
+    pub(crate) fn new(
+        keys: Keys,
+        clock: Arc<dyn Clock>,
+        open_to: OpenTo,
+        per_second: NonZeroU32,
+        streams_max: usize,
+    ) -> Self {
         let current = Current { ring: Arc::default(), read_at: None, trouble: None };
         Gate {
             keys,
             clock,
-            is_open,
+            open_to,
             per_second,
+            streams_max,
             current: Mutex::new(current),
             reading: tokio::sync::Mutex::new(None),
-            limiters: Mutex::default(),
+            shares: Mutex::default(),
         }
     }
 
@@ -119,20 +163,30 @@ impl Gate {
     /// # Errors
     /// 401 for a key that opens nothing, also where none is needed: its owner should hear of it. 503 when it cannot be told.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Some(given) = headers.get(header::AUTHORIZATION) else {
-            return match self.is_open {
-                true => Ok(Caller { key: None }),
-                false => Err(Problem::no_key("this server answers to those who have a key")),
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(first) = given.next() else {
+            return match self.open_to {
+                OpenTo::Everybody => Ok(Caller { key: None }),
+                OpenTo::ThisMachine if is_from_here(headers) => Ok(Caller { key: None }),
+                OpenTo::ThisMachine => Err(Problem::no_key(
+                    "without a key this server answers its own machine alone, and not through a proxy",
+                )),
+                OpenTo::Nobody => Err(Problem::no_key("this server answers to those who have a key")),
             };
         };
+        // A proxy may have looked at the other one.
+        if given.next().is_some() {
+            return Err(Problem::no_key("there is more than one `Authorization`"));
+        }
         let text =
-            given.to_str().ok().and_then(bearer).ok_or_else(|| Problem::no_key("`Authorization` holds no key"))?;
+            first.to_str().ok().and_then(bearer).ok_or_else(|| Problem::no_key("`Authorization` holds no key"))?;
         let now = self.clock.now();
         let opened = self.ring()?.open(text, now).cloned();
         let opened = match opened {
             // It may have been made a moment ago.
             Err(Refused::Unknown) => {
-                self.catch_up(LOOK_AGAIN).await;
+                // Whether or not it comes in time: what is known by then counts.
+                let _ = tokio::time::timeout(LOOK_MAX, self.catch_up(LOOK_AGAIN)).await;
                 self.ring()?.open(text, now).cloned()
             }
             opened => opened,
@@ -157,13 +211,7 @@ impl Gate {
     pub(crate) fn take(&self, caller: &Caller) -> Result<Option<Allowance>, Problem> {
         let Some(key) = &caller.key else { return Ok(None) };
         let (burst, per_second) = (self.burst(), self.per_second);
-        let limiter = {
-            let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-            let quota = Quota::per_second(per_second).allow_burst(burst);
-            let new = || Arc::new(RateLimiter::direct(quota).with_middleware());
-            limiters.entry(key.id.clone()).or_insert_with(new).clone()
-        };
-        match limiter.check() {
+        match self.share(key).requests.check() {
             Ok(left) => {
                 let left = left.remaining_burst_capacity();
                 Ok(Some(Allowance { burst: burst.get(), left, per_second }))
@@ -172,26 +220,51 @@ impl Gate {
         }
     }
 
+    /// A place for one more stream of a caller; one without a key has no limit of its own.
+    ///
+    /// # Errors
+    /// When the key holds its share of all places.
+    pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        let Some(key) = &caller.key else { return Ok(None) };
+        self.share(key).streams.try_acquire_owned().map(Some).map_err(|_| Problem::streams(self.streams_share()))
+    }
+
+    fn share(&self, key: &Key) -> Share {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let quota = Quota::per_second(self.per_second).allow_burst(self.burst());
+        let new = || Share {
+            requests: Arc::new(RateLimiter::direct(quota).with_middleware()),
+            streams: Arc::new(Semaphore::new(self.streams_share())),
+        };
+        shares.entry(key.id.clone()).or_insert_with(new).clone()
+    }
+
+    fn streams_share(&self) -> usize {
+        self.streams_max.div_ceil(STREAMS_SHARE)
+    }
+
     fn burst(&self) -> NonZeroU32 {
         self.per_second.saturating_mul(NonZeroU32::MIN.saturating_add(BURST_SECONDS - 1))
     }
 
-    /// Reads the keys, unless a reading began less than `age` ago.
+    /// Reads the keys, unless a reading began after this was called or ended less than `age` ago.
     pub(crate) async fn catch_up(&self, age: Duration) {
-        let mut begun = self.reading.lock().await;
-        if begun.is_some_and(|begun| begun.elapsed() < age) {
+        let asked = Instant::now();
+        let mut last = self.reading.lock().await;
+        if last.is_some_and(|(begun, ended)| begun > asked || ended.elapsed() < age) {
             return;
         }
-        *begun = Some(Instant::now());
-        let before = self.lock().ring.clone();
-        let mut ring = KeyRing::clone(&before);
+        let begun = Instant::now();
+        let mut ring = KeyRing::clone(&self.lock().ring);
         let read = tokio::time::timeout(READ_MAX, self.keys.read_on(&mut ring)).await;
-        let read = read.map_err(|_| format!("no answer within {READ_MAX:?}"));
+        let read = read.map_err(|_| format!("not all of them came within {READ_MAX:?}"));
+        *last = Some((begun, Instant::now()));
+        // Whatever has come counts: the end of a key does not wait for the rest.
+        self.lock().ring = Arc::new(ring);
         let trouble = match read.and_then(|read| read.map_err(|error: KeyError| error.to_string())) {
             Ok(unreadable) => {
+                self.lock().read_at = Some(begun);
                 let texts: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
-                let mut current = self.lock();
-                (current.ring, current.read_at) = (Arc::new(ring), Some(Instant::now()));
                 (!texts.is_empty()).then(|| texts.join("; "))
             }
             Err(trouble) => Some(trouble),
@@ -209,10 +282,10 @@ impl Gate {
 
     fn ring(&self) -> Result<Arc<KeyRing>, Problem> {
         let current = self.lock();
-        let trouble = || current.trouble.clone().unwrap_or_else(|| "they have not been read yet".to_owned());
         match current.read_at {
             Some(read_at) if read_at.elapsed() < STALE_MAX => Ok(current.ring.clone()),
-            _ => Err(Problem::no_keys(trouble())),
+            // The reason is in the log: who asks has shown no key yet.
+            _ => Err(Problem::no_keys()),
         }
     }
 
@@ -233,6 +306,18 @@ impl Allowance {
     }
 }
 
+/// Whether a request to a loopback address comes from this machine itself. A proxy on it hands on those of others; and a page
+/// of any site may point its own name at this address, to read with its visitor's browser what only they reach.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let is_handed_on = headers.contains_key(header::FORWARDED) || headers.contains_key("x-forwarded-for");
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_own = |host: Authority| {
+        let name = host.host().trim_matches(['[', ']']);
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    !is_handed_on && host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(is_own)
+}
+
 /// The key in `Bearer <key>`.
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, key) = value.split_once(' ')?;
@@ -246,6 +331,7 @@ fn problem(refused: Refused) -> Problem {
         Refused::NotAKey => Problem::no_key("what `Authorization` holds is not written like a key, tfk_…"),
         Refused::Unknown => Problem::no_key("the key is not known"),
         Refused::Expired(at) => Problem::no_key(&since("has expired at", at)),
-        Refused::Revoked(at) => Problem::no_key(&since("was revoked at", at)),
+        Refused::Revoked(Some(at)) => Problem::no_key(&since("was revoked at", at)),
+        Refused::Revoked(None) => Problem::no_key("the key was revoked"),
     }
 }

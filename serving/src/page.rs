@@ -13,11 +13,15 @@ struct File {
     bytes: &'static [u8],
 }
 
-const FILES: [File; 12] = [
+const FILES: [File; 16] = [
     File { path: "/", mime: HTML, bytes: include_bytes!("../page/index.html") },
     File { path: "/status", mime: HTML, bytes: include_bytes!("../page/status.html") },
     File { path: "/status.js", mime: SCRIPT, bytes: include_bytes!("../page/status.js") },
     File { path: "/app.js", mime: SCRIPT, bytes: include_bytes!("../page/app.js") },
+    File { path: "/access.js", mime: SCRIPT, bytes: include_bytes!("../page/access.js") },
+    File { path: "/dates.js", mime: SCRIPT, bytes: include_bytes!("../page/dates.js") },
+    File { path: "/view.js", mime: SCRIPT, bytes: include_bytes!("../page/view.js") },
+    File { path: "/campaigns.js", mime: SCRIPT, bytes: include_bytes!("../page/campaigns.js") },
     File { path: "/tables.js", mime: SCRIPT, bytes: include_bytes!("../page/tables.js") },
     File { path: "/shared.js", mime: SCRIPT, bytes: include_bytes!("../page/shared.js") },
     File { path: "/time.js", mime: SCRIPT, bytes: include_bytes!("../page/time.js") },

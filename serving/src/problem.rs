@@ -75,7 +75,7 @@ impl Problem {
 
     /// There is nothing of this name that the caller may see.
     pub(crate) fn unknown_name(parameter: &str, what: &str, name: &str) -> Self {
-        let mend = "see /v1/campaigns for what there is, or load it with `twofold ads load`".to_owned();
+        let mend = "see /v1/campaigns for what there is".to_owned();
         let reason = format!("the ads table has no {what} `{}`", shown(name));
         let Problem(mut fields) =
             Self::new(StatusCode::NOT_FOUND, "unknown-name", "there is none of this name", reason, mend);
@@ -104,9 +104,9 @@ impl Problem {
     }
 
     /// Who asks cannot be told.
-    pub(crate) fn no_keys(reason: String) -> Self {
-        let reason = format!("the keys cannot be read: {reason}");
-        let mend = "try again in a moment; if this goes on, see that the storage can be reached".to_owned();
+    pub(crate) fn no_keys() -> Self {
+        let reason = "the keys cannot be read at the moment".to_owned();
+        let mend = "try again in a moment; if this goes on, the server's log says why".to_owned();
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "keys", "keys cannot be checked", reason, mend)
     }
 

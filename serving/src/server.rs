@@ -23,7 +23,7 @@ use tower_http::cors::AllowOrigin;
 
 use crate::api::{App, router};
 use crate::catalog::Catalog;
-use crate::gate::Gate;
+use crate::gate::{Gate, OpenTo};
 use crate::live::LiveReader;
 use crate::nights::Nights;
 use crate::position::Positions;
@@ -154,13 +154,13 @@ impl Server {
         };
         let nights = Nights::new(ledger.clone(), objects.clone());
         let catalog = Catalog::new(Ads::new(objects.clone()));
-        let is_open = match options.access {
-            // No other machine reaches it.
-            Access::Auto => address.ip().is_loopback(),
-            Access::Keys => false,
-            Access::Open => true,
+        let open_to = match options.access {
+            Access::Auto if address.ip().is_loopback() => OpenTo::ThisMachine,
+            Access::Auto | Access::Keys => OpenTo::Nobody,
+            Access::Open => OpenTo::Everybody,
         };
-        let gate = Gate::new(Keys::new(objects.clone()), clock.clone(), is_open, options.requests_per_second);
+        let keys = Keys::new(objects.clone());
+        let gate = Gate::new(keys, clock.clone(), open_to, options.requests_per_second, options.streams_max);
         let sources = Sources {
             positions: Positions::new(ledger, clock.clone()),
             tables: TableCache::new(objects, options.tables_bytes_max),

@@ -1,6 +1,6 @@
 //! What a question is about: all ads, some of them, or groups of them, as far as the caller may see them.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use clicks::ads::{Group, GroupBy, Groups, Selection};
 use clicks::id::{AdId, CampaignId, TenantId};
@@ -142,15 +142,14 @@ impl Subject {
             selection.tenants = vec![own.clone()];
         }
         // A name that is misspelt would otherwise be answered with zeros.
-        let known: BTreeSet<&TenantId> = version.table.tenants().collect();
+        let known: HashSet<&TenantId> = version.table.tenants().collect();
         if let Some(tenant) = selection.tenants.iter().find(|tenant| !known.contains(tenant)) {
             return Err(Problem::unknown_name("tenant", "tenant", tenant.as_str()));
         }
         let seen = version.table.campaigns().iter();
-        let seen: Vec<_> =
-            seen.filter(|(tenant, _)| selection.tenants.is_empty() || selection.tenants.contains(tenant)).collect();
-        let is_seen = |wanted: &CampaignId| seen.iter().any(|(_, campaign)| campaign == wanted);
-        if let Some(campaign) = selection.campaigns.iter().find(|campaign| !is_seen(campaign)) {
+        let seen = seen.filter(|(tenant, _)| selection.tenants.is_empty() || selection.tenants.contains(tenant));
+        let seen: HashSet<&CampaignId> = seen.map(|(_, campaign)| campaign).collect();
+        if let Some(campaign) = selection.campaigns.iter().find(|campaign| !seen.contains(campaign)) {
             return Err(Problem::unknown_name("campaign", "campaign", campaign.as_str()));
         }
         Ok((Groups::new(version.table.clone(), &selection, by), version))
@@ -158,6 +157,11 @@ impl Subject {
 }
 
 impl Ranks {
+    /// Few ads are asked for by name: a tenant of ten does not pay for those of all others.
+    pub(crate) fn asked(&self) -> Asked {
+        self.groups.few().map_or(Asked::EachAd, |ads| Asked::Ads(ads.to_vec()))
+    }
+
     /// What an ad's clicks are ranked as; `None` for an ad that was not asked for.
     pub(crate) fn label(&self, ad: &AdId) -> Option<Label> {
         match self.by {

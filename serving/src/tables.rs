@@ -50,8 +50,10 @@ pub(crate) struct Table {
     begins: Vec<usize>,
     /// By ad, then by time.
     cells: Vec<(Timestamp, u64)>,
-    /// Sums over all ads, by time.
-    totals: Vec<(Timestamp, u64)>,
+    /// Of the clicks of each cell.
+    late: Vec<u32>,
+    /// Clicks over all ads, and how many of them came late, by time.
+    totals: Vec<(Timestamp, u64, u64)>,
 }
 
 impl Table {
@@ -73,32 +75,40 @@ impl Table {
     }
 
     fn of(rows: Vec<Row>) -> Self {
-        let mut table =
-            Table { ads: Vec::new(), begins: Vec::new(), cells: Vec::with_capacity(rows.len()), totals: Vec::new() };
-        let mut totals = std::collections::BTreeMap::<Timestamp, u64>::new();
+        let (cells, late) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let mut table = Table { ads: Vec::new(), begins: Vec::new(), cells, late, totals: Vec::new() };
+        let mut totals = std::collections::BTreeMap::<Timestamp, (u64, u64)>::new();
         for row in rows {
-            *totals.entry(row.start).or_default() += row.clicks;
+            let total = totals.entry(row.start).or_default();
+            *total = (total.0 + row.clicks, total.1 + u64::from(row.late));
             if table.ads.last() != Some(&row.ad) {
                 table.ads.push(row.ad);
                 table.begins.push(table.cells.len());
             }
             table.cells.push((row.start, row.clicks));
+            table.late.push(row.late);
         }
         table.begins.push(table.cells.len());
-        table.totals = totals.into_iter().collect();
+        table.totals = totals.into_iter().map(|(start, (clicks, late))| (start, clicks, late)).collect();
         table
     }
 
     /// About what the table takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        16 * (self.cells.len() + self.totals.len()) + 96 * self.ads.len()
+        20 * self.cells.len() + 24 * self.totals.len() + 96 * self.ads.len()
     }
 
     /// The cells that a question is about. One after the other: a list of them would be larger than the table.
     pub(crate) fn cells<'a>(&'a self, asked: &'a Asked) -> Box<dyn Iterator<Item = Cell<'a>> + Send + 'a> {
         match asked {
             Asked::Total => {
-                Box::new(self.totals.iter().map(|(start, clicks)| Cell { start: *start, ad: None, clicks: *clicks }))
+                let totals = self.totals.iter();
+                Box::new(totals.map(|(start, clicks, late)| Cell {
+                    start: *start,
+                    ad: None,
+                    clicks: *clicks,
+                    late: *late,
+                }))
             }
             Asked::Ads(ads) => Box::new(self.of_ads(ads)),
             Asked::Groups(groups) if let Some(ads) = groups.few() => Box::new(self.of_ads(ads)),
@@ -111,11 +121,12 @@ impl Table {
     }
 
     fn of_ad(&self, n: usize) -> impl Iterator<Item = Cell<'_>> {
-        let ad = Some(&self.ads[n]);
-        self.cells[self.begins[n]..self.begins[n + 1]].iter().map(move |(start, clicks)| Cell {
+        let (ad, range) = (Some(&self.ads[n]), self.begins[n]..self.begins[n + 1]);
+        self.cells[range.clone()].iter().zip(&self.late[range]).map(move |((start, clicks), late)| Cell {
             start: *start,
             ad,
             clicks: *clicks,
+            late: u64::from(*late),
         })
     }
 }
@@ -124,6 +135,7 @@ struct Row {
     start: Timestamp,
     ad: AdId,
     clicks: u64,
+    late: u32,
 }
 
 fn rows(key: &str, bytes: Bytes) -> Result<Vec<Row>, TableError> {
@@ -138,7 +150,7 @@ fn rows(key: &str, bytes: Bytes) -> Result<Vec<Row>, TableError> {
         let what = format!("its version is {}, this release reads version {VERSION}", version.unwrap_or("missing"));
         return Err(TableError::Content { key: key.to_owned(), what });
     }
-    let wanted = [columns::PERIOD_START, columns::AD_ID, columns::CLASS, columns::CLICKS];
+    let wanted = [columns::PERIOD_START, columns::AD_ID, columns::CLASS, columns::CLICKS, columns::LATE];
     let mask = ProjectionMask::columns(builder.parquet_schema(), wanted);
     let reader = builder.with_projection(mask).with_batch_size(8_192).build().map_err(parquet)?;
     let mut rows = Vec::new();
@@ -162,6 +174,9 @@ fn read_batch(key: &str, batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(),
     let ads = column(columns::AD_ID, &DataType::Utf8)?;
     let classes = column(columns::CLASS, &DataType::Utf8)?;
     let clicks = column(columns::CLICKS, &DataType::Int64)?;
+    // Clicks that were found later have no such column: all of them are adjustments.
+    let late = batch.column_by_name(columns::LATE).map(|_| column(columns::LATE, &DataType::Int64)).transpose()?;
+    let late = late.as_ref().map(|late| late.as_primitive::<Int64Type>());
     let (starts, clicks) = (starts.as_primitive::<TimestampMillisecondType>(), clicks.as_primitive::<Int64Type>());
     let (ads, classes) = (ads.as_string::<i32>(), classes.as_string::<i32>());
     for n in 0..batch.num_rows() {
@@ -175,7 +190,9 @@ fn read_batch(key: &str, batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(),
             _ => AdId::parse(ads.value(n)).map_err(|error| wrong(format!("an ad id {error}")))?,
         };
         let clicks = u64::try_from(clicks.value(n)).map_err(|_| wrong(format!("{} clicks", clicks.value(n))))?;
-        rows.push(Row { start: Timestamp::from_millis(starts.value(n)), ad, clicks });
+        let late = late.map_or(0, |late| late.value(n));
+        let late = u32::try_from(late).map_err(|_| wrong(format!("{late} late clicks")))?;
+        rows.push(Row { start: Timestamp::from_millis(starts.value(n)), ad, clicks, late });
     }
     Ok(())
 }

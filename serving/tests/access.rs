@@ -142,6 +142,14 @@ async fn groups_are_the_total_in_parts_and_filters_are_one_of_them() {
     let campaigns = json_of(&running, "/v1/campaigns").await;
     let row = |tenant: &str| json!({"tenant": tenant, "campaign": "spring", "ads": 1});
     assert_eq!(campaigns, json!({"ads_version": 1, "data": [row("acme"), row("globex")]}));
+    let known = json_of(&running, "/v1/names?ad_id=b,nobody,a").await;
+    let names = json!([
+        {"ad_id": "b", "name": "Rockets", "tenant": "globex", "campaign": "spring", "price": null, "currency": null,
+         "valid_from": "2026-03-01"},
+        {"ad_id": "a", "name": "Red shoes, reduced", "tenant": "acme", "campaign": "spring", "price": "0.2",
+         "currency": "EUR", "valid_from": "2026-03-04"},
+    ]);
+    assert_eq!(known, json!({"ads_version": 1, "data": names}));
     // Whose an ad is may change although what was published does not.
     let pinned =
         get(running.address, "/v1/clicks?from=2026-03-01&to=2026-03-02&granularity=day&tenant=acme&position=4").await;
@@ -173,6 +181,7 @@ async fn a_name_that_is_not_there_is_an_error_and_no_zero() {
         ("/v1/clicks?ad_id=a&tenant=acme", 400, "ad_id"),
         ("/v1/clicks?ad_id=a&group_by=campaign", 400, "ad_id"),
         ("/v1/ads?ad_id=a", 400, "ad_id"),
+        ("/v1/names", 400, "ad_id"),
         ("/v1/access?x=1", 400, "x"),
         ("/v1/campaigns?tenant=acme", 400, "tenant"),
     ] {
@@ -222,6 +231,18 @@ async fn share_keys(from: &Objects, to: &Objects) {
     for object in from.list("keys/", None).await.unwrap() {
         to.create(&object.key, from.get(&object.key).await.unwrap().unwrap()).await.unwrap();
     }
+}
+
+/// What a stream begins with.
+async fn first_event(running: &Running, key: &str, path: &str) -> String {
+    let key = key.trim_end().trim_start_matches("Authorization: ");
+    let mut stream = support::ask(running, path, &[("authorization", key)]).await;
+    let mut text = String::new();
+    while !text.contains("\n\n") {
+        let chunk = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await.expect("it hangs").unwrap();
+        text += std::str::from_utf8(&chunk.expect("it has not ended")).unwrap();
+    }
+    text.split_once("\n\n").map(|(event, _)| event.to_owned()).unwrap()
 }
 
 /// Whatever a tenant asks, it gets the same answer, byte for byte, as if the other one did not exist.
@@ -299,6 +320,11 @@ async fn a_tenant_cannot_tell_whether_there_is_another() {
         }
     }
     assert!(asked > 1_500 && answered > 150, "{answered} of {asked} questions were answered");
+    for subject in ["", "?tenant=acme&granularity=day", "?group_by=campaign&granularity=hour", "?ad_id=a"] {
+        let path = format!("/v1/stream{subject}");
+        let [seen, want] = [first_event(&with_other, &acme, &path).await, first_event(&without, &acme, &path).await];
+        assert!(seen == want && seen.contains("event: clicks") && !seen.contains("777"), "{path}: {seen}");
+    }
     // Another's ad and one that nobody has differ in their name alone.
     for (path, foreign, missing) in [
         ("/v1/clicks?ad_id=", "b", "z"),
@@ -334,7 +360,9 @@ async fn without_a_key_nothing_is_told_but_what_the_page_needs_to_ask_for_one() 
     let api = get(running.address, "/v1/openapi.json").await;
     assert_eq!(api.status, 200);
     for path in api.json()["paths"].as_object().unwrap().keys() {
-        for wrong in ["", "Authorization: Basic YTpi\r\n", "Authorization: Bearer x\r\n", "Authorization: \r\n"] {
+        let twice = "Authorization: Bearer x\r\nAuthorization: Bearer y\r\n";
+        for wrong in ["", twice, "Authorization: Basic YTpi\r\n", "Authorization: Bearer x\r\n", "Authorization: \r\n"]
+        {
             let answer = with(&running, wrong, path).await;
             assert_eq!(
                 (answer.status, answer.header("www-authenticate")),
@@ -346,6 +374,18 @@ async fn without_a_key_nothing_is_told_but_what_the_page_needs_to_ask_for_one() 
     }
     for open in ["/", "/status", "/app.js", "/livez", "/readyz"] {
         assert_eq!(get(running.address, open).await.status, 200, "{open}");
+    }
+    // This machine's own address is open to itself, and to nobody who comes by another name or through a proxy on it.
+    let here = system.ready(options(Access::Auto)).await;
+    for (headers, status) in [
+        (&[][..], 200),
+        (&[("host", "localhost:8081")][..], 200),
+        (&[("host", "[::1]:8081")][..], 200),
+        (&[("host", "evil.example")][..], 401),
+        (&[("x-forwarded-for", "203.0.113.7")][..], 401),
+        (&[("forwarded", "for=203.0.113.7")][..], 401),
+    ] {
+        assert_eq!(support::ask(&here, "/v1/status", headers).await.status(), status, "{headers:?}");
     }
     // On an address that other machines reach, a key is needed unless it is said otherwise.
     let everywhere = Options { listen: "0.0.0.0:0".parse().unwrap(), ..options(Access::Auto) };
@@ -383,6 +423,11 @@ async fn a_key_opens_at_once_and_until_it_expires_or_is_revoked() {
         "{}",
         expired.body
     );
+    let (_, operates) = key(&system.objects, None, &[Scope::Operate], None).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for (path, status) in [("/v1/access", 200), ("/v1/status", 200), ("/v1/clicks", 403), ("/v1/days", 403)] {
+        assert_eq!(with(&running, &operates, path).await.status, status, "{path}");
+    }
     // A secret that was never given out asks for one reading a second, not for one each time.
     let unknown = format!("Authorization: Bearer tfk_{}_{}\r\n", "0".repeat(12), "0".repeat(64));
     for _ in 0..20 {
@@ -396,7 +441,7 @@ async fn a_key_opens_at_once_and_until_it_expires_or_is_revoked() {
     let mut stream = support::ask(
         &running,
         "/v1/stream",
-        &[("authorization", revoked.trim_end().strip_prefix("Authorization: ").unwrap())],
+        &[("authorization", revoked.trim_end().trim_start_matches("Authorization: "))],
     )
     .await;
     assert!(stream.chunk().await.unwrap().is_some());
@@ -439,4 +484,48 @@ async fn a_key_that_asks_too_often_is_told_when_to_come_back_and_holds_up_no_oth
     assert!(refused[0].header("retry-after").unwrap().parse::<u64>().unwrap() <= 2);
     assert_eq!(refused[0].json()["type"], "urn:twofold:problem:rate");
     assert_eq!(with(&running, &quiet, "/v1/access").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_holds_a_share_of_the_streams_and_no_more() {
+    let (system, _running) = filled().await;
+    let (_, one) = key(&system.objects, None, &[Scope::Read], None).await;
+    let (_, other) = key(&system.objects, None, &[Scope::Read], None).await;
+    let running = system.ready(Options { streams_max: 8, ..options(Access::Keys) }).await;
+    let open = async |key: &str| {
+        let key = key.trim_end().trim_start_matches("Authorization: ");
+        support::ask(&running, "/v1/stream", &[("authorization", key)]).await
+    };
+    let held = [open(&one).await, open(&one).await];
+    assert!(held.iter().all(|stream| stream.status() == 200));
+    assert_eq!((open(&one).await.status().as_u16(), open(&other).await.status().as_u16()), (503, 200));
+    drop(held);
+    let mut again = open(&one).await;
+    while again.status() != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        again = open(&one).await;
+    }
+}
+
+/// Why a day is withheld tells how many clicks there are of all.
+#[tokio::test]
+async fn a_tenant_hears_that_something_is_missing_and_not_how_much_of_others() {
+    let system = two_tenants(true).await;
+    system.clock.advance_to(at(days().2.plus(2), 12, 0));
+    system.withhold("it has 777 clicks where 4 are usual").await;
+    let (_, acme) = key(&system.objects, Some("acme"), &[Scope::Read], None).await;
+    let (_, all) = key(&system.objects, None, &[Scope::Read], None).await;
+    let running = serve(&system, Access::Keys).await;
+    while with(&running, &acme, "/v1/names?ad_id=a").await.body.matches("acme").count() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for path in [
+        "/v1/clicks?ad_id=a&granularity=day&from=2026-03-01",
+        "/v1/clicks?granularity=day&from=2026-03-01",
+        "/v1/ads?from=2026-03-01",
+    ] {
+        let [told, hushed] = [with(&running, &all, path).await, with(&running, &acme, path).await];
+        assert!(told.body.contains("it has 777 clicks where 4 are usual"), "{path}: {}", told.body);
+        assert!(hushed.body.contains("\"withheld\"") && !hushed.body.contains("777"), "{path}: {}", hushed.body);
+    }
 }

@@ -59,10 +59,12 @@ async fn an_answer_is_pinned() {
             { "period_start": "2026-03-03T23:59:00.000Z", "period_end": "2026-03-04T00:00:00.000Z", "ad_id": "a",
               "tenant": null, "campaign": null,
               "clicks": 0, "adjustment": 0, "total": 0, "late_pending": 0, "last_live": 0,
+              "late": 0, "removed": 0,
               "source": "batch", "state": "closed", "revision": 1, "complete": true },
             { "period_start": "2026-03-04T00:00:00.000Z", "period_end": "2026-03-04T00:01:00.000Z", "ad_id": "a",
               "tenant": null, "campaign": null,
               "clicks": 5, "adjustment": 0, "total": 5, "late_pending": 0, "last_live": null,
+              "late": null, "removed": null,
               "source": "speed", "state": "live", "revision": null, "complete": true },
         ],
     });

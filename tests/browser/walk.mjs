@@ -3,46 +3,17 @@
 // every stage stay in the folder. Prints as JSON what it downloaded, and the bytes and milliseconds until the first chart:
 // {"csv", "href", "bytes", "chart"}.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { launch, tools } from './chromium.mjs';
+import { fits, saved, titled, until, visit, words } from './visit.mjs';
 
 /** Transferred until the first chart is there, the answers included. */
 const BYTES_MAX = 150_000;
-const require = createRequire(new URL('browser/', tools));
-const axe = require.resolve('axe-core/axe.min.js');
 
 const [url, folder] = process.argv.slice(2);
 if (!url || !folder) {
   console.error('usage: walk.mjs URL FOLDER');
   process.exit(2);
 }
-const browser = await launch();
-const errors = [];
-
-async function open(address, options = {}, ready = 'body[data-state=live][data-ready]') {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true, timezoneId: 'America/New_York', ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
-  page.on('pageerror', (error) => errors.push(String(error)));
-  await page.goto(new URL(address, url).href, { waitUntil: 'load' });
-  await page.waitForSelector(ready);
-  return page;
-}
-
-/** Nothing that a tool can find keeps anybody from using it. */
-async function accessible(page, stage) {
-  // From outside: the page's own policy forbids programs of others.
-  await page.evaluate(`${await readFile(axe, 'utf8')}; 0`);
-  const { violations } = await page.evaluate(() => globalThis.axe.run());
-  const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' | ')}`);
-  assert.deepEqual(told, [], `${stage}: what axe finds`);
-}
-const picture = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
-const words = (page, selector) => page.innerText(selector);
-const until = (page, what, ...given) => page.waitForFunction(what, ...given);
+const { open, accessible, picture, errors, close } = await visit(url, folder);
 
 try {
   // --- a desk, by mouse ------------------------------------------------------------------------------------------------
@@ -66,6 +37,7 @@ try {
   // Midnight in UTC, where the closed part ends, is half past ten there.
   assert.match(await words(page, '#boundary'), /10:30 Australia\/Adelaide/);
   await page.click('#numbers summary');
+  await page.waitForSelector('#period-rows tr');
   const hours = await page.locator('#period-rows tr td:first-child').allInnerTexts();
   assert.ok(hours.length > 24 && hours.every((hour) => hour.endsWith(':00')), `hours of that zone: ${hours.slice(0, 3)}`);
   const course = page.locator('#ad-rows polyline').first();
@@ -74,9 +46,8 @@ try {
   await accessible(page, 'a week of another zone');
   await picture(page, 'zone');
 
-  const [download] = await Promise.all([page.waitForEvent('download'), page.click('#csv')]);
-  const csv = await readFile(await download.path(), 'utf8');
-  assert.match(download.suggestedFilename(), /^clicks_.*position-\d+\.csv$/);
+  const { text: csv, name } = await saved(page, '#csv');
+  assert.match(name, /^clicks_.*position-\d+\.csv$/);
   const href = await page.getAttribute('#csv', 'href');
 
   await page.goBack();
@@ -100,6 +71,73 @@ try {
   await month.waitForSelector('#ad-rows tr');
   assert.match(await words(month, '#boundary'), /05:30 Asia\/Kolkata/);
 
+  // --- free dates ------------------------------------------------------------------------------------------------------
+  const dates = await open('/?range=week');
+  await dates.click('a[data-range=dates]');
+  await dates.waitForSelector('body[data-ready=dates]');
+  const today = await dates.inputValue('#to');
+  const cells = dates.locator('#day-rows tr', { hasText: 'closed' }).first().locator('td');
+  const [closed, , exact] = await cells.allInnerTexts();
+  await dates.fill('#from', closed);
+  await dates.fill('#to', closed);
+  await dates.selectOption('#grain', 'hour');
+  await until(dates, (exact) => document.getElementById('sum-closed').textContent === exact, exact);
+  assert.match(dates.url(), new RegExp(`range=dates&from=${closed}&to=${closed}&grain=hour`));
+  await dates.click('#numbers summary');
+  await dates.waitForSelector('#period-rows tr');
+  assert.match(await dates.getAttribute('#period-rows td.wide', 'title'), /live said/);
+  await accessible(dates, 'a day by its date');
+  await picture(dates, 'dates');
+  await dates.fill('#from', today);
+  await dates.click('#dates button');
+  assert.match(await dates.$eval('#to', (input) => input.validationMessage), /before the first/);
+  assert.match(dates.url(), new RegExp(`from=${closed}`));
+  await dates.goBack();
+  await until(dates, (today) => document.getElementById('to').value === today, today);
+  const turned = await open(`/?range=dates&from=${today}&to=${closed}`, { viewport: { width: 390, height: 800 } }, 'body[data-state=stale]');
+  assert.match(await words(turned, '#notice-text'), /is before the first/);
+  await fits(turned, 'the page with dates on a phone');
+  await accessible(turned, 'dates that are the wrong way round');
+  await picture(turned, 'dates-phone');
+
+  // --- campaigns, by the names that the page itself offers ------------------------------------------------------------
+  const some = await open('/?range=week');
+  const clicks = async () => Number((await words(some, '#sum')).replaceAll(/\D/g, ''));
+  const all = await clicks();
+  const [tenant, campaign] = (await some.getAttribute('#scope optgroup option:nth-child(2)', 'value')).split(' ');
+  await some.selectOption('#scope', tenant);
+  await titled(some, `Clicks of ${tenant}`);
+  await some.selectOption('#scope', `${tenant} ${campaign}`);
+  await titled(some, `Clicks of ${campaign} (${tenant})`);
+  await until(some, (campaign) => document.getElementById('days-hint').textContent.startsWith(campaign), campaign);
+  assert.ok((await clicks()) > 0 && (await clicks()) < all, `${await clicks()} clicks of ${campaign}, ${all} of all`);
+  for (const asked of [some.url(), new URL(await some.getAttribute('#csv', 'href'), url).href]) {
+    const query = new URL(asked).searchParams;
+    assert.deepEqual([query.get('tenant'), query.get('campaign')], [tenant, campaign], asked);
+  }
+  await accessible(some, 'a campaign');
+  await picture(some, 'campaign');
+  await some.goBack();
+  await titled(some, `Clicks of ${tenant}`);
+  assert.equal(await some.inputValue('#scope'), tenant);
+  await some.goBack();
+  await titled(some, 'Clicks');
+
+  await some.click('[data-top=campaigns]');
+  await until(some, () => document.getElementById('ads-title').textContent === 'Top campaigns');
+  const unlisted = some.locator('#ad-rows tr', { hasText: 'not in the ads table' });
+  await unlisted.waitFor();
+  assert.equal(await unlisted.locator('a[href]').count(), 0, 'ads that are in no campaign are no campaign');
+  await accessible(some, 'campaigns');
+  await picture(some, 'campaigns');
+  const first = some.locator('#ad-rows a[href]').first();
+  const chosen = await first.innerText();
+  await first.click();
+  await until(some, (name) => document.getElementById('chart-title').textContent.startsWith(`Clicks of ${name} (`), chosen);
+  assert.equal(new URL(some.url()).searchParams.get('campaign'), chosen);
+  await some.waitForSelector('#ad-rows tr[aria-current]');
+  await unlisted.waitFor({ state: 'detached' });
+
   // --- by keyboard alone -----------------------------------------------------------------------------------------------
   const keys = await open('/');
   const focused = () => keys.evaluate(() => document.activeElement.id || document.activeElement.dataset.range || document.activeElement.textContent);
@@ -122,15 +160,14 @@ try {
   await reach('ad');
   await keys.keyboard.type('ad-17');
   await keys.keyboard.press('Enter');
-  await until(keys, () => document.getElementById('chart-title').textContent === 'Clicks on ad-17');
+  await titled(keys, 'Clicks on ad-17');
   assert.match(keys.url(), /ad=ad-17/);
 
   // --- a phone, and the dark -------------------------------------------------------------------------------------------
   for (const colorScheme of ['light', 'dark']) {
     const phone = await open('/?range=week&compare=before&tz=Europe/Berlin', { viewport: { width: 390, height: 800 }, colorScheme });
     await phone.waitForSelector('#compared:not([hidden])');
-    const wide = await phone.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(wide <= 0, `${wide} pixels too wide for a phone`);
+    await fits(phone, 'the page on a phone');
     await accessible(phone, `a phone, ${colorScheme}`);
     await picture(phone, `phone-${colorScheme}`);
   }
@@ -142,8 +179,7 @@ try {
     const status = await open('/status', { viewport: { width, height: 900 }, colorScheme }, 'body[data-state=well][data-ready]');
     assert.match(await words(status, '#standing'), /all is well/);
     assert.ok((await status.locator('#partition-rows tr').count()) > 0 && (await status.locator('#night-rows tr').count()) > 0);
-    const wide = await status.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    assert.ok(wide <= 0, `the operators' page is ${wide} pixels too wide`);
+    await fits(status, "the operators' page");
     await accessible(status, `the operators' page, ${width} pixels, ${colorScheme}`);
     await picture(status, `status-${width}`);
   }
@@ -153,5 +189,5 @@ try {
   console.error(error.message);
   process.exitCode = 1;
 } finally {
-  await browser.close();
+  await close();
 }

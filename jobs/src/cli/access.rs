@@ -19,7 +19,7 @@ pub enum AdsCommand {
         /// The file holds all ads: rows that it does not have are taken away.
         #[arg(long)]
         replace: bool,
-        /// Lets ads go to another tenant, who then sees all of their past.
+        /// Lets ads go to another tenant, who then sees all of their past, or away altogether.
         #[arg(long)]
         allow_moves: bool,
         /// Says what would change, and changes nothing.
@@ -107,11 +107,14 @@ impl From<KeyScope> for Scope {
     }
 }
 
+const LIFETIME_MAX: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+
 fn lifetime(text: &str) -> Result<Lifetime, String> {
     match text {
         "never" => Ok(Lifetime::Never),
         text => match text.parse::<Time>()? {
             Time(time) if time.is_zero() => Err("such a key would open nothing".to_owned()),
+            Time(time) if time > LIFETIME_MAX => Err("that is more than a hundred years; write `never`".to_owned()),
             time => Ok(Lifetime::For(time)),
         },
     }

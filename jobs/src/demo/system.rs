@@ -97,11 +97,12 @@ impl System {
             CollectorError::Bind { address, source } => taken(address, &source, "--collector"),
             other => other.into(),
         })?;
-        // Whoever gives the page an address that others reach wants it to be seen.
+        // Whoever gives the page an address that others reach wants it to be seen by them.
+        let access = if layout.page.ip().is_loopback() { serving::Access::Auto } else { serving::Access::Open };
         let serving_options = serving::Options {
             listen: layout.page,
             ledger_refresh: LEDGER_REFRESH,
-            access: serving::Access::Open,
+            access,
             ..serving::Options::default()
         };
         let server =

@@ -11,7 +11,7 @@ use axum::response::Response;
 use clicks::ads::AdsTable;
 use clicks::id::{AdId, CampaignId, TenantId};
 use clicks::time::{Day, Interval};
-use clicks::view::{Asked, Question, Ranked};
+use clicks::view::{Question, Ranked};
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use serde::Serialize;
@@ -106,12 +106,12 @@ pub(super) async fn get(
     let grain = coarsest(range, zone);
     check_size(range, Grain::Day, 1, now, app.options.rows_max)?;
     let ranks = Subject::read(&params, app.options.ads_max)?.ranks(&caller, &app.catalog)?;
-    let question = Question { asked: Asked::EachAd, range, grain, zone };
+    let question = Question { asked: ranks.asked(), range, grain, zone };
     let wanted = params.position()?;
     let (position, ranking) = app.sources.ranking(&question, wanted, limit, |ad| ranks.label(ad)).await?;
     let (complete, version) = (ranking.standing.complete, ranks.version);
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();
-    let meta = Meta::new(&ranking.standing, &position, None, zone).pinned(wanted.is_some());
+    let meta = Meta::new(&ranking.standing, &position, None, zone, caller.sees()).pinned(wanted.is_some());
     let meta = meta.by_ads((version.number > 0).then_some(version.number));
     Ok(Reply { meta, count: Some(ranking.count), data }.answer(format, &headers))
 }

@@ -51,6 +51,10 @@ pub(super) struct Row {
     late_pending: Option<u64>,
     /// Of a closed period: what the live view counted, while all of that is still stored.
     last_live: Option<u64>,
+    /// Of a closed period: those of `clicks` that came late, so that the live view did not count them.
+    late: Option<u64>,
+    /// `last_live + late - clicks`: what the live view counted and the batch did not, duplicates that came after its horizon.
+    removed: Option<i64>,
     #[schema(schema_with = openapi::source)]
     source: Source,
     #[schema(schema_with = openapi::state)]
@@ -66,7 +70,9 @@ impl reply::Row for Row {
     fn columns() -> Vec<Field> {
         let mut columns = vec![time_column("period_start"), time_column("period_end")];
         columns.extend(["ad_id", "tenant", "campaign"].map(|name| column(name, DataType::Utf8)));
-        columns.extend(["clicks", "adjustment", "total", "late_pending", "last_live"].map(count_column));
+        columns.extend(
+            ["clicks", "adjustment", "total", "late_pending", "last_live", "late", "removed"].map(count_column),
+        );
         columns.extend(["source", "state"].map(|name| column(name, DataType::Utf8)));
         columns.extend([column("revision", DataType::Int32), column("complete", DataType::Boolean)]);
         columns
@@ -117,7 +123,7 @@ pub(super) async fn get(
     let range = params.range(grain, zone, periods_default(grain), now)?;
     check_size(range, grain, series.labels.len(), now, app.options.rows_max)?;
     let period = Period { range, grain, zone };
-    Ok(ask(&app, series, period, params.position()?).await?.answer(format, &headers))
+    Ok(ask(&app, &caller, series, period, params.position()?).await?.answer(format, &headers))
 }
 
 /// Which periods are asked for.
@@ -131,13 +137,15 @@ pub(super) struct Period {
 /// The answer at the last position of the ledger, or at the one that is wanted.
 pub(super) async fn ask(
     app: &App,
+    caller: &Caller,
     series: Series,
     Period { range, grain, zone }: Period,
     wanted: Option<EntryNumber>,
 ) -> Result<Reply<Row>, Problem> {
     let Series { asked, labels, ads_version } = series;
     let (position, answer) = app.sources.answer(&Question { asked, range, grain, zone }, wanted).await?;
-    let meta = Meta::new(&answer.standing, &position, Some(grain), zone).pinned(wanted.is_some()).by_ads(ads_version);
+    let meta = Meta::new(&answer.standing, &position, Some(grain), zone, caller.sees());
+    let meta = meta.pinned(wanted.is_some()).by_ads(ads_version);
     Ok(Reply { meta, count: None, data: rows(answer, &labels, zone) })
 }
 
@@ -148,6 +156,12 @@ pub(super) fn periods_default(grain: Grain) -> i64 {
         Grain::Hour => 24,
         Grain::Day => 30,
     }
+}
+
+/// How the last live number of a closed period became what is billed.
+fn removed(period: &PeriodAnswer) -> Option<i64> {
+    let counted = period.last_live? + period.late?;
+    Some(counted as i64 - period.clicks? as i64)
 }
 
 fn rows(answer: Answer, labels: &[Label], zone: Zone) -> Vec<Row> {
@@ -172,6 +186,8 @@ fn row(label: &Label, period: PeriodAnswer, zone: Zone) -> Row {
         total: period.total,
         late_pending: period.late_pending,
         last_live: period.last_live,
+        late: period.late,
+        removed: removed(&period),
         source: period.source,
         state: period.state,
         revision: period.revision,

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::meta::Meta;
 use super::reply::{self, Format, Reply, column, count_column};
 use super::{App, openapi};
+use crate::gate::Sees;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::sources::AskError;
@@ -95,7 +96,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     let (position, answer) = app.sources.answer(&question, None).await?;
     let periods = answer.series.iter().flat_map(|series| series.periods.iter().rev());
     let data = periods.map(|period| row(&position.books, period)).collect();
-    let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC);
+    let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC, Sees::All);
     Ok(Reply { meta, count: None, data }.answer(format, &headers))
 }
 

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::openapi;
+use crate::gate::Sees;
 use crate::position::Position;
 
 /// A time as the clocks of the answer's zone show it: `2026-03-01T13:00:00.000+01:00`, or with `Z` in UTC.
@@ -105,7 +106,13 @@ pub(super) struct SegmentText {
 }
 
 impl Meta {
-    pub(super) fn new(standing: &Standing, position: &Position, granularity: Option<Grain>, zone: Zone) -> Self {
+    pub(super) fn new(
+        standing: &Standing,
+        position: &Position,
+        granularity: Option<Grain>,
+        zone: Zone,
+        sees: Sees,
+    ) -> Self {
         let stamp = |time: Timestamp| Stamp(time, zone);
         Meta {
             granularity,
@@ -116,7 +123,7 @@ impl Meta {
             as_of: standing.as_of.map(stamp),
             freshness_ms: standing.freshness.map(|span| span.as_millis()),
             complete: standing.complete,
-            reasons: standing.reasons.iter().map(ReasonText::from).collect(),
+            reasons: standing.reasons.iter().map(|reason| ReasonText::new(reason, sees)).collect(),
             closed_through: standing.closed_through,
             ledger_position: position.books.head(),
             pinned: false,
@@ -129,8 +136,9 @@ impl Meta {
         Meta { pinned, ..self }
     }
 
+    /// Whose the ads are may be changed, so an answer that depends on it is not pinned.
     pub(super) fn by_ads(self, ads_version: Option<u64>) -> Self {
-        Meta { ads_version, ..self }
+        Meta { ads_version, pinned: self.pinned && ads_version.is_none(), ..self }
     }
 
     /// No number of the answer moves with the next click.
@@ -153,11 +161,14 @@ impl Meta {
     }
 }
 
-impl From<&Reason> for ReasonText {
-    fn from(reason: &Reason) -> Self {
+impl ReasonText {
+    fn new(reason: &Reason, sees: Sees) -> Self {
         ReasonText {
             code: reason.code(),
-            message: reason.to_string(),
+            message: match sees {
+                Sees::All => reason.to_string(),
+                Sees::Tenant => reason.in_short(),
+            },
             partition: reason.partition().map(ToString::to_string),
             day: reason.day(),
         }

@@ -11,7 +11,7 @@ use utoipa::openapi::{KnownFormat, Object, SchemaFormat};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
 use super::reply::Format;
-use super::{access, ads, campaigns, clicks, days, nights, status, stream};
+use super::{access, ads, campaigns, clicks, days, names, nights, status, stream};
 use crate::problem::Fields;
 
 pub(super) async fn get() -> impl IntoResponse {
@@ -32,7 +32,7 @@ pub(super) fn document() -> String {
         description = "Clicks per ad and period: one merged answer of the batch and the speed layer. Every answer says in \
                        `meta` how far it can be trusted; a number that is not known is null, never zero."
     ),
-    paths(clicks::get, ads::get, stream::get, campaigns::get, access::get, days::get, nights::get, status::get),
+    paths(clicks::get, ads::get, stream::get, campaigns::get, names::get, access::get, days::get, nights::get, status::get),
     components(schemas(Fields, AdId, Granularity, GroupBy, Format)),
     modifiers(&Keys),
     security((), ("key" = []))

@@ -116,8 +116,7 @@ impl<R: Row> Reply<R> {
             Format::Arrow => self.arrow(),
         };
         let mut headers = HeaderMap::new();
-        let stays = self.meta.pinned && self.meta.complete && self.meta.ads_version.is_none();
-        let kept = if stays { "max-age=3600, immutable" } else { "no-cache" };
+        let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
         if self.meta.is_settled() {

@@ -58,7 +58,7 @@ struct Stream {
     told_at: Instant,
     /// An answer that was given already, when the stream was opened.
     next: Option<Reply<Row>>,
-    _open: OwnedSemaphorePermit,
+    _open: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// The last periods as they change: server-sent events `clicks`, each an answer with the periods that have changed.
@@ -91,9 +91,22 @@ pub(super) async fn get(
     let (subject, zone) = (Subject::read(&params, app.options.ads_max.min(SERIES_MAX))?, params.zone()?);
     let streams_max = app.options.streams_max;
     let open = app.streams.clone().try_acquire_owned().map_err(|_| Problem::streams(streams_max))?;
+    let own = app.gate.stream(&caller)?;
     let (known, told_at, told, problem, next) = (Vec::new(), Instant::now(), None, None, None);
-    let mut stream =
-        Stream { app, caller, subject, grain, zone, known, told, problem, is_over: false, told_at, next, _open: open };
+    let mut stream = Stream {
+        app,
+        caller,
+        subject,
+        grain,
+        zone,
+        known,
+        told,
+        problem,
+        is_over: false,
+        told_at,
+        next,
+        _open: (open, own),
+    };
     // Before the stream begins, because an answer that has begun cannot be refused any more.
     let first = stream.ask().await?;
     if headers.get("last-event-id").is_some_and(|id| id.as_bytes() == id_of(&first.data).as_bytes()) {
@@ -120,7 +133,7 @@ impl Stream {
         let period = Period { range: Interval::new(start, end), grain: self.grain, zone: self.zone };
         self.app.gate.check(&self.caller)?;
         let series = self.subject.series(&self.caller, &self.app.catalog, SERIES_MAX)?;
-        ask(&self.app, series, period, None).await
+        ask(&self.app, &self.caller, series, period, None).await
     }
 
     /// Waits for something to tell.

@@ -11,7 +11,7 @@ const asked = [];
 
 function answer(url) {
   const { pathname, searchParams: query } = new URL(url, 'http://server');
-  if (pathname === '/v1/status') return { now: new Date(now).toISOString() };
+  if (pathname === '/v1/access') return { now: new Date(now).toISOString() };
   const from = Date.parse(query.get('from') || new Date(now).toISOString());
   if (pathname === '/v1/clicks') {
     const refused = (now - from) / 60_000 > MINUTES_MAX;

@@ -12,7 +12,10 @@ use arrow::array::{
 use bytes::Bytes;
 use clicks::event::Class;
 use clicks::id::{AdId, Region, TopicId};
-use clicks::ledger::{Adjustments, Balance, Body, DayRevision, DayTotals, FileRef, Genesis, Night, TopicLife, sha256};
+use clicks::ledger::{
+    Adjustments, Balance, Body, Check, DayRevision, DayTotals, FileRef, Genesis, Night, Objection, TopicLife, Withheld,
+    sha256,
+};
 use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta, Stage};
 use clicks::partitioner::partition_of;
 use clicks::position::{Offset, PartitionId};
@@ -115,23 +118,37 @@ impl System {
                 Some(Adjustments { file, clicks })
             }
         };
-        let night = Night {
-            night: day,
-            published_at: self.clock_now(),
-            release: "test".to_owned(),
-            cuts: BTreeMap::new(),
-            days: vec![revision],
-            withheld: None,
-            accepted: None,
-            confirmed: Vec::new(),
-            finals: finals.to_vec(),
-            adjustments,
-            inputs: FileRef { key: "inputs".to_owned(), sha256: String::new(), bytes: 0, rows: 0 },
-            balance: Balance::default(),
-        };
+        let night = Night { days: vec![revision], finals: finals.to_vec(), adjustments, ..self.night(day) };
         let published = self.ledger.publish(&mut books, Body::Night(Box::new(night))).await.unwrap();
         assert_eq!(published, Published::Ours);
         day
+    }
+
+    /// The next night leaves its own day out.
+    pub async fn withhold(&self, detail: &str) {
+        let mut books = self.ledger.read().await.unwrap();
+        let objections = vec![Objection { check: Check::Volume, detail: detail.to_owned() }];
+        let night = Night { withheld: Some(Withheld { objections }), ..self.night(books.next_night()) };
+        let published = self.ledger.publish(&mut books, Body::Night(Box::new(night))).await.unwrap();
+        assert_eq!(published, Published::Ours);
+    }
+
+    /// One that publishes nothing.
+    fn night(&self, night: Day) -> Night {
+        Night {
+            night,
+            published_at: self.clock_now(),
+            release: "test".to_owned(),
+            cuts: BTreeMap::new(),
+            days: Vec::new(),
+            withheld: None,
+            accepted: None,
+            confirmed: Vec::new(),
+            finals: Vec::new(),
+            adjustments: None,
+            inputs: FileRef { key: "inputs".to_owned(), sha256: String::new(), bytes: 0, rows: 0 },
+            balance: Balance::default(),
+        }
     }
 
     fn clock_now(&self) -> Timestamp {

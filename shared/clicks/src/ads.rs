@@ -88,8 +88,8 @@ pub enum TableError {
         first.tenant, first.campaign, first.valid_from, second.tenant, second.campaign, second.valid_from
     )]
     Moved { ad: AdId, first: Box<AdRow>, second: Box<AdRow> },
-    #[error("there are {0} rows, more than {ROWS_MAX}: load fewer ads, or leave out rows that are not needed any more")]
-    TooMany(usize),
+    #[error("there are more than {ROWS_MAX} rows: load fewer ads, or leave out rows that are not needed any more")]
+    TooMany,
 }
 
 impl AdsTable {
@@ -97,7 +97,7 @@ impl AdsTable {
     /// The first two rows that contradict each other, or too many of them.
     pub fn new(mut rows: Vec<AdRow>) -> Result<Self, TableError> {
         if rows.len() > ROWS_MAX {
-            return Err(TableError::TooMany(rows.len()));
+            return Err(TableError::TooMany);
         }
         rows.sort_by(|a, b| (&a.ad, a.valid_from).cmp(&(&b.ad, b.valid_from)));
         for pair in rows.windows(2) {
@@ -193,16 +193,19 @@ impl AdsTable {
     pub fn change_from(&self, before: &AdsTable) -> Change {
         let mut change = Change::default();
         for row in &self.rows {
-            match before.rows_of(&row.ad).iter().find(|old| old.valid_from == row.valid_from) {
-                None => change.added += 1,
-                Some(old) if old == row => change.same += 1,
-                Some(_) => change.changed += 1,
+            let old = before.rows_of(&row.ad);
+            match old.binary_search_by_key(&row.valid_from, |old| old.valid_from) {
+                Err(_) => change.added += 1,
+                Ok(at) if old[at] == *row => change.same += 1,
+                Ok(_) => change.changed += 1,
             }
         }
         change.removed = before.rows.len() as u64 - change.same - change.changed;
         let moved = |ad: &&AdId| self.tenant_of(ad).is_some_and(|tenant| before.tenant_of(ad) != Some(tenant));
         change.moved = before.ads.keys().filter(moved).cloned().collect();
         change.moved.sort_unstable();
+        change.gone = before.ads.keys().filter(|ad| !self.ads.contains_key(*ad)).cloned().collect();
+        change.gone.sort_unstable();
         change
     }
 }

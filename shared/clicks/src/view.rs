@@ -128,6 +128,8 @@ pub struct PeriodAnswer {
     pub late_pending: Option<u64>,
     /// Closed periods only: what the live view says of it, where all of that is still stored.
     pub last_live: Option<u64>,
+    /// Closed periods only: those of `clicks` that came late, so that the live view did not show them.
+    pub late: Option<u64>,
     pub source: Source,
     pub state: PeriodState,
     /// `None` also where two pieces have different ones.

@@ -25,7 +25,9 @@ pub enum AdsError {
     Version(#[from] VersionError),
     #[error("the ads table in {url} has no version {number}; its last one is {last}")]
     NoVersion { url: String, number: u64, last: u64 },
-    #[error("version {number} of the ads table: `{key}` {what}; load the ads again")]
+    #[error(
+        "version {number} of the ads table: `{key}` {what}; load all ads again, with `twofold ads load FILE --replace --allow-moves`"
+    )]
     Rows { number: u64, key: String, what: String },
     #[error(
         "somebody else has loaded version {0} of the ads table at the same time: look at what it holds, and load again"
@@ -106,8 +108,12 @@ impl Ads {
         let sha256 = sha256(&csv);
         let (bytes, count) = (csv.len() as u64, table.rows().len() as u64);
         let rows = RowsRef { key: rows_key(&sha256), sha256, bytes, count };
-        // First, so that whoever sees the record finds them. A key names its content: whoever wrote it has written the same.
-        self.objects.create(&rows.key, csv).await?;
+        // First, so that whoever sees the record finds them. A key names its content, so what else is found there is damaged.
+        if let Created::Taken(found) = self.objects.create(&rows.key, csv.clone()).await?
+            && found != csv
+        {
+            self.objects.put(&rows.key, csv).await?;
+        }
         let change = table.change_from(before);
         let record = AdsVersion::new(number + 1, rows, load.at, load.actor, load.source, change);
         match self.objects.create(&version_key(record.number), record.encode().into()).await? {
@@ -158,6 +164,8 @@ mod tests {
         let rows = ads.record(2).await.unwrap().rows;
         objects.put(&rows.key, "x".into()).await.unwrap();
         let changed = ads.read(2).await.unwrap_err().to_string();
-        assert!(changed.contains("does not hold what was loaded; load the ads again"), "{changed}");
+        ads.publish((2, &two), &two, load("ann")).await.unwrap();
+        assert_eq!(ads.read(3).await.unwrap(), two, "publishing the same again mends it");
+        assert!(changed.contains("does not hold what was loaded; load all ads again"), "{changed}");
     }
 }

@@ -8,7 +8,7 @@
 //! The key itself, `tfk_<id>_<64 hexadecimal digits>`, is shown once and stored nowhere. Its secret has 256 random bits, so a
 //! plain hash keeps it safe: there is nothing to guess.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,6 +16,7 @@ use clicks::hex;
 use clicks::id::TenantId;
 use clicks::ledger::sha256;
 use clicks::time::Timestamp;
+use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::objects::{Created, ObjectError, Objects};
@@ -30,6 +31,8 @@ const MARK: &str = "tfk_";
 /// Digits of an id, and of a secret.
 const ID_DIGITS: usize = 12;
 const SECRET_DIGITS: usize = 64;
+/// Objects that are read at a time.
+const READS_MAX: usize = 32;
 
 /// What a key may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,7 +115,7 @@ pub enum KeyError {
     NotAnId(String),
     #[error("there is no key {0}; `twofold key list` shows all")]
     Missing(KeyId),
-    #[error("`{key}` cannot be read: {what}")]
+    #[error("`{key}` cannot be read, so it opens nothing: {what}")]
     Content { key: String, what: String },
 }
 
@@ -124,13 +127,16 @@ pub enum Refused {
     /// Nobody has made it, or it was made anew with another secret.
     Unknown,
     Expired(Timestamp),
-    Revoked(Timestamp),
+    /// When, if that is known.
+    Revoked(Option<Timestamp>),
 }
 
 /// All keys of an installation, as they were last read.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
-    keys: BTreeMap<KeyId, Listed>,
+    keys: BTreeMap<KeyId, Key>,
+    /// `None`: what was said of it could not be read yet. That there is something to read ends the key.
+    revoked: BTreeMap<KeyId, Option<Revocation>>,
 }
 
 /// The keys in an object store.
@@ -176,81 +182,81 @@ impl Keys {
         }
     }
 
-    /// All keys, also those that open nothing any more.
+    /// All keys, also those that open nothing any more, and what cannot be read.
     ///
     /// # Errors
-    /// When the store does not answer, or a key cannot be read.
-    pub async fn list(&self) -> Result<Vec<Listed>, KeyError> {
+    /// When the store does not answer.
+    pub async fn list(&self) -> Result<(Vec<Listed>, Vec<KeyError>), KeyError> {
         let mut ring = KeyRing::default();
         let unreadable = self.read_on(&mut ring).await?;
-        match unreadable.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(ring.keys.into_values().collect()),
-        }
+        let KeyRing { keys, mut revoked } = ring;
+        let listed = keys.into_values().map(|key| Listed { revoked: revoked.remove(&key.id).flatten(), key });
+        Ok((listed.collect(), unreadable))
     }
 
-    /// Reads what has come since, and forgets what is gone. A key that cannot be read opens nothing, and is returned as an
-    /// error; the others stay.
+    /// Reads what has come since, and forgets what is gone. It may be broken off at any time: what has come is kept, and the
+    /// ends of keys come first, with the listing. What cannot be read opens nothing and is returned; the others stay.
     ///
     /// # Errors
-    /// When the store does not answer; the ring is as it was, then.
+    /// When the store does not list its keys; the ring is as it was, then.
     pub async fn read_on(&self, ring: &mut KeyRing) -> Result<Vec<KeyError>, KeyError> {
-        let listed = self.objects.list(KEYS, None).await?;
-        let (mut next, mut unreadable) = (KeyRing::default(), Vec::new());
-        let names = listed.iter().filter_map(|object| object.key.strip_prefix(KEYS)?.strip_suffix(".json"));
-        // The end of a key comes after it.
-        for name in names {
-            if let Some(id) = name.strip_suffix(".revoked") {
-                let id = KeyId(id.to_owned());
-                let known = ring.keys.get(&id).and_then(|listed| listed.revoked.clone());
-                let revoked = match known {
-                    Some(revoked) => Some(revoked),
-                    None => self.fetch(&revocation_of(&id), &mut unreadable).await?,
-                };
-                // One that cannot be read is the end all the same.
-                match (revoked, next.keys.get_mut(&id)) {
-                    (Some(revoked), Some(listed)) => listed.revoked = Some(revoked),
-                    (None, _) => drop(next.keys.remove(&id)),
-                    (Some(_), None) => {}
+        let objects = self.objects.list(KEYS, None).await?;
+        let names = objects.iter().filter_map(|object| object.key.strip_prefix(KEYS)?.strip_suffix(".json"));
+        // Whatever else lies there is no key.
+        let (ended, keys): (Vec<&str>, Vec<&str>) = names.partition(|name| name.ends_with(".revoked"));
+        let ids =
+            |names: Vec<&str>| names.into_iter().filter_map(|name| name.parse::<KeyId>().ok()).collect::<BTreeSet<_>>();
+        let keys = ids(keys);
+        let ended = ids(ended.into_iter().filter_map(|name| name.strip_suffix(".revoked")).collect());
+        ring.keys.retain(|id, _| keys.contains(id));
+        // One that is not listed any more is no less revoked.
+        ring.revoked.retain(|id, _| keys.contains(id));
+        for id in ended.into_iter().filter(|id| keys.contains(id)) {
+            ring.revoked.entry(id).or_insert(None);
+        }
+        let mut unreadable = Vec::new();
+        let new = keys.into_iter().filter(|id| !ring.keys.contains_key(id)).collect::<Vec<_>>();
+        let untold =
+            ring.revoked.iter().filter(|(_, said)| said.is_none()).map(|(id, _)| id.clone()).collect::<Vec<_>>();
+        let ends = untold.into_iter().map(|id| async { Found::End(self.fetch(&revocation_of(&id)).await, id) }.boxed());
+        let keys = new.into_iter().map(|id| async { Found::Key(self.fetch(&key_of(&id)).await, id) }.boxed());
+        let reads: Vec<_> = ends.chain(keys).collect();
+        let mut found = stream::iter(reads).buffer_unordered(READS_MAX);
+        while let Some(found) = found.next().await {
+            match found {
+                Found::End(Ok(said), id) => drop(ring.revoked.insert(id, said)),
+                Found::Key(Ok(Some(key)), id) if key.format == FORMAT && key.id == id => {
+                    drop(ring.keys.insert(id, key))
                 }
-            } else {
-                let id = KeyId(name.to_owned());
-                let known = ring.keys.get(&id).map(|listed| listed.key.clone());
-                let key = match known {
-                    Some(key) => Some(key),
-                    None => self.fetch::<Key>(&key_of(&id), &mut unreadable).await?,
-                };
-                match key {
-                    Some(key) if key.format == FORMAT && key.id == id => {
-                        next.keys.insert(id, Listed { key, revoked: None });
-                    }
-                    Some(key) => {
-                        let what = format!("it is key {} of format {}; update the release", key.id, key.format);
-                        unreadable.push(KeyError::Content { key: key_of(&id), what });
-                    }
-                    None => {}
+                Found::Key(Ok(Some(key)), id) => {
+                    let what = match key.id == id {
+                        true => {
+                            format!("it has format {}, this release reads {FORMAT}: update the release", key.format)
+                        }
+                        false => format!("it is that of key {}; delete it", key.id),
+                    };
+                    unreadable.push(KeyError::Content { key: key_of(&id), what });
                 }
+                // Whoever deletes one while they are listed wants it to be gone.
+                Found::Key(Ok(None), _) => {}
+                Found::Key(Err(error), _) | Found::End(Err(error), _) => unreadable.push(error),
             }
         }
-        *ring = next;
         Ok(unreadable)
     }
 
-    async fn fetch<T: for<'de> Deserialize<'de>>(
-        &self,
-        key: &str,
-        unreadable: &mut Vec<KeyError>,
-    ) -> Result<Option<T>, KeyError> {
-        // Whoever deletes one while they are listed wants it to be gone.
-        let Some(bytes) = self.objects.get(key).await? else { return Ok(None) };
-        match read(key, &bytes) {
-            Ok(found) => Ok(Some(found)),
-            Err(error) => {
-                unreadable.push(error);
-                Ok(None)
-            }
+    async fn fetch<T: for<'de> Deserialize<'de>>(&self, key: &str) -> Result<Option<T>, KeyError> {
+        match self.objects.get(key).await? {
+            Some(bytes) => read(key, &bytes).map(Some),
+            None => Ok(None),
         }
     }
+}
+
+/// What was read of one key.
+enum Found {
+    Key(Result<Option<Key>, KeyError>, KeyId),
+    End(Result<Option<Revocation>, KeyError>, KeyId),
 }
 
 impl KeyRing {
@@ -261,23 +267,21 @@ impl KeyRing {
         let (id, _) = parts
             .filter(|(id, secret)| digits(id, ID_DIGITS) && digits(secret, SECRET_DIGITS))
             .ok_or(Refused::NotAKey)?;
-        let listed = self.keys.get(&KeyId(id.to_owned())).ok_or(Refused::Unknown)?;
+        let key = self.keys.get(&KeyId(id.to_owned())).ok_or(Refused::Unknown)?;
         // Comparing hashes tells nothing about the secret, however long it takes.
-        if listed.key.sha256 != sha256(text.as_bytes()) {
+        if key.sha256 != sha256(text.as_bytes()) {
             return Err(Refused::Unknown);
         }
-        self.still_open(&listed.key.id, now)
+        self.still_open(&key.id, now)
     }
 
     /// The key of an id that was opened before.
     pub fn still_open(&self, id: &KeyId, now: Timestamp) -> Result<&Key, Refused> {
-        match self.keys.get(id) {
-            None => Err(Refused::Unknown),
-            Some(Listed { revoked: Some(revoked), .. }) => Err(Refused::Revoked(revoked.at)),
-            Some(Listed { key, .. }) => match key.expires_at {
-                Some(expires_at) if expires_at <= now => Err(Refused::Expired(expires_at)),
-                _ => Ok(key),
-            },
+        let key = self.keys.get(id).ok_or(Refused::Unknown)?;
+        match (self.revoked.get(id), key.expires_at) {
+            (Some(said), _) => Err(Refused::Revoked(said.as_ref().map(|said| said.at))),
+            (None, Some(expires_at)) if expires_at <= now => Err(Refused::Expired(expires_at)),
+            (None, _) => Ok(key),
         }
     }
 }
@@ -376,10 +380,16 @@ mod tests {
         keys.revoke(&stays.id, revocation("bob")).await.unwrap();
         assert_eq!(keys.revoke(&stays.id, revocation("eve")).await.unwrap().by, "bob", "it stays as it is");
         keys.read_on(&mut ring).await.unwrap();
-        assert_eq!(ring.open(secret.reveal(), at(6)), Err(Refused::Revoked(at(5))));
-        assert_eq!(ring.still_open(&stays.id, at(6)), Err(Refused::Revoked(at(5))));
+        assert_eq!(ring.open(secret.reveal(), at(6)), Err(Refused::Revoked(Some(at(5)))));
+        assert_eq!(ring.still_open(&stays.id, at(6)), Err(Refused::Revoked(Some(at(5)))));
         assert!(ring.still_open(&ends.id, at(6)).is_ok());
-        let listed = keys.list().await.unwrap();
+        // A listing that lacks the end does not open it again.
+        objects.delete(&revocation_of(&stays.id)).await.unwrap();
+        keys.read_on(&mut ring).await.unwrap();
+        assert_eq!(ring.open(secret.reveal(), at(6)), Err(Refused::Revoked(Some(at(5)))));
+        keys.revoke(&stays.id, revocation("bob")).await.unwrap();
+        let (listed, unreadable) = keys.list().await.unwrap();
+        assert!(unreadable.is_empty());
         assert_eq!(listed.iter().filter(|listed| listed.revoked.is_some()).count(), 1);
         let missing = keys.revoke(&"0123456789ab".parse().unwrap(), revocation("bob")).await.unwrap_err();
         assert!(matches!(missing, KeyError::Missing(_)));
@@ -399,9 +409,10 @@ mod tests {
         let mut ring = KeyRing::default();
         assert_eq!(keys.read_on(&mut ring).await.unwrap().len(), 3);
         assert!(ring.open(secret.reveal(), at(2)).is_ok());
-        assert_eq!(ring.open(gone_secret.reveal(), at(2)), Err(Refused::Unknown));
-        let error = keys.list().await.unwrap_err().to_string();
-        assert!(error.starts_with("`keys/v1/000000000000.json` cannot be read"), "{error}");
+        assert_eq!(ring.open(gone_secret.reveal(), at(2)), Err(Refused::Revoked(None)));
+        objects.put("keys/v1/README.json", "{".into()).await.unwrap();
+        let (listed, unreadable) = keys.list().await.unwrap();
+        assert_eq!((listed.len(), unreadable.len()), (2, 3), "what is no key is passed over");
         objects.delete(&key_of(&good.id)).await.unwrap();
         keys.read_on(&mut ring).await.unwrap();
         assert_eq!(ring.open(secret.reveal(), at(2)), Err(Refused::Unknown));

@@ -149,8 +149,8 @@ pub struct Serving {
     pub admin: SocketAddr,
     /// Pages of these origins, such as https://dashboard.example.com, may read the answers; of all when one is `*`.
     pub cors_origins: Vec<String>,
-    /// Who may ask without a key: `open` everybody, `keys` nobody, `auto` everybody if `listen` is a loopback address, which
-    /// only this machine reaches.
+    /// Who may ask without a key: `open` everybody, `keys` nobody, `auto` this machine if `listen` is a loopback address,
+    /// under that address or `localhost` and not through a proxy.
     pub access: Access,
     /// Requests that each key may make in a second, on the average of ten.
     pub requests_per_second: NonZeroU32,

@@ -112,6 +112,20 @@ pub async fn walk_page(url: &str, folder: &Path) -> Result<Value> {
     serde_json::from_str(&printed).context("read what was downloaded")
 }
 
+/// Opens the page at `url`, which wants a key, with one of the tenant acme and with one that sees all; the pictures of all
+/// stages are left in `folder`.
+///
+/// # Errors
+/// When anything is not as it must be.
+pub async fn use_keys(url: &str, folder: &Path, key: &str, key_to_all: &str) -> Result<Value> {
+    tool("browser/node_modules/axe-core")?;
+    tool("chromium")?;
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/browser/keys.mjs")).arg(url).arg(folder).args([key, key_to_all]);
+    let printed = run_to_end("the page with keys", command, "").await?;
+    serde_json::from_str(&printed).context("read what was downloaded")
+}
+
 /// Looks at the page at `url` while the system lives on: its number grows, a day closes, the speed layer goes away and comes
 /// back. What was seen has a picture in `folder` from then on: `grown`, `closed`, `away` and `back`, each `.png`.
 ///

@@ -11,7 +11,7 @@ use csv::{ReaderBuilder, StringRecord, Trim, WriterBuilder};
 use iso_currency::Currency;
 use rust_decimal::Decimal;
 
-use super::{AdRow, NAME_MAX, Price};
+use super::{AdRow, NAME_MAX, Price, ROWS_MAX};
 use crate::id::{AdId, CampaignId, IdError, TenantId};
 use crate::time::Day;
 
@@ -21,6 +21,9 @@ pub const COLUMNS: [&str; 7] = ["ad_id", "tenant", "campaign", "name", "price", 
 /// Most decimals of a price: a millionth of a euro for a click.
 const DECIMALS_MAX: u32 = 6;
 
+/// Highest price: times any number of clicks it is still an amount.
+const PRICE_MAX: u32 = 1_000_000;
+
 /// Most lines that are named in one error.
 const TOLD_MAX: usize = 10;
 
@@ -29,7 +32,7 @@ const TOLD_MAX: usize = 10;
 pub enum FileError {
     #[error("the first line has to name the columns {}: {reason}", COLUMNS.join(","))]
     Columns { reason: String },
-    #[error("the file holds no ads; to take all of them away is not what a file without lines says")]
+    #[error("the file holds no ads: its first line is followed by none")]
     Empty,
     /// The first of them, and how many there are.
     #[error("{}", Lines(.0, *.1))]
@@ -78,6 +81,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<AdRow>, FileError> {
             Err(error) => Err(reason(&error)),
         };
         match row {
+            // As good as any number above it, and not all of them have to be held.
+            Ok(_) if rows.len() > ROWS_MAX => break,
             Ok(row) => rows.push(row),
             Err(reason) => {
                 count += 1;
@@ -151,14 +156,21 @@ fn name_of(text: &str) -> Result<&str, String> {
     match text.chars().count() {
         0 => Err("is empty; give the ad a name".to_owned()),
         length if length > NAME_MAX => Err(format!("has {length} characters; at most {NAME_MAX} are kept")),
-        _ if text.chars().any(char::is_control) => Err("has a line break or another control character".to_owned()),
+        _ if text.chars().any(|c| c.is_control() || is_hidden(c)) => {
+            Err("has a line break or another control character".to_owned())
+        }
         // At the door, because it goes out by every export.
-        _ if text.starts_with(['=', '+', '-', '@']) => {
+        _ if text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) => {
             Err("begins with =, +, - or @, which spreadsheets take for a formula; begin with a letter or a digit"
                 .to_owned())
         }
         _ => Ok(text),
     }
+}
+
+/// It breaks the line, is not seen, or changes the direction of what is written beside the name.
+fn is_hidden(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn price_of(amount: &str, currency: &str) -> Result<Option<Price>, String> {
@@ -174,6 +186,9 @@ fn price_of(amount: &str, currency: &str) -> Result<Option<Price>, String> {
     let price = price.ok_or_else(|| wrong("is no amount such as 0.25, without a sign or a currency"))?.normalize();
     if price.scale() > DECIMALS_MAX {
         return Err(wrong(&format!("has more than {DECIMALS_MAX} decimals")));
+    }
+    if price > Decimal::from(PRICE_MAX) {
+        return Err(wrong(&format!("is more than {PRICE_MAX}, which is the most")));
     }
     let unknown = || format!("`currency`: `{currency}` is no currency of ISO 4217 such as EUR");
     let currency = Currency::from_code(currency).ok_or_else(unknown)?;

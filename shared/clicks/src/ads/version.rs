@@ -43,6 +43,8 @@ pub struct Change {
     pub same: u64,
     /// Ads that belong to another tenant than before.
     pub moved: Vec<AdId>,
+    /// Ads that are not there any more: the next one who loads them has them.
+    pub gone: Vec<AdId>,
 }
 
 impl Change {

@@ -27,6 +27,8 @@ pub struct Cell<'a> {
     /// `None`: of all ads together, which only answers [`Asked::Total`].
     pub ad: Option<&'a AdId>,
     pub clicks: u64,
+    /// Those of them that came late.
+    pub late: u64,
 }
 
 /// One atomic read of a partition's live counts: see the speed store.
@@ -170,6 +172,7 @@ impl Merge {
         for cell in revision {
             if let Some(numbers) = self.closed(day, &cell) {
                 numbers.clicks += cell.clicks;
+                numbers.late += cell.late;
             }
         }
         for cell in adjustments {
@@ -224,7 +227,7 @@ impl Merge {
                 Source::Speed | Source::Mixed => true,
             };
             if pending && let Some(numbers) = self.sums.of(Some(&key.count.ad), slot) {
-                numbers.late += clicks;
+                numbers.late_pending += clicks;
             }
         }
     }
@@ -250,15 +253,15 @@ impl Merge {
         Answer { standing, series }
     }
 
-    /// The largest by their total over the whole range: ads, or what `key` says that they are part of. Ads without a key are
+    /// The largest by their total over the whole range, of [`Asked::EachAd`] or of the ads that were asked for: ads, or what `key` says that they are part of. Ads without a key are
     /// left out.
     pub fn ranking<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
         let late_known = self.late_known(None, &self.slots);
         let mut sums = HashMap::<K, Numbers, foldhash::fast::RandomState>::default();
-        for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
-            if let Some(key) = ad.as_ref().and_then(&key) {
-                *sums.entry(key).or_default() += *numbers;
-            }
+        for (ad, numbers) in self.sums.names.iter().zip(self.sums.numbers.chunks(self.sums.width)) {
+            let Some(key) = ad.as_ref().and_then(&key) else { continue };
+            let sum = sums.entry(key).or_default();
+            numbers.iter().for_each(|numbers| *sum += *numbers);
         }
         let mut ranked: Vec<Ranked<K>> = sums
             .into_iter()
@@ -267,7 +270,7 @@ impl Merge {
                 clicks: numbers.clicks,
                 adjustment: numbers.adjustment,
                 total: numbers.clicks + numbers.adjustment,
-                late_pending: late_known.then_some(numbers.late),
+                late_pending: late_known.then_some(numbers.late_pending),
             })
             .filter(|ranked| ranked.total > 0 || ranked.late_pending.is_some_and(|late| late > 0))
             .collect();
@@ -332,8 +335,9 @@ impl Merge {
             clicks: known.then_some(numbers.clicks),
             adjustment: known.then_some(numbers.adjustment),
             total: known.then_some(numbers.clicks + numbers.adjustment),
-            late_pending: late_known.then_some(numbers.late),
+            late_pending: late_known.then_some(numbers.late_pending),
             last_live: all_live.then_some(numbers.last_live),
+            late: (known && slot.source == Source::Batch).then_some(numbers.late),
             source: slot.source,
             state: slot.state,
             revision: slot.revision,

@@ -77,6 +77,44 @@ fn reached(append_time: Timestamp) -> String {
 }
 
 impl Reason {
+    /// The message for whoever may not see the whole installation: how much is lost, odd or still to be counted is a number
+    /// of all ads together, and what a store says is of no use to them.
+    pub fn in_short(&self) -> String {
+        match self {
+            Reason::SpeedAway { .. } => {
+                "the speed layer's store is away, so live periods are unknown and only closed days are answered"
+                    .to_owned()
+            }
+            Reason::PartitionAway { partition, .. } => {
+                format!("the live counts of partition {partition} could not be read")
+            }
+            Reason::Rebuilding { partition, .. } => format!("partition {partition} is being rebuilt"),
+            Reason::LostRecords { partition, lost } => format!(
+                "records of partition {partition} that arrived from {} to {} fell off the log before the speed layer counted \
+                 them, so clicks of that time are missing here until the night closes their day",
+                lost.appended.start, lost.appended.end
+            ),
+            Reason::TableAway { day, .. } => format!("the published table of {day} could not be read"),
+            Reason::Withheld { day, .. } => {
+                format!("{day} is not published: somebody has to look at what its night has found")
+            }
+            Reason::LostForEver { day, .. } => {
+                format!("clicks of {day} may be lost for ever, and it was published all the same")
+            }
+            Reason::LedgerStale { read_at, .. } => {
+                format!("the ledger could not be read since {read_at}, so days may have been closed in between")
+            }
+            Reason::NoTopic
+            | Reason::NoGeneration { .. }
+            | Reason::BaseDay { .. }
+            | Reason::BaseNight { .. }
+            | Reason::InDoubt { .. }
+            | Reason::Behind { .. }
+            | Reason::LifeEnded { .. }
+            | Reason::DedupDrift { .. } => self.to_string(),
+        }
+    }
+
     /// A stable name, for programs.
     pub const fn code(&self) -> &'static str {
         match self {

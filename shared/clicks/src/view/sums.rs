@@ -12,7 +12,9 @@ use crate::id::AdId;
 pub(super) struct Numbers {
     pub clicks: u64,
     pub adjustment: u64,
+    /// Of `clicks`.
     pub late: u64,
+    pub late_pending: u64,
     pub last_live: u64,
 }
 
@@ -21,6 +23,7 @@ impl AddAssign for Numbers {
         self.clicks += more.clicks;
         self.adjustment += more.adjustment;
         self.late += more.late;
+        self.late_pending += more.late_pending;
         self.last_live += more.last_live;
     }
 }

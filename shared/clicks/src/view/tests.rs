@@ -194,7 +194,7 @@ impl World {
 }
 
 fn cell((minute, ad, clicks): &(Minute, AdId, u64)) -> Cell<'_> {
-    Cell { start: minute.start(), ad: Some(ad), clicks: *clicks }
+    Cell { start: minute.start(), ad: Some(ad), clicks: *clicks, late: *clicks / 2 }
 }
 
 fn clicks(answer: &Answer) -> Vec<Option<u64>> {

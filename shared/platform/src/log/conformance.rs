@@ -325,10 +325,11 @@ async fn a_poll_that_is_dropped_loses_nothing<L: LogUnderTest>(under_test: &L) {
     let log = under_test.fresh(1).await;
     let mut reader = log.open(0, Offset::ZERO).await.unwrap();
     let reading = async {
-        let (mut next, mut dropped) = (0, 0);
+        let (mut next, mut polls, mut dropped) = (0, 0, 0);
         while next < RECORDS {
             // From none at all to about the time between two records.
-            let patience = Duration::from_micros(dropped % 40 * 150);
+            let patience = Duration::from_micros(polls % 40 * 150);
+            polls += 1;
             match tokio::time::timeout(patience, reader.poll(3, LONG)).await {
                 Ok(records) => {
                     for record in records.unwrap() {

@@ -188,6 +188,15 @@ proptest! {
                 let want = oracle_of_days(&world, nights, books.rules(), &name, range(period.start, period.end), now);
                 let found = (period.total, period.complete, period.late_pending, period.last_live);
                 prop_assert_eq!(found, want, "{} {:?}", name, period);
+                // What came late is known of what is closed, and of that alone.
+                let within = range(period.start, period.end);
+                let rows = world.rows.iter().filter(|row| row.1 == name && within.contains(row.0.start()));
+                let is_closed = period.source == Source::Batch && period.complete;
+                prop_assert!(period.late.is_some() || !is_closed, "{:?}", period);
+                if period.late.is_some() {
+                    prop_assert_eq!(period.source, Source::Batch);
+                    prop_assert_eq!(period.late, Some(rows.map(|row| row.2 / 2).sum()));
+                }
             }
             prop_assert!(next == answer.standing.range.end && next <= asked.end);
         }

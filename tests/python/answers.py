@@ -1,0 +1,94 @@
+"""Answers a second of one core, and their latencies: ours beside a handler that does nothing and one that asks Redis.
+
+The server has one core, the load and Redis have the other. Every line is run three times, interleaved; the best throughput
+counts, and the latencies are those at half of it, in an open loop: a question is due when the plan says so.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from socket import socket
+
+HOUR = "from=2026-03-03T11:30:00Z&to=2026-03-03T12:30:00Z"
+MONTH = "granularity=hour&from=2026-02-01&to=2026-03-03"
+CONNECTIONS = 16
+
+
+def free_port() -> int:
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def pinned(core: int, *command: str) -> list[str]:
+    return ["taskset", "-c", str(core), *command]
+
+
+class Bench:
+    def __init__(self, binary: str, seconds: int):
+        self.binary, self.seconds = binary, seconds
+
+    def load(self, rate: float, address: str, paths: list[str]) -> dict:
+        command = [self.binary, "load", str(CONNECTIONS), str(self.seconds), f"{rate:.0f}", address, *paths]
+        printed = subprocess.run(pinned(1, *command), check=True, capture_output=True, text=True)
+        return json.loads(printed.stdout)
+
+    def serve(self, *arguments: str) -> tuple[subprocess.Popen, str]:
+        process = subprocess.Popen(pinned(0, self.binary, *arguments), stdout=subprocess.PIPE, text=True)
+        return process, process.stdout.readline().strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--answers", required=True)
+    parser.add_argument("--seconds", type=int, default=5)
+    given = parser.parse_args()
+    bench = Bench(given.answers, given.seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        redis = subprocess.Popen(
+            pinned(1, "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder),
+            stdout=subprocess.DEVNULL,
+        )
+        servers = []
+        try:
+            time.sleep(1)
+            url = f"redis://127.0.0.1:{port}"
+            (Path(folder) / "data").mkdir()
+            print("filling 30 closed days of 5,000 ads and a live hour of 100,000", flush=True)
+            for arguments in [("noop",), ("hmget", url), ("twofold", url, f"{folder}/data")]:
+                servers.append(bench.serve(*arguments))
+            noop, hmget, ours = (address for _, address in servers)
+            lines = {
+                "no-op handler": (noop, ["/"]),
+                "axum + HMGET of 60 fields": (hmget, ["/"]),
+                "an hour by minute, one ad": (ours, [f"/v1/clicks?{HOUR}&ad_id=ad-7"]),
+                "an hour by minute, 1,000 ads in turn": (ours, [f"/v1/clicks?{HOUR}&ad_id=ad-{n}" for n in range(1000)]),
+                "30 days by hour, one ad": (ours, [f"/v1/clicks?{MONTH}&ad_id=ad-7"]),
+                "30 days by hour, 1,000 ads in turn": (ours, [f"/v1/clicks?{MONTH}&ad_id=ad-{n}" for n in range(1000)]),
+                "top 100 of 100,000 ads in an hour": (ours, [f"/v1/ads?{HOUR}&limit=100"]),
+            }
+            for address, paths in lines.values():
+                bench.load(0, address, paths)
+            best = {name: 0.0 for name in lines}
+            for _ in range(3):
+                for name, (address, paths) in lines.items():
+                    best[name] = max(best[name], bench.load(0, address, paths)["per_second"])
+            print(f"{'':40}{'a second':>10}{'of no-op':>10}{'of HMGET':>10}{'p50 ms':>9}{'p99 ms':>9}  at half of it")
+            for name, (address, paths) in lines.items():
+                half = bench.load(max(1.0, best[name] / 2), address, paths)
+                ratios = [best[name] / best[other] for other in ("no-op handler", "axum + HMGET of 60 fields")]
+                latencies = f"{half['p50'] / 1000:>9.2f}{half['p99'] / 1000:>9.2f}"
+                print(f"{name:40}{best[name]:>10.0f}{ratios[0]:>10.2f}{ratios[1]:>10.2f}{latencies}", flush=True)
+        finally:
+            for process, _ in servers:
+                process.kill()
+            redis.terminate()
+            redis.wait()
+
+
+if __name__ == "__main__":
+    main()
