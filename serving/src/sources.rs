@@ -230,7 +230,7 @@ impl Turns {
 fn ads_of(asked: &Asked) -> Ads {
     match asked {
         Asked::Total | Asked::EachAd => Ads::All,
-        Asked::Ads(ads) => Ads::Some(ads.clone()),
+        Asked::Ads(ads) | Asked::EachOf(ads) => Ads::Some(ads.clone()),
         Asked::Groups(groups) => groups.few().map_or(Ads::All, |ads| Ads::Some(ads.to_vec())),
     }
 }

@@ -159,7 +159,7 @@ impl Subject {
 impl Ranks {
     /// Few ads are asked for by name: a tenant of ten does not pay for those of all others.
     pub(crate) fn asked(&self) -> Asked {
-        self.groups.few().map_or(Asked::EachAd, |ads| Asked::Ads(ads.to_vec()))
+        self.groups.few().map_or(Asked::EachAd, |ads| Asked::EachOf(ads.to_vec()))
     }
 
     /// What an ad's clicks are ranked as; `None` for an ad that was not asked for.

@@ -110,7 +110,7 @@ impl Table {
                     late: *late,
                 }))
             }
-            Asked::Ads(ads) => Box::new(self.of_ads(ads)),
+            Asked::Ads(ads) | Asked::EachOf(ads) => Box::new(self.of_ads(ads)),
             Asked::Groups(groups) if let Some(ads) = groups.few() => Box::new(self.of_ads(ads)),
             Asked::Groups(_) | Asked::EachAd => Box::new((0..self.ads.len()).flat_map(|n| self.of_ad(n))),
         }

@@ -64,6 +64,15 @@ pub enum Asked {
     Groups(Groups),
     /// Every ad that has clicks, summed over the whole range: see [`Merge::ranking`].
     EachAd,
+    /// The same of these ads alone.
+    EachOf(Vec<AdId>),
+}
+
+impl Asked {
+    /// Each ad has one number, of the whole range.
+    pub(crate) const fn is_ranked(&self) -> bool {
+        matches!(self, Asked::EachAd | Asked::EachOf(_))
+    }
 }
 
 /// A question: periods of `grain` in `range`, which begins and ends with a period, by the clocks of `zone`.

@@ -10,7 +10,7 @@ use super::partitions::{End, Partition, Status, has_counted, partitions};
 use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
-use super::{Answer, Asked, PeriodAnswer, Question, QuestionError, Ranked, Ranking, Series, Source, Split};
+use super::{Answer, PeriodAnswer, Question, QuestionError, Ranked, Ranking, Series, Source, Split};
 use crate::books::Books;
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
@@ -84,7 +84,7 @@ impl Merge {
         let range = clip(&question, now)?;
         let (periods, slots) = slots(books, &question, range);
         let by_utc = question.zone == Zone::UTC || question.grain == Grain::Minute;
-        let is_even = by_utc && !matches!(question.asked, Asked::EachAd);
+        let is_even = by_utc && !question.asked.is_ranked();
         let closed = slots.iter().filter(|slot| slot.source == Source::Batch);
         let days: BTreeMap<Day, Handed> = closed
             .map(|slot| {
@@ -203,7 +203,7 @@ impl Merge {
             // What is left below the base day is not all of it.
             let whole = start.day() >= live.meta.base_day;
             let source = self.slots[slot].source;
-            let ranked = self.sums.open;
+            let ranked = self.sums.ranked;
             match source {
                 Source::Speed if whole => {
                     if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
@@ -253,15 +253,15 @@ impl Merge {
         Answer { standing, series }
     }
 
-    /// The largest by their total over the whole range, of [`Asked::EachAd`] or of the ads that were asked for: ads, or what `key` says that they are part of. Ads without a key are
-    /// left out.
+    /// The largest by their total over the whole range, of [`Asked::EachAd`] or [`Asked::EachOf`]: ads, or what `key` says that
+    /// they are part of. Ads without a key are left out.
     pub fn ranking<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
         let late_known = self.late_known(None, &self.slots);
         let mut sums = HashMap::<K, Numbers, foldhash::fast::RandomState>::default();
-        for (ad, numbers) in self.sums.names.iter().zip(self.sums.numbers.chunks(self.sums.width)) {
-            let Some(key) = ad.as_ref().and_then(&key) else { continue };
-            let sum = sums.entry(key).or_default();
-            numbers.iter().for_each(|numbers| *sum += *numbers);
+        for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
+            if let Some(key) = ad.as_ref().and_then(&key) {
+                *sums.entry(key).or_default() += *numbers;
+            }
         }
         let mut ranked: Vec<Ranked<K>> = sums
             .into_iter()
@@ -383,7 +383,7 @@ impl Merge {
     /// between the layers has to mean something.
     fn all_stored(&self, series: usize, slot: &Slot) -> bool {
         let day = slot.period.start.day();
-        !self.sums.open
+        !self.sums.ranked
             && !self.partitions.is_empty()
             && self.not_asked_through.is_none_or(|last_day| last_day < day)
             && self.holders(Some(series)).all(|partition| match &partition.status {

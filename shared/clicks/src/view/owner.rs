@@ -73,7 +73,7 @@ pub(super) fn slots(books: &Books, question: &Question, range: Interval) -> (Vec
     while next < range.end {
         let period = match question.asked {
             // A ranking has one number for all of the range.
-            Asked::EachAd => range,
+            Asked::EachAd | Asked::EachOf(_) => range,
             Asked::Total | Asked::Ads(_) | Asked::Groups(_) => question.zone.window(question.grain, next),
         };
         let before = slots.len();

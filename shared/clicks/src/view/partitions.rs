@@ -71,7 +71,7 @@ pub(super) fn has_counted(partition: &Partition, meta: &Meta, before: Timestamp)
 pub(super) fn partitions(books: &Books, asked: &Asked) -> Vec<Partition> {
     let named: Option<Vec<(&AdId, usize)>> = match asked {
         Asked::Total | Asked::EachAd => None,
-        Asked::Ads(ads) => Some(ads.iter().zip(0..).collect()),
+        Asked::Ads(ads) | Asked::EachOf(ads) => Some(ads.iter().zip(0..).collect()),
         Asked::Groups(groups) => {
             groups.few().map(|ads| ads.iter().filter_map(|ad| Some((ad, groups.of(ad)?))).collect())
         }

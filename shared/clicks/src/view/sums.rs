@@ -37,8 +37,10 @@ pub(super) struct Sums {
     /// Periods of each series.
     pub width: usize,
     pub numbers: Vec<Numbers>,
+    /// Each ad has one number, of the whole range.
+    pub ranked: bool,
     /// Series come as ads come.
-    pub open: bool,
+    open: bool,
 }
 
 /// Which series an ad's clicks belong to.
@@ -57,15 +59,17 @@ impl Sums {
             Asked::Ads(ads) => (ads.iter().cloned().map(Some).collect(), periods),
             Asked::Groups(groups) => (vec![None; groups.names().len()], periods),
             Asked::EachAd => (Vec::new(), 1),
+            Asked::EachOf(ads) => (ads.iter().cloned().map(Some).collect(), 1),
         };
         let series = match asked {
             Asked::Total => Whose::All,
             Asked::Groups(groups) => Whose::Groups(groups.clone()),
-            Asked::Ads(ads) => Whose::Ads(ads.iter().cloned().zip(0..).collect()),
+            Asked::Ads(ads) | Asked::EachOf(ads) => Whose::Ads(ads.iter().cloned().zip(0..).collect()),
             Asked::EachAd => Whose::Ads(HashMap::default()),
         };
         let numbers = vec![Numbers::default(); names.len() * width];
-        Sums { names, series, width, numbers, open: matches!(asked, Asked::EachAd) }
+        let (ranked, open) = (asked.is_ranked(), matches!(asked, Asked::EachAd));
+        Sums { names, series, width, numbers, ranked, open }
     }
 
     /// Where a count of this ad and period belongs; `None` when the ad was not asked for.
@@ -79,7 +83,7 @@ impl Sums {
             },
             Whose::Groups(groups) => groups.of(ad?)?,
         };
-        let slot = if self.open { 0 } else { slot };
+        let slot = if self.ranked { 0 } else { slot };
         self.numbers.get_mut(series * self.width + slot)
     }
 

@@ -239,6 +239,14 @@ proptest! {
             }
         }
 
+        // Of some ads alone it is the same, as far as they are concerned.
+        let of_all = world.merge(&books, question(Asked::EachAd), now).ranking(9, |ad| Some(ad.clone()));
+        let two = vec![ads[1].clone(), ads[2].clone()];
+        let of_two = world.merge(&books, question(Asked::EachOf(two.clone())), now).ranking(9, |ad| Some(ad.clone()));
+        let wanted: Vec<_> = of_all.ranked.iter().filter(|ad| two.contains(&ad.key)).map(|ad| (&ad.key, ad.total)).collect();
+        let found: Vec<_> = of_two.ranked.iter().map(|ad| (&ad.key, ad.total)).collect();
+        prop_assert!(wanted.iter().all(|ad| found.contains(ad)) && found.iter().all(|ad| ad.1 == 0 || wanted.contains(ad)));
+
         // Few ads that are asked for together are as complete as each of them is.
         let selection = Selection { tenants: vec![TenantId::parse("t").unwrap()], ..Selection::default() };
         let groups = Groups::new(table, &selection, GroupBy::All);
