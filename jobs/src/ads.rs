@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::cli::{Actor, AdsCommand};
 use crate::connect;
-use crate::exit::{Exit, OutputError, print};
+use crate::exit::{Exit, OutputError, print, refuse};
 
 /// Largest file, bytes: a million rows of full length.
 const FILE_MAX: u64 = 512 << 20;
@@ -118,11 +118,6 @@ async fn load(settings: &Settings, ads: &Ads, file: PathBuf, how: How, actor: Ac
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn refuse(message: &str) -> Result<Exit> {
-    eprintln!("twofold: {message}");
-    Ok(Exit::Usage)
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

@@ -22,7 +22,7 @@ use platform::settings::{Settings, Time};
 
 use crate::cli::{BatchCommand, Engine, RunHow};
 use crate::connect;
-use crate::exit::Exit;
+use crate::exit::{Exit, refuse};
 use crate::services::process_name;
 use run::Asked;
 
@@ -39,10 +39,7 @@ pub async fn run(settings: &Settings, command: BatchCommand, as_json: bool) -> R
             let accept = match (accept, actor.name()) {
                 (None, _) => None,
                 (Some(reason), Ok(actor)) => Some(recompute::Accept { actor, reason }),
-                (Some(_), Err(question)) => {
-                    eprintln!("twofold: {question}");
-                    return Ok(Exit::Usage);
-                }
+                (Some(_), Err(question)) => return refuse(question),
             };
             start(settings, asked, accept, &how, as_json).await
         }

@@ -84,6 +84,12 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What was asked for is not done: the message says why not, and what to ask for.
+pub fn refuse(message: &str) -> anyhow::Result<Exit> {
+    eprintln!("twofold: {message}");
+    Ok(Exit::Usage)
+}
+
 /// An error with its causes, each said once: many messages hold that of their cause already.
 pub fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();

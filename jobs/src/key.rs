@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::{Actor, KeyCommand, Lifetime, NewKeyArgs};
 use crate::connect;
-use crate::exit::{Exit, print};
+use crate::exit::{Exit, print, refuse};
 
 pub async fn run(settings: &Settings, command: KeyCommand, as_json: bool) -> Result<Exit> {
     let keys = Keys::new(connect::objects(settings)?);
@@ -69,11 +69,6 @@ async fn create(settings: &Settings, keys: &Keys, args: NewKeyArgs, now: Timesta
         }
     }
     Ok(Exit::Done)
-}
-
-fn refuse(message: &str) -> Result<Exit> {
-    eprintln!("twofold: {message}");
-    Ok(Exit::Usage)
 }
 
 async fn list(keys: &Keys, now: Timestamp, as_json: bool) -> Result<Exit> {

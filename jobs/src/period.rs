@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::{Decision, PeriodCommand};
 use crate::connect;
-use crate::exit::{Exit, print};
+use crate::exit::{Exit, print, refuse};
 
 pub async fn run(settings: &Settings, command: PeriodCommand, as_json: bool) -> Result<Exit> {
     match command {
@@ -29,10 +29,7 @@ async fn decide(settings: &Settings, action: PeriodAction, decision: Decision, a
     let Decision { date, reason, actor } = decision;
     let actor = match actor.name() {
         Ok(actor) => actor,
-        Err(question) => {
-            eprintln!("twofold: {question}");
-            return Ok(Exit::Usage);
-        }
+        Err(question) => return refuse(question),
     };
     let (objects, ledger, clock) = (connect::objects(settings)?, connect::ledger(settings)?, connect::clock(settings));
     match recompute::change_period(&objects, &ledger, &*clock, date, action, &actor, &reason).await {

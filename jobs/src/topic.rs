@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::cli::TopicCommand;
 use crate::connect;
-use crate::exit::{Exit, print};
+use crate::exit::{Exit, print, refuse};
 
 pub async fn run(settings: &Settings, command: TopicCommand, as_json: bool) -> Result<Exit> {
     match command {
@@ -33,8 +33,7 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
     };
     let ledger = connect::ledger(settings)?;
     if let Some(other) = other_first_day(&ledger, first_day).await? {
-        eprintln!("twofold: {other}");
-        return Ok(Exit::Usage);
+        return refuse(&other);
     }
     let topic = KafkaLog::create_topic(&options, &spec).await?;
     let report = KafkaLog::check_topic(&options).await?;
@@ -45,8 +44,7 @@ async fn create(settings: &Settings, first_day: Option<Day>, as_json: bool) -> R
     let (books, recorded) = record(&ledger, &topic, first_day.unwrap_or(today)).await?;
     // Another process may have begun the ledger in between.
     if let Some(other) = differs(&books, first_day) {
-        eprintln!("twofold: {other}");
-        return Ok(Exit::Usage);
+        return refuse(&other);
     }
     if !as_json {
         print(&format!(

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 
 use crate::sources::AskError;
 
+/// How it goes on where the storage does not answer.
+const STORAGE: &str = "try again in a moment; if this goes on, see that the storage can be reached";
+
 /// One refusal.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Fields>);
@@ -97,7 +100,7 @@ impl Problem {
         let seconds = wait.as_secs() + 1;
         let reason = format!("the key has asked more than {per_second} times a second");
         let (code, title) = ("rate", "too many requests");
-        let mend = format!("wait {seconds} s, and look at the header `RateLimit`");
+        let mend = format!("wait {seconds} s; the header `RateLimit` of each answer tells how many are left");
         let Problem(mut fields) = Self::new(StatusCode::TOO_MANY_REQUESTS, code, title, reason, mend);
         fields.retry_after = Some(seconds);
         Problem(fields)
@@ -112,7 +115,7 @@ impl Problem {
 
     /// Which ads are meant cannot be told.
     pub(crate) fn no_table(reason: String) -> Self {
-        let mend = "try again in a moment; if this goes on, see that the storage can be reached".to_owned();
+        let mend = STORAGE.to_owned();
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ads", "the ads table cannot be read", reason, mend)
     }
 
@@ -175,7 +178,7 @@ impl From<AskError> for Problem {
                 "not-ready",
                 "there is no answer yet",
                 reason,
-                "try again in a moment; if this goes on, see that the storage can be reached".to_owned(),
+                STORAGE.to_owned(),
             ),
             AskError::Busy(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -189,7 +192,7 @@ impl From<AskError> for Problem {
                 "storage",
                 "the storage is away",
                 error.to_string(),
-                "try again in a moment; if this goes on, see that the storage can be reached".to_owned(),
+                STORAGE.to_owned(),
             ),
             AskError::Ledger(error) => Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

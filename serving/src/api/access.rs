@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::{Extension, Json};
 use clicks::id::TenantId;
-use clicks::zone::Zone;
 use platform::keys::{KeyId, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -55,10 +54,6 @@ pub(super) async fn get(
     Params::read(&uri, &[])?;
     let tenant = caller.tenant().cloned();
     let scopes = caller.key.as_ref().map_or(Scope::ALL.to_vec(), |key| key.scopes.clone());
-    let key = caller.key.map(|key| KeyText {
-        id: key.id,
-        name: key.name,
-        expires_at: key.expires_at.map(|time| Stamp(time, Zone::UTC)),
-    });
+    let key = caller.key.map(|key| KeyText { id: key.id, name: key.name, expires_at: key.expires_at.map(Stamp::utc) });
     Ok(Json(Access { now: Stamp::utc(app.sources.clock.now()), key, tenant, scopes }))
 }

@@ -107,8 +107,7 @@ pub(super) struct Reply<R> {
 impl<R: Row> Reply<R> {
     /// As the client wants it. Where no period is live and nothing is missing, the answer has a tag, and a client that holds
     /// it already is told so. It is asked for again each time all the same: a closed day can still be restated. Only what was
-    /// published at a named position may be kept, for an hour, because the address does not say of which ledger; which ads are
-    /// a tenant's may change in that time.
+    /// published at a named position may be kept, for an hour, because the address does not say of which ledger.
     pub(super) fn answer(self, format: Format, asked: &HeaderMap) -> Response {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),

@@ -9,6 +9,8 @@ use promises::binary::twofold;
 use promises::services::{Process, duckdb, free_port, new_folder, shared};
 use serde_json::Value;
 
+use crate::mistakes::settings;
+
 const NAME: &str = "access-test";
 const COLUMNS: &str = "ad_id,tenant,campaign,name,price,currency,valid_from";
 
@@ -43,24 +45,10 @@ fn file(folder: &Path, name: &str, lines: &[&str]) -> Result<PathBuf> {
 #[tokio::test]
 async fn ads_are_loaded_and_keys_open_what_they_were_made_for() -> Result<()> {
     let services = shared().await?;
-    services.s3.create_bucket(NAME)?;
     let (folder, serve) = (new_folder(NAME)?, free_port()?);
     let config = folder.join("twofold.toml");
-    std::fs::write(
-        &config,
-        format!(
-            "[kafka]\nbrokers = \"{}\"\ntopic = \"{NAME}\"\npartitions = 2\nreplication_factor = 1\n\
-             [redis]\nurl = \"{}\"\n\
-             [storage]\nurl = \"s3://{NAME}/prefix\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
-             [serving]\nlisten = \"127.0.0.1:{serve}\"\nadmin = \"127.0.0.1:0\"\naccess = \"keys\"\n",
-            services.kafka.brokers(),
-            services.redis.url(),
-            services.s3.endpoint(),
-            services.s3.region(),
-            services.s3.access_key(),
-            services.s3.secret_key(),
-        ),
-    )?;
+    let serving = format!("[serving]\nlisten = \"127.0.0.1:{serve}\"\nadmin = \"127.0.0.1:0\"\naccess = \"keys\"\n");
+    std::fs::write(&config, settings(services, NAME)? + &serving)?;
     says(&config, &["topic", "create"], 0, "").await?;
 
     says(&config, &["ads", "show"], 0, "no ads were loaded yet; `twofold ads load FILE` does it").await?;

@@ -27,7 +27,7 @@ async fn run(config: &Path, arguments: &[&str]) -> Result<Ended> {
 }
 
 /// A working installation's settings, to be spoilt.
-fn settings(services: &Shared, name: &str) -> Result<String> {
+pub(crate) fn settings(services: &Shared, name: &str) -> Result<String> {
     services.s3.create_bucket(name)?;
     Ok(format!(
         "[kafka]\nbrokers = \"{}\"\ntopic = \"{name}\"\npartitions = 2\nreplication_factor = 1\n\
