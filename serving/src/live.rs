@@ -1,15 +1,23 @@
 //! Reading the speed store: all partitions at once, each within a deadline, and no more often than the numbers change.
+//!
+//! The live counts of the recent hours are kept in memory, so most questions ask the store only for what has changed, if for
+//! anything. What is not in memory is read.
+
+mod kept;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clicks::position::PartitionId;
 use clicks::time::{Interval, Span};
-use clicks::view::Missing;
+use clicks::view::{Merge, Missing};
 use futures::future::join_all;
 use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use tokio::sync::OnceCell;
+
+use self::kept::{Given, Kept};
 
 /// What each partition answered.
 pub(crate) type LiveRead = Vec<(PartitionId, Result<LiveSlice, Missing>)>;
@@ -22,6 +30,12 @@ pub(crate) fn is_wide(ads: &Ads, range: Interval) -> bool {
     *ads == Ads::All && range.end.since(range.start) > NARROW_MAX
 }
 
+/// How long a partition that nobody asks for is kept in memory.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// The shortest time between two rounds in the background.
+const ROUND_MIN: Duration = Duration::from_millis(10);
+
 /// Different questions that are remembered at a time.
 const RECENT_MAX: usize = 64;
 
@@ -33,6 +47,9 @@ pub(crate) struct LiveReader {
     store: Arc<dyn SpeedStore>,
     refresh: Duration,
     deadline: Duration,
+    /// Memory for live counts.
+    bytes_max: usize,
+    kept: Mutex<HashMap<PartitionId, Arc<Kept>>>,
     recent: Mutex<Vec<Recent>>,
     /// When a partition that hung may be asked by wide questions again.
     hung: Mutex<HashMap<PartitionId, Instant>>,
@@ -47,8 +64,50 @@ struct Recent {
 }
 
 impl LiveReader {
-    pub(crate) fn new(store: Arc<dyn SpeedStore>, refresh: Duration, deadline: Duration) -> Self {
-        LiveReader { store, refresh, deadline, recent: Mutex::default(), hung: Mutex::default() }
+    pub(crate) fn new(store: Arc<dyn SpeedStore>, refresh: Duration, deadline: Duration, bytes_max: usize) -> Self {
+        let (kept, recent, hung) = (Mutex::default(), Mutex::default(), Mutex::default());
+        LiveReader { store, refresh, deadline, bytes_max, kept, recent, hung }
+    }
+
+    /// Sees that what is kept of the partitions is as they are now, or were less than the refresh interval ago.
+    pub(crate) async fn catch_up(&self, partitions: &[PartitionId]) {
+        join_all(self.kept_of(partitions).iter().map(|kept| kept.catch_up(&*self.store, self.refresh, self.deadline))).await;
+    }
+
+    /// Gives a question what is kept, and returns the partitions that it has to read.
+    pub(crate) fn give(&self, partitions: Vec<PartitionId>, merge: &mut Merge) -> Vec<PartitionId> {
+        let kept = self.kept_of(&partitions);
+        let both = partitions.into_iter().zip(kept);
+        both.filter(|(_, kept)| kept.give(merge) == Given::Nothing).map(|(partition, _)| partition).collect()
+    }
+
+    /// In the background: keeps what is asked for in memory.
+    pub(crate) async fn keep(&self) -> Infallible {
+        loop {
+            let kept: Vec<Arc<Kept>> = {
+                let mut kept = self.kept();
+                kept.retain(|_, kept| kept.idle() < IDLE_MAX);
+                kept.values().cloned().collect()
+            };
+            let bytes_max = self.bytes_max / kept.len().max(1);
+            join_all(kept.iter().map(|kept| kept.keep(&*self.store, bytes_max, self.deadline))).await;
+            let bytes: usize = kept.iter().map(|kept| kept.bytes()).sum();
+            metrics::gauge!("twofold_serving_live_bytes").set(bytes as f64);
+            tokio::time::sleep(self.refresh.max(ROUND_MIN)).await;
+        }
+    }
+
+    fn kept_of(&self, partitions: &[PartitionId]) -> Vec<Arc<Kept>> {
+        let mut kept = self.kept();
+        let of_one = |partition: &PartitionId| match kept.get(partition) {
+            Some(found) => found.clone(),
+            None => kept.entry(partition.clone()).or_insert(Arc::new(Kept::new(partition.clone()))).clone(),
+        };
+        partitions.iter().map(of_one).collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<PartitionId, Arc<Kept>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the partitions now, or shares a reading that began less than the refresh interval ago.
@@ -86,12 +145,8 @@ impl LiveReader {
     }
 
     async fn read_one(&self, partition: &PartitionId, query: &LiveQuery) -> Result<LiveSlice, Missing> {
-        let failed = |detail: String| {
-            metrics::counter!("twofold_serving_live_failures_total").increment(1);
-            tracing::debug!("live counts of {partition} could not be read: {detail}");
-            Missing::Unreachable(detail)
-        };
-        let late = || format!("no answer within {:?}", self.deadline);
+        let failed = |detail| failed(partition, detail);
+        let late = || no_answer(self.deadline);
         let wide = is_wide(&query.ads, query.range);
         if wide && self.hung().get(partition).is_some_and(|again| Instant::now() < *again) {
             return Err(failed(late()));
@@ -110,9 +165,19 @@ impl LiveReader {
         }
     }
 
-    fn hung(&self) -> std::sync::MutexGuard<'_, HashMap<PartitionId, Instant>> {
+    fn hung(&self) -> MutexGuard<'_, HashMap<PartitionId, Instant>> {
         self.hung.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn failed(partition: &PartitionId, detail: String) -> Missing {
+    metrics::counter!("twofold_serving_live_failures_total").increment(1);
+    tracing::debug!("live counts of {partition} could not be read: {detail}");
+    Missing::Unreachable(detail)
+}
+
+fn no_answer(within: Duration) -> String {
+    format!("no answer within {within:?}")
 }
 
 #[cfg(test)]
@@ -159,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn a_partition_that_hangs_holds_up_one_wide_question_and_not_all() {
         let (store, deadline) = (Arc::new(Hanging::default()), Duration::from_millis(200));
-        let reader = LiveReader::new(store.clone(), Duration::ZERO, deadline);
+        let reader = LiveReader::new(store.clone(), Duration::ZERO, deadline, 0);
         let (region, topic) = (Region::parse("eu").unwrap(), TopicId::from_u128(1));
         let partitions = || (0..2).map(|number| PartitionId { region: region.clone(), topic, number }).collect();
         let range = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH + Span::hours(3));

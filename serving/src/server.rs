@@ -39,8 +39,10 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// How often the ledger is read on.
     pub ledger_refresh: Duration,
-    /// Readers that ask the same thing within this time share one reading of the speed store.
+    /// What was read from the speed store within this time is as good as read now.
     pub live_refresh: Duration,
+    /// Memory for live counts. Hours that do not fit are read for each question.
+    pub live_bytes_max: usize,
     /// Deadline of reading one partition's live counts.
     pub live_timeout: Duration,
     /// How far a partition may be behind before live periods count as incomplete. Heartbeats move it every few seconds.
@@ -79,7 +81,8 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: None,
             ledger_refresh: Duration::from_secs(1),
-            live_refresh: Duration::from_millis(250),
+            live_refresh: Duration::from_millis(100),
+            live_bytes_max: 512 << 20,
             live_timeout: Duration::from_secs(2),
             lag_max: Span::seconds(30),
             rows_max: 20_000,
@@ -164,7 +167,7 @@ impl Server {
         let sources = Sources {
             positions: Positions::new(ledger, clock.clone()),
             tables: TableCache::new(objects, options.tables_bytes_max),
-            live: LiveReader::new(store, options.live_refresh, options.live_timeout),
+            live: LiveReader::new(store, options.live_refresh, options.live_timeout, options.live_bytes_max),
             clock,
             lag_max: options.lag_max,
             room: Room::new(options.reads_bytes_max),
@@ -201,6 +204,7 @@ impl Server {
         let ended = tokio::select! {
             served = &mut serve => return flatten(served),
             followed = follow(&self.app) => followed,
+            never = self.app.sources.live.keep() => match never {},
             never = follow_keys(&self.app) => match never {},
             never = follow_ads(&self.app) => match never {},
             failed = admin => failed.map_err(ServingError::Http),

@@ -1,12 +1,11 @@
 //! Everything that an answer is made of, fetched at one position of the ledger.
 
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clicks::books::{Books, DayBook};
-use clicks::id::AdId;
 use clicks::ledger::FileRef;
+use clicks::position::PartitionId;
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Span, Timestamp};
 use clicks::view::{Answer, Asked, Merge, Question, QuestionError, Ranking, Standing};
@@ -18,7 +17,7 @@ use platform::ledger::LedgerError;
 use platform::store::{Ads, LiveQuery};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::live::{LiveRead, LiveReader, is_wide};
+use crate::live::{LiveReader, is_wide};
 use crate::position::{Position, Positions};
 use crate::room::{Room, Taken};
 use crate::table_cache::TableCache;
@@ -82,16 +81,15 @@ impl Sources {
         Ok((position, answer))
     }
 
-    /// The largest over the whole range: see [`Merge::ranking`].
-    pub(crate) async fn ranking<K: Ord + Hash>(
+    /// The largest over the whole range, as `rank` says: [`Merge::ranking`] or [`Merge::ranking_by`].
+    pub(crate) async fn ranking<K>(
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
-        limit: usize,
-        key: impl Fn(&AdId) -> Option<K>,
+        rank: impl FnOnce(Merge) -> Ranking<K>,
     ) -> Result<(Position, Ranking<K>), AskError> {
         let (position, merge, _turn) = self.ask(question, wanted).await?;
-        let mut ranking = merge.ranking(limit, key);
+        let mut ranking = rank(merge);
         object(&mut ranking.standing, &position);
         Ok((position, ranking))
     }
@@ -153,13 +151,16 @@ impl Sources {
     /// Hands over all that a merge asks for. Both layers are read at the same time, and what one has read is let go once the
     /// merge has taken it.
     async fn fill(&self, position: &Position, question: &Question, mut merge: Merge) -> Result<Merge, AskError> {
-        let live = self.live(&merge, &question.asked);
-        let live = stream::once(async move { Fetched::Live(live.await) });
+        let partitions: Vec<PartitionId> = merge.partitions().cloned().collect();
+        let live = stream::once(async {
+            self.live.catch_up(&partitions).await;
+            Fetched::Live
+        });
         let days = self.days(position, question, &merge)?;
         let mut fetched = std::pin::pin!(stream::select(live, days));
         while let Some(fetched) = fetched.next().await {
             match fetched {
-                Fetched::Live(live) => give_live(&mut merge, &live),
+                Fetched::Live => self.give_live(&mut merge, &question.asked, partitions.clone()).await,
                 Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
             }
         }
@@ -205,9 +206,19 @@ impl Sources {
         Fetched::Day(day, try_join(revision, adjustments).await, Some(room))
     }
 
-    fn live<'a>(&'a self, merge: &Merge, asked: &Asked) -> impl Future<Output = Arc<LiveRead>> + Send + use<'a> {
-        let partitions = merge.partitions().cloned().collect();
-        self.live.read(partitions, LiveQuery { ads: ads_of(asked), range: merge.range(), late_from: merge.late_from() })
+    /// What is kept in memory, and what has to be read.
+    async fn give_live(&self, merge: &mut Merge, asked: &Asked, partitions: Vec<PartitionId>) {
+        let to_read = self.live.give(partitions, merge);
+        if to_read.is_empty() {
+            return;
+        }
+        let query = LiveQuery { ads: ads_of(asked), range: merge.range(), late_from: merge.late_from() };
+        for (partition, slice) in self.live.read(to_read, query).await.iter() {
+            match slice {
+                Ok(slice) => merge.give_live(partition, slice.live()),
+                Err(missing) => merge.miss_live(partition, missing.clone()),
+            }
+        }
     }
 }
 
@@ -237,18 +248,10 @@ fn ads_of(asked: &Asked) -> Ads {
 
 /// What one of the layers has answered.
 enum Fetched<'a> {
-    Live(Arc<LiveRead>),
+    /// What is kept of the live counts is up to date.
+    Live,
     /// The room that its tables take is held as long as they are; those that were kept before take none.
     Day(Day, Result<DayTables, TableError>, Option<Taken<'a>>),
-}
-
-fn give_live(merge: &mut Merge, read: &LiveRead) {
-    for (partition, slice) in read {
-        match slice {
-            Ok(slice) => merge.give_live(partition, slice.live()),
-            Err(missing) => merge.miss_live(partition, missing.clone()),
-        }
-    }
 }
 
 fn give_day(merge: &mut Merge, day: Day, tables: Result<DayTables, TableError>, asked: &Asked) {

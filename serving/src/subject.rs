@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clicks::ads::{Group, GroupBy, Groups, Selection};
 use clicks::id::{AdId, CampaignId, TenantId};
-use clicks::view::Asked;
+use clicks::view::{Asked, Merge, Ranking};
 
 use crate::catalog::{Catalog, Version};
 use crate::gate::Caller;
@@ -162,12 +162,16 @@ impl Ranks {
         self.groups.few().map_or(Asked::EachAd, |ads| Asked::EachOf(ads.to_vec()))
     }
 
-    /// What an ad's clicks are ranked as; `None` for an ad that was not asked for.
-    pub(crate) fn label(&self, ad: &AdId) -> Option<Label> {
+    /// The largest of what is asked for.
+    pub(crate) fn rank(&self, merge: Merge, limit: usize) -> Ranking<Label> {
         match self.by {
-            By::Default | By::Ad if self.selects_all => Some(Label::Ad(ad.clone())),
-            By::Default | By::Ad => self.groups.of(ad).map(|_| Label::Ad(ad.clone())),
-            By::Group(_) => self.groups.of(ad).map(|group| Label::Group(self.groups.names()[group].clone())),
+            By::Default | By::Ad if self.selects_all => merge.ranking(limit, |_| true).map(Label::Ad),
+            By::Default | By::Ad => merge.ranking(limit, |ad| self.groups.of(ad).is_some()).map(Label::Ad),
+            // Groups lie in the order of their names.
+            By::Group(_) => {
+                let ranking = merge.ranking_by(limit, |ad| self.groups.of(ad));
+                ranking.map(|group| Label::Group(self.groups.names()[group].clone()))
+            }
         }
     }
 }

@@ -108,7 +108,7 @@ pub(super) async fn get(
     let ranks = Subject::read(&params, app.options.ads_max)?.ranks(&caller, &app.catalog)?;
     let question = Question { asked: ranks.asked(), range, grain, zone };
     let wanted = params.position()?;
-    let (position, ranking) = app.sources.ranking(&question, wanted, limit, |ad| ranks.label(ad)).await?;
+    let (position, ranking) = app.sources.ranking(&question, wanted, |merge| ranks.rank(merge, limit)).await?;
     let (complete, version) = (ranking.standing.complete, ranks.version);
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();
     let meta = Meta::new(&ranking.standing, &position, None, zone, caller.sees()).pinned(wanted.is_some());

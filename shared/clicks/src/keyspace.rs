@@ -7,6 +7,7 @@
 //! tf1:{eu.0190f5c4-….p7}:<generation>:meta    hash    the meta record, see `meta_fields`
 //! tf1:{eu.0190f5c4-….p7}:<generation>:h:<hour number since the epoch>      hash   `<minute 00-59>:<class>:<ad>` -> clicks
 //! tf1:{eu.0190f5c4-….p7}:<generation>:l:<night, YYYY-MM-DD>                hash   `<minute number>:<class>:<ad>` -> late clicks
+//! tf1:{eu.0190f5c4-….p7}:<generation>:changes stream the last changes of counts: `h:<hour>` or `l:<night>` -> field, count, field, …
 //! ```
 //!
 //! All keys of a partition share the hash tag, so they lie in one slot, on one master, in one replication stream: any
@@ -54,6 +55,9 @@ impl PartitionKeys {
     pub fn night(&self, generation: Generation, night: Day) -> String {
         format!("{}:{generation}:l:{night}", self.tag)
     }
+    pub fn changes(&self, generation: Generation) -> String {
+        format!("{}:{generation}:changes", self.tag)
+    }
 }
 
 /// Stored content that this release cannot read.
@@ -69,6 +73,8 @@ pub enum KeyspaceError {
     BadCountField(String),
     #[error("count `{0}` is no number")]
     BadCount(String),
+    #[error("`{0}` is no change of counts")]
+    BadChange(String),
     #[error("{0}")]
     ForeignKey(String),
 }
@@ -113,6 +119,43 @@ pub fn parse_late_field(night: Day, field: &str) -> Result<LateKey, KeyspaceErro
     let (minute, class, ad) = split(field)?;
     let number = minute.parse().map_err(|_| KeyspaceError::BadCountField(field.to_owned()))?;
     Ok(LateKey { night, count: CountKey { minute: Minute::from_number(number), class, ad } })
+}
+
+/// What a key of counts is called in the stream of changes: the end of its name.
+pub fn change_name(key: &str) -> &str {
+    let end = key.rsplitn(3, ':').take(2).map(|part| part.len() + 1).sum::<usize>();
+    &key[key.len().saturating_sub(end.saturating_sub(1))..]
+}
+
+/// Reads one entry of the stream of changes: the name of a key, and the fields and counts that were written to it, with
+/// blanks between.
+pub fn parse_change(
+    name: &str,
+    text: &str,
+    counts: &mut Vec<(CountKey, u64)>,
+    late: &mut Vec<(LateKey, u64)>,
+) -> Result<(), KeyspaceError> {
+    let wrong = |text: &str| KeyspaceError::BadChange(text.chars().take(128).collect());
+    let mut texts = text.split(' ');
+    let mut pairs = std::iter::from_fn(|| Some((texts.next()?, texts.next().unwrap_or_default())));
+    let count = |text: &str| text.parse().map_err(|_| KeyspaceError::BadCount(text.chars().take(64).collect()));
+    match name.split_once(':') {
+        Some(("h", hour)) => {
+            let hour = Hour::from_number(hour.parse().map_err(|_| wrong(name))?);
+            pairs.try_for_each(|(field, clicks)| {
+                counts.push((parse_hour_field(hour, field)?, count(clicks)?));
+                Ok(())
+            })
+        }
+        Some(("l", night)) => {
+            let night = night.parse().map_err(|_| wrong(name))?;
+            pairs.try_for_each(|(field, clicks)| {
+                late.push((parse_late_field(night, field)?, count(clicks)?));
+                Ok(())
+            })
+        }
+        _ => Err(wrong(name)),
+    }
 }
 
 fn split(field: &str) -> Result<(&str, Class, AdId), KeyspaceError> {
@@ -221,7 +264,14 @@ mod tests {
         let late = LateKey { night, count: key };
         assert_eq!(keys.night(generation, night), format!("{tag}:00000000000000000000000000000abc:l:2026-03-01"));
         assert_eq!(late_field(&late), "29539447:v:ad-1");
-        assert_eq!(parse_late_field(night, "29539447:v:ad-1"), Ok(late));
+        assert_eq!(parse_late_field(night, "29539447:v:ad-1"), Ok(late.clone()));
+        assert_eq!(keys.changes(generation), format!("{tag}:00000000000000000000000000000abc:changes"));
+        assert_eq!(change_name(&keys.hour(generation, minute.hour())), "h:492324");
+        assert_eq!(change_name(&keys.night(generation, night)), "l:2026-03-01");
+        let (mut counts, mut lates) = (Vec::new(), Vec::new());
+        parse_change("h:492324", "07:v:ad-1 5 07:v:ad-2 18446744073709551615", &mut counts, &mut lates).unwrap();
+        parse_change("l:2026-03-01", "29539447:v:ad-1 2", &mut counts, &mut lates).unwrap();
+        assert_eq!((&counts[0], counts[1].1, &lates[..]), (&(late.count.clone(), 5), u64::MAX, &[(late, 2)][..]));
     }
 
     #[test]
@@ -253,6 +303,12 @@ mod tests {
     fn foreign_fields_are_refused() {
         for field in ["", "07", "07:v", "60:v:a", "-1:v:a", "07:x:a", "07:vv:a", "07:v:", "07:v:a/b"] {
             assert!(parse_hour_field(Hour::from_number(1), field).is_err(), "{field}");
+        }
+        for (name, text) in [("h:1", ""), ("h:1", "07:v:a"), ("h:1", "07:v:a 1 "), ("h:1", "07:v:a -1"), ("h:x", "07:v:a 1")]
+            .into_iter()
+            .chain([("l:2026-3-1", "7:v:a 1"), ("l:2026-03-01", "7:v:a x"), ("x:1", "07:v:a 1"), ("", "")])
+        {
+            assert!(parse_change(name, text, &mut Vec::new(), &mut Vec::new()).is_err(), "{name} {text}");
         }
     }
 }

@@ -30,6 +30,7 @@
 //! Periods that begin after `now` are left out and [`Standing::clipped_at`] says so; the period that `now` lies in is
 //! answered as far as it has come.
 
+mod columns;
 mod merge;
 mod owner;
 mod partitions;
@@ -41,7 +42,8 @@ mod sums;
 #[cfg(test)]
 mod tests;
 
-pub use merge::{Cell, Live, Merge};
+pub use columns::Columns;
+pub use merge::{Cell, Held, Live, Merge};
 pub use reason::{Missing, Reason};
 
 use serde::Serialize;
@@ -235,4 +237,16 @@ pub struct Ranking<K> {
     pub ranked: Vec<Ranked<K>>,
     /// How many have clicks in the range, those beyond the limit included.
     pub count: usize,
+}
+
+impl<K> Ranking<K> {
+    /// The same, each under another name.
+    pub fn map<N>(self, name: impl Fn(K) -> N) -> Ranking<N> {
+        let renamed = |Ranked { key, clicks, adjustment, total, late_pending }| {
+            let key = name(key);
+            Ranked { key, clicks, adjustment, total, late_pending }
+        };
+        let Ranking { standing, ranked, count } = self;
+        Ranking { standing, ranked: ranked.into_iter().map(renamed).collect(), count }
+    }
 }

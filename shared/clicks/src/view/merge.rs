@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use hashbrown::HashMap;
 
+use super::columns::Columns;
 use super::owner::{Slot, clip, segments, slots};
 use super::partitions::{End, Partition, Status, has_counted, partitions};
 use super::pieces::whole;
@@ -40,6 +41,18 @@ pub struct Live<'a> {
     pub counts: &'a [(CountKey, u64)],
     pub late: &'a [(LateKey, u64)],
 }
+
+/// The same of counts that are held in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Held<'a> {
+    pub meta: &'a Meta,
+    pub is_in_doubt: bool,
+    /// At least those of [`Merge::range`] that are stored.
+    pub columns: &'a Columns,
+}
+
+/// Which number of a period a live count goes into.
+type Into = fn(&mut Numbers) -> &mut u64;
 
 /// The answer to one question at one position of the books, under way.
 #[derive(Debug)]
@@ -194,42 +207,73 @@ impl Merge {
 
     /// Hands over a partition's live counts. Those of days that batch owns are only compared with.
     pub fn give_live(&mut self, partition: &PartitionId, live: Live<'_>) {
-        let Some(at) = self.partitions.iter().position(|p| p.id == *partition) else { return };
-        self.partitions[at].status = Status::Known(Box::new(live.meta.clone()));
-        self.partitions[at].is_in_doubt = live.is_in_doubt;
+        if !self.knows(partition, live.meta, live.is_in_doubt) {
+            return;
+        }
         for (key, clicks) in live.counts {
-            let start = key.minute.start();
-            let Some(slot) = self.slot(start) else { continue };
-            // What is left below the base day is not all of it.
-            let whole = start.day() >= live.meta.base_day;
-            let source = self.slots[slot].source;
-            let ranked = self.sums.ranked;
-            match source {
-                Source::Speed if whole => {
-                    if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
-                        numbers.clicks += clicks;
-                    }
-                }
-                Source::Batch if whole && !ranked => {
-                    if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
-                        numbers.last_live += clicks;
-                    }
-                }
-                Source::Batch | Source::Speed | Source::None | Source::Mixed => {}
+            let Some((slot, into)) = self.takes(key.minute.start(), live.meta) else { continue };
+            if let Some(numbers) = self.sums.of(Some(&key.ad), slot) {
+                *into(numbers) += clicks;
             }
         }
         for (key, clicks) in live.late {
-            let Some(slot) = self.slot(key.count.minute.start()) else { continue };
-            let pending = match self.slots[slot].source {
-                // Every night moves the cut of every closed day, changed or not; what is late for a day before the first
-                // one becomes an adjustment.
-                Source::Batch | Source::None => key.night >= self.next_night,
-                Source::Speed | Source::Mixed => true,
-            };
-            if pending && let Some(numbers) = self.sums.of(Some(&key.count.ad), slot) {
+            let Some(slot) = self.takes_late(key.count.minute.start(), key.night) else { continue };
+            if let Some(numbers) = self.sums.of(Some(&key.count.ad), slot) {
                 numbers.late_pending += clicks;
             }
         }
+    }
+
+    /// The same of counts that are held in memory.
+    pub fn give_held(&mut self, partition: &PartitionId, Held { meta, is_in_doubt, columns }: Held<'_>) {
+        if !self.knows(partition, meta, is_in_doubt) {
+            return;
+        }
+        let mut targets = self.sums.targets(columns);
+        for (start, column) in columns.live(self.range) {
+            if let Some((slot, into)) = self.takes(start, meta) {
+                self.sums.add(column, columns, &mut targets, slot, into);
+            }
+        }
+        for (night, start, column) in columns.late(self.range) {
+            if let Some(slot) = self.takes_late(start, night) {
+                self.sums.add(column, columns, &mut targets, slot, |numbers| &mut numbers.late_pending);
+            }
+        }
+    }
+
+    /// Notes where a partition stands, if it was asked for.
+    fn knows(&mut self, partition: &PartitionId, meta: &Meta, is_in_doubt: bool) -> bool {
+        let found = self.partitions.iter_mut().find(|found| found.id == *partition);
+        let known = found.map(|found| {
+            found.status = Status::Known(Box::new(meta.clone()));
+            found.is_in_doubt = is_in_doubt;
+        });
+        known.is_some()
+    }
+
+    /// Where the live counts of a minute belong, if anywhere.
+    fn takes(&self, start: Timestamp, meta: &Meta) -> Option<(usize, Into)> {
+        let slot = self.slot(start)?;
+        // What is left below the base day is not all of it.
+        let whole = start.day() >= meta.base_day;
+        match self.slots[slot].source {
+            Source::Speed if whole => Some((slot, |numbers| &mut numbers.clicks)),
+            Source::Batch if whole && !self.sums.ranked => Some((slot, |numbers| &mut numbers.last_live)),
+            Source::Batch | Source::Speed | Source::None | Source::Mixed => None,
+        }
+    }
+
+    /// Where the late counts of a minute and a night belong, if they are pending.
+    fn takes_late(&self, start: Timestamp, night: Day) -> Option<usize> {
+        let slot = self.slot(start)?;
+        let pending = match self.slots[slot].source {
+            // Every night moves the cut of every closed day, changed or not; what is late for a day before the first one
+            // becomes an adjustment.
+            Source::Batch | Source::None => night >= self.next_night,
+            Source::Speed | Source::Mixed => true,
+        };
+        pending.then_some(slot)
     }
 
     /// A partition gave no live counts.
@@ -253,30 +297,43 @@ impl Merge {
         Answer { standing, series }
     }
 
-    /// The largest by their total over the whole range, of [`Asked::EachAd`] or [`Asked::EachOf`]: ads, or what `key` says that
-    /// they are part of. Ads without a key are left out.
-    pub fn ranking<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
-        let late_known = self.late_known(None, &self.slots);
+    /// The ads with the largest total over the whole range, of [`Asked::EachAd`] or [`Asked::EachOf`], as far as they are
+    /// wanted.
+    pub fn ranking(self, limit: usize, wanted: impl Fn(&AdId) -> bool) -> Ranking<AdId> {
+        let named = self.sums.names.iter().zip(&self.sums.numbers);
+        let wanted = named.filter_map(|(ad, numbers)| Some((ad.as_ref().filter(|ad| wanted(ad))?, *numbers)));
+        self.largest(limit, wanted).map(AdId::clone)
+    }
+
+    /// The same of what ads are part of. Ads without a key are left out.
+    pub fn ranking_by<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
         let mut sums = HashMap::<K, Numbers, foldhash::fast::RandomState>::default();
         for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
             if let Some(key) = ad.as_ref().and_then(&key) {
                 *sums.entry(key).or_default() += *numbers;
             }
         }
-        let mut ranked: Vec<Ranked<K>> = sums
-            .into_iter()
-            .map(|(key, numbers)| Ranked {
-                key,
-                clicks: numbers.clicks,
-                adjustment: numbers.adjustment,
-                total: numbers.clicks + numbers.adjustment,
-                late_pending: late_known.then_some(numbers.late_pending),
-            })
-            .filter(|ranked| ranked.total > 0 || ranked.late_pending.is_some_and(|late| late > 0))
-            .collect();
-        ranked.sort_unstable_by(|a, b| b.total.cmp(&a.total).then_with(|| a.key.cmp(&b.key)));
+        self.largest(limit, sums)
+    }
+
+    fn largest<K: Ord>(&self, limit: usize, numbers: impl IntoIterator<Item = (K, Numbers)>) -> Ranking<K> {
+        let late_known = self.late_known(None, &self.slots);
+        let ranked = numbers.into_iter().map(|(key, numbers)| Ranked {
+            key,
+            clicks: numbers.clicks,
+            adjustment: numbers.adjustment,
+            total: numbers.clicks + numbers.adjustment,
+            late_pending: late_known.then_some(numbers.late_pending),
+        });
+        let has_clicks = |ranked: &Ranked<K>| ranked.total > 0 || ranked.late_pending.is_some_and(|late| late > 0);
+        let mut ranked: Vec<Ranked<K>> = ranked.filter(has_clicks).collect();
         let count = ranked.len();
-        ranked.truncate(limit);
+        let order = |a: &Ranked<K>, b: &Ranked<K>| b.total.cmp(&a.total).then_with(|| a.key.cmp(&b.key));
+        if limit < count {
+            ranked.select_nth_unstable_by(limit, order);
+            ranked.truncate(limit);
+        }
+        ranked.sort_unstable_by(order);
         Ranking { standing: self.standing(), ranked, count }
     }
 

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use hashbrown::HashMap;
 
 use super::Asked;
+use super::columns::{Column, Columns};
 use crate::ads::Groups;
 use crate::id::AdId;
 
@@ -52,6 +53,27 @@ enum Whose {
     Groups(Groups),
 }
 
+/// Which series the ads of some columns belong to.
+#[derive(Debug)]
+pub(super) enum Targets {
+    /// There is one series.
+    All,
+    /// These ads, each with its series; the others were not asked for.
+    Few(Vec<(u32, usize)>),
+    /// By ad, as they come.
+    Each(Vec<Target>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    NotYetKnown,
+    Series(usize),
+    Nothing,
+}
+
+/// Ads that are looked up one by one in a column. Of more, the whole column is read.
+const FEW_MAX: usize = 100;
+
 impl Sums {
     pub fn new(asked: &Asked, periods: usize) -> Self {
         let (names, width) = match asked {
@@ -74,20 +96,75 @@ impl Sums {
 
     /// Where a count of this ad and period belongs; `None` when the ad was not asked for.
     pub fn of(&mut self, ad: Option<&AdId>, slot: usize) -> Option<&mut Numbers> {
-        let series = match &self.series {
-            Whose::All => 0,
-            Whose::Ads(by_ad) => match by_ad.get(ad?) {
-                Some(series) => *series,
-                None if self.open => self.add(ad?),
-                None => return None,
-            },
-            Whose::Groups(groups) => groups.of(ad?)?,
+        let series = match (&self.series, ad) {
+            (Whose::All, _) => 0,
+            (_, ad) => self.series_of(ad?)?,
         };
         let slot = if self.ranked { 0 } else { slot };
         self.numbers.get_mut(series * self.width + slot)
     }
 
-    fn add(&mut self, ad: &AdId) -> usize {
+    /// Which series the ads of the columns belong to, to be used for all of these columns.
+    pub fn targets(&mut self, columns: &Columns) -> Targets {
+        let few = |ads: &mut dyn Iterator<Item = (&AdId, usize)>| {
+            Targets::Few(ads.filter_map(|(ad, series)| Some((columns.number_of(ad)?, series))).collect())
+        };
+        match &mut self.series {
+            Whose::All => Targets::All,
+            Whose::Ads(by_ad) if !self.open && by_ad.len() <= FEW_MAX => {
+                few(&mut by_ad.iter().map(|(ad, series)| (ad, *series)))
+            }
+            Whose::Groups(groups) if let Some(ads) = groups.few() => {
+                few(&mut ads.iter().filter_map(|ad| Some((ad, groups.of(ad)?))))
+            }
+            Whose::Ads(_) | Whose::Groups(_) => Targets::Each(vec![Target::NotYetKnown; columns.ads().len()]),
+        }
+    }
+
+    /// Adds a column to a number of a period.
+    pub fn add(
+        &mut self,
+        column: &Column,
+        columns: &Columns,
+        targets: &mut Targets,
+        slot: usize,
+        into: impl Fn(&mut Numbers) -> &mut u64,
+    ) {
+        let slot = if self.ranked { 0 } else { slot };
+        let width = self.width;
+        match targets {
+            Targets::All => *into(&mut self.numbers[slot]) += column.total(),
+            Targets::Few(ads) => {
+                for (ad, series) in ads {
+                    *into(&mut self.numbers[*series * width + slot]) += column.of(*ad);
+                }
+            }
+            Targets::Each(targets) => {
+                for (ad, clicks) in column.each() {
+                    let target = &mut targets[ad as usize];
+                    if *target == Target::NotYetKnown {
+                        *target = self.series_of(&columns.ads()[ad as usize]).map_or(Target::Nothing, Target::Series);
+                    }
+                    if let Target::Series(series) = *target {
+                        *into(&mut self.numbers[series * width + slot]) += clicks;
+                    }
+                }
+            }
+        }
+    }
+
+    fn series_of(&mut self, ad: &AdId) -> Option<usize> {
+        match &self.series {
+            Whose::All => Some(0),
+            Whose::Ads(by_ad) => match by_ad.get(ad) {
+                Some(series) => Some(*series),
+                None => self.open.then(|| self.begin(ad)),
+            },
+            Whose::Groups(groups) => groups.of(ad),
+        }
+    }
+
+    fn begin(&mut self, ad: &AdId) -> usize {
         let series = self.names.len();
         self.names.push(Some(ad.clone()));
         if let Whose::Ads(by_ad) = &mut self.series {

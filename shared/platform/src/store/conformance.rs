@@ -3,6 +3,7 @@
 //! Every part takes a partition of its own with a random topic id, so it may run against a server that others use.
 
 mod beside;
+mod changes;
 mod flushes;
 mod reads;
 mod steps;
@@ -46,6 +47,8 @@ pub async fn suite(store: &dyn SpeedStore) {
     reads::parts_add_up_to_the_whole(store).await;
     reads::partitions_do_not_touch(store).await;
     flushes::a_large_flush_is_stored_whole(store).await;
+    changes::a_reader_follows_what_is_written(store).await;
+    changes::a_reader_that_fell_behind_is_told_so(store).await;
 }
 
 /// Everything that the port shows of a partition.

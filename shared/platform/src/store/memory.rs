@@ -17,7 +17,7 @@ use clicks::window::Hour;
 use self::partition::{Partition, Refusal};
 use super::scope::Scope;
 use super::step::{refused, validate};
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
 
 /// Live counts of all partitions, in this process.
 #[derive(Debug, Default)]
@@ -33,6 +33,8 @@ struct State {
     overlooks_expiries: bool,
     failures: usize,
     lose_reply: bool,
+    /// Flushes so far, those that were taken back included.
+    flushes: u64,
 }
 
 /// Everything that was stored at one moment; see [`MemoryStore::snapshot`].
@@ -151,12 +153,14 @@ impl SpeedStore for MemoryStore {
         validate(partition, flush)?;
         let mut state = self.enter()?;
         let overlooks = state.overlooks_expiries;
+        state.flushes += 1;
+        let number = state.flushes;
         // Nothing is stored of a partition whose first flush is refused.
         let outcome = match state.partitions.get_mut(partition) {
-            Some(stored) => stored.flush(flush, overlooks),
+            Some(stored) => stored.flush(flush, number, overlooks),
             None => {
                 let mut stored = Partition::default();
-                let outcome = stored.flush(flush, overlooks);
+                let outcome = stored.flush(flush, number, overlooks);
                 if matches!(outcome, Ok(FlushOutcome::Applied)) {
                     state.partitions.insert(partition.clone(), stored);
                 }
@@ -183,6 +187,12 @@ impl SpeedStore for MemoryStore {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
         stored.select(Whose::Live, |meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
+    }
+
+    async fn read_changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+        let state = self.enter()?;
+        let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
+        stored.changes(since).map_err(|damage| damage.in_partition(partition))
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {

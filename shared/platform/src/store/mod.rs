@@ -20,7 +20,9 @@
 //!   be read, whatever of it is lost, can be replaced; it never goes on with that generation.
 //! * Content that cannot be read is [`StoreError::Content`], never a smaller number; the error names its generation.
 //! * A generation that is replaced is retired in the same step; [`SpeedStore::sweep`] deletes what is left of it.
-//! * [`SpeedStore::load`], [`SpeedStore::read`] and [`SpeedStore::read_part`] are one atomic read each of one partition.
+//! * [`SpeedStore::load`], [`SpeedStore::read`], [`SpeedStore::read_part`] and [`SpeedStore::read_changes`] are one atomic read each of one partition.
+//! * The store remembers the last changes of counts, so a reader that holds the rest need not read it again:
+//!   [`SpeedStore::read_changes`] gives all that was written since a [`Mark`], or says that it cannot.
 //! * Nothing is evicted: [`SpeedStore::check`] refuses a server that may.
 
 pub mod conformance;
@@ -48,6 +50,15 @@ pub use redis::{FLUSH_SCRIPT, RedisOptions, RedisStore, flush_arguments};
 /// speed alone, where a flush of a quarter cost the worker a fifth more CPU per click: each has its round trips, and what
 /// is clicked often is written with each.
 const CHANGES_MAX: usize = 8_000;
+
+/// Changes of counts that the store remembers of a generation, for [`SpeedStore::read_changes`]: about a megabyte.
+const CHANGES_REMEMBERED: usize = 64_000;
+
+/// How many entries of the memory of changes are kept when one of `changes` counts is added: seconds of an even load, and
+/// still several flushes where each is as large as may be. The script says the same.
+fn changes_kept(changes: usize) -> usize {
+    (CHANGES_REMEMBERED / changes.max(1)).clamp(8, 64)
+}
 
 /// What a reader asks of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +94,14 @@ pub struct Part {
     pub nights: (Day, Day),
 }
 
+/// How much of what was written to a generation a read has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    generation: Generation,
+    /// The last change that is remembered; `None` when there is none.
+    last: Option<(u64, u64)>,
+}
+
 /// One atomic read of a partition for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSlice {
@@ -90,6 +109,7 @@ pub struct LiveSlice {
     pub meta: Meta,
     /// Another generation is counted beside the live one, to take its place.
     pub is_in_doubt: bool,
+    pub mark: Mark,
     /// Counts of the query's ads and windows; not sorted.
     pub counts: Vec<(CountKey, u64)>,
     /// Late counts of the query's ads whose minute lies in the range; not sorted.
@@ -139,6 +159,14 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
         }))
     }
 
+    /// What was written since an earlier read of all counts that may still change: the counts in the order in which they
+    /// were written, the last one of a key being what is stored. `None` when the store does not remember it any more, or
+    /// another generation is live: then everything has to be read again.
+    /// A store that remembers nothing has nothing to do.
+    async fn read_changes(&self, _: &PartitionId, _since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+        Ok(None)
+    }
+
     /// Deletes what is left of retired generations, in steps that are short, and returns how many keys that were. Never
     /// touches the live one, or the one that is counted beside it. What an error leaves behind is found by the next call. A store that keeps nothing of what
     /// was replaced has nothing to do.
@@ -157,10 +185,30 @@ enum Whose {
     Current,
 }
 
+impl Mark {
+    /// Of a generation whose counts nobody has written yet.
+    pub const fn of_nothing(generation: Generation) -> Self {
+        Mark { generation, last: None }
+    }
+
+    /// Those of the remembered entries, in their order, that a read with this mark has not seen; `None` when some of them may
+    /// be forgotten.
+    fn unseen<'a, T>(&self, entries: &'a [T], id: impl Fn(&T) -> (u64, u64)) -> Option<&'a [T]> {
+        match self.last {
+            // Nothing is forgotten while there are fewer than are ever kept.
+            None => (entries.len() < changes_kept(CHANGES_MAX)).then_some(entries),
+            Some(last) => {
+                let seen = entries.iter().position(|entry| id(entry) == last)?;
+                Some(&entries[seen + 1..])
+            }
+        }
+    }
+}
+
 impl LiveSlice {
     /// As the merge takes it.
     pub fn live(&self) -> Live<'_> {
-        let LiveSlice { generation: _, meta, is_in_doubt, counts, late } = self;
+        let LiveSlice { generation: _, meta, is_in_doubt, mark: _, counts, late } = self;
         Live { meta, is_in_doubt: *is_in_doubt, counts, late }
     }
 

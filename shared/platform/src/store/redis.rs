@@ -31,7 +31,7 @@ use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
 use super::step::{refused, validate};
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Part, SpeedStore, StoreError, Whose};
+use super::{CHANGES_MAX, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -249,6 +249,10 @@ impl SpeedStore for RedisStore {
 
     async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
         self.select(partition, Whose::Live, |meta| Scope::to_part(meta, part)).await
+    }
+
+    async fn read_changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+        self.changes(partition, since).await
     }
 
     async fn sweep(&self, partition: &PartitionId) -> Result<u64, StoreError> {

@@ -24,7 +24,7 @@ pub(super) async fn what_was_replaced_is_deleted_and_nothing_else(store: &dyn Sp
         step.late = vec![(late("2026-03-10", "2026-03-09T23:00:00Z", "b"), 1)];
         applied(store, &partition, &step).await;
         let before = dump(store, &partition).await;
-        assert_eq!(sweep().await, 4, "a meta record, two hours and a night");
+        assert_eq!(sweep().await, 5, "a meta record, two hours, a night and the changes");
         assert_eq!(sweep().await, 0, "nothing is left");
         assert_eq!(dump(store, &partition).await, before, "the live generation is not touched");
     }
@@ -39,6 +39,6 @@ pub(super) async fn a_damaged_generation_is_swept_as_well(store: &dyn SpeedStore
     cure.expected = Expected::Damaged { generation: Some(generation(1)) };
     applied(store, &partition, &cure.step(1, vec![(count("12:00", "b"), 1)])).await;
     let before = dump(store, &partition).await;
-    assert_eq!(works(store.sweep(&partition).await, "sweep"), 2, "a meta record and an hour");
+    assert_eq!(works(store.sweep(&partition).await, "sweep"), 3, "a meta record, an hour and the changes");
     assert_eq!(dump(store, &partition).await, before, "the live generation is not touched");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::Arc;
 
 use clicks::keyspace::KeyspaceError;
 use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey, Meta, Stage};
@@ -10,7 +11,7 @@ use clicks::time::Day;
 use clicks::window::Hour;
 
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, StoreError, Whose};
+use crate::store::{LiveSlice, Mark, StoreError, Whose, changes_kept};
 
 /// Flushes that can be taken back.
 const HISTORY_MAX: usize = 64;
@@ -34,6 +35,17 @@ struct Stored {
     meta: Option<Meta>,
     hours: BTreeMap<Hour, HashMap<CountKey, u64>>,
     nights: BTreeMap<Day, HashMap<LateKey, u64>>,
+    /// What was last written, oldest first.
+    changes: Vec<Arc<Change>>,
+}
+
+/// What one flush has written.
+#[derive(Debug, Clone)]
+struct Change {
+    /// That of no other flush, whatever is taken back.
+    number: u64,
+    counts: Vec<(CountKey, u64)>,
+    late: Vec<(LateKey, u64)>,
 }
 
 /// Why a flush changed nothing.
@@ -74,34 +86,40 @@ struct Step {
     late: Vec<(LateKey, Option<u64>)>,
     hours: Vec<(Hour, HashMap<CountKey, u64>)>,
     nights: Vec<(Day, HashMap<LateKey, u64>)>,
+    changes: Vec<Arc<Change>>,
 }
 
 impl Partition {
-    /// Compare and write; the flush was validated before.
+    /// Compare and write; the flush was validated before, and its number is that of no other one.
     ///
     /// # Errors
     /// What is wrong with the flush here, or with what is stored; nothing has changed then.
-    pub(super) fn flush(&mut self, flush: &Flush, overlooks_expiries: bool) -> Result<FlushOutcome, Refusal> {
+    pub(super) fn flush(
+        &mut self,
+        flush: &Flush,
+        number: u64,
+        overlooks_expiries: bool,
+    ) -> Result<FlushOutcome, Refusal> {
         if !self.is_as_expected(flush, overlooks_expiries) {
             let found = self.current().map(Stored::position).transpose().map_err(Refusal::Damaged)?;
             return Ok(FlushOutcome::Mismatch { found });
         }
         let undo = match self.current() {
-            Some(current) if current.generation == flush.generation => self.go_on(flush)?,
-            _ => self.begin(flush)?,
+            Some(current) if current.generation == flush.generation => self.go_on(flush, number)?,
+            _ => self.begin(flush, number)?,
         };
         self.remember(undo);
         Ok(FlushOutcome::Applied)
     }
 
-    fn begin(&mut self, flush: &Flush) -> Result<Undo, Refusal> {
+    fn begin(&mut self, flush: &Flush, number: u64) -> Result<Undo, Refusal> {
         let is_known = |stored: &Option<Stored>| stored.as_ref().is_some_and(|s| s.generation == flush.generation);
         if self.retired.contains_key(&flush.generation) || is_known(&self.live) {
             return Err(Refusal::Malformed(format!("generation {} is not new", flush.generation)));
         }
         let before = (self.live.clone(), self.building.take());
         let mut begun = Stored::new(flush.generation, flush.meta.clone());
-        begun.apply(flush);
+        begun.apply(flush, number);
         self.retire(before.1.as_ref());
         match flush.stage {
             Stage::Beside => self.building = Some(begun),
@@ -113,14 +131,14 @@ impl Partition {
         Ok(Undo::Begin(Box::new(before)))
     }
 
-    fn go_on(&mut self, flush: &Flush) -> Result<Undo, Refusal> {
+    fn go_on(&mut self, flush: &Flush, number: u64) -> Result<Undo, Refusal> {
         let refused = |what| Err(Refusal::Malformed(format!("generation {} is {what}", flush.generation)));
         if matches!(flush.expected, Expected::Damaged { .. }) {
             return refused("damaged and is not gone on with");
         }
         match (&mut self.building, &mut self.live) {
             (Some(building), _) => {
-                let step = building.apply(flush);
+                let step = building.apply(flush, number);
                 if flush.stage == Stage::Beside {
                     return Ok(Undo::Step(Box::new(step)));
                 }
@@ -129,7 +147,7 @@ impl Partition {
                 Ok(Undo::Switch(Box::new((step, before))))
             }
             (None, _) if flush.stage == Stage::Beside => refused("live and does not go back beside another one"),
-            (None, Some(live)) => Ok(Undo::Step(Box::new(live.apply(flush)))),
+            (None, Some(live)) => Ok(Undo::Step(Box::new(live.apply(flush, number)))),
             (None, None) => unreachable!("the caller found it"),
         }
     }
@@ -230,6 +248,20 @@ impl Partition {
         keys
     }
 
+    pub(super) fn changes(&self, since: &Mark) -> Result<Option<LiveSlice>, Damage> {
+        let Some(live) = self.live.as_ref().filter(|live| live.generation == since.generation) else { return Ok(None) };
+        let meta = live.meta()?;
+        let Some(unseen) = since.unseen(&live.changes, |change| change.id()) else { return Ok(None) };
+        Ok(Some(LiveSlice {
+            generation: live.generation,
+            meta: meta.clone(),
+            is_in_doubt: self.building.is_some(),
+            mark: live.mark(),
+            counts: unseen.iter().flat_map(|change| change.counts.iter().cloned()).collect(),
+            late: unseen.iter().flat_map(|change| change.late.iter().cloned()).collect(),
+        }))
+    }
+
     pub(super) fn select(
         &self,
         whose: Whose,
@@ -250,6 +282,7 @@ impl Partition {
             generation: stored.generation,
             meta: meta.clone(),
             is_in_doubt: self.building.is_some(),
+            mark: stored.mark(),
             counts: hours.map(|(key, count)| (key.clone(), *count)).collect(),
             late: nights.map(|(key, count)| (key.clone(), *count)).collect(),
         }))
@@ -258,7 +291,12 @@ impl Partition {
 
 impl Stored {
     fn new(generation: Generation, meta: Meta) -> Self {
-        Stored { generation, meta: Some(meta), hours: BTreeMap::new(), nights: BTreeMap::new() }
+        let (hours, nights) = (BTreeMap::new(), BTreeMap::new());
+        Stored { generation, meta: Some(meta), hours, nights, changes: Vec::new() }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { generation: self.generation, last: self.changes.last().map(|change| change.id()) }
     }
 
     fn meta(&self) -> Result<&Meta, Damage> {
@@ -271,10 +309,11 @@ impl Stored {
 
     /// As many as Redis would hold of it.
     fn keys(&self) -> u64 {
-        u64::from(self.meta.is_some()) + self.hours.len() as u64 + self.nights.len() as u64
+        let [meta, changes] = [self.meta.is_some(), !self.changes.is_empty()].map(u64::from);
+        meta + changes + self.hours.len() as u64 + self.nights.len() as u64
     }
 
-    fn apply(&mut self, flush: &Flush) -> Step {
+    fn apply(&mut self, flush: &Flush, number: u64) -> Step {
         let hours = flush.drop_hours.iter().filter_map(|hour| self.hours.remove_entry(hour)).collect();
         let nights = flush.drop_nights.iter().filter_map(|night| self.nights.remove_entry(night)).collect();
         let meta = self.meta.replace(flush.meta.clone());
@@ -288,7 +327,14 @@ impl Stored {
             let before = self.nights.entry(key.night).or_default().insert(key.clone(), *count);
             late.push((key.clone(), before));
         }
-        Step { meta, counts, late, hours, nights }
+        let changes = self.changes.clone();
+        if !flush.counts.is_empty() || !flush.late.is_empty() {
+            let (counts, late) = (flush.counts.clone(), flush.late.clone());
+            self.changes.push(Arc::new(Change { number, counts, late }));
+            let kept = changes_kept(flush.counts.len() + flush.late.len());
+            self.changes.drain(..self.changes.len().saturating_sub(kept));
+        }
+        Step { meta, counts, late, hours, nights, changes }
     }
 
     fn take_back(&mut self, step: Step) {
@@ -302,6 +348,13 @@ impl Stored {
         self.hours.extend(step.hours);
         self.nights.extend(step.nights);
         self.meta = step.meta;
+        self.changes = step.changes;
+    }
+}
+
+impl Change {
+    fn id(&self) -> (u64, u64) {
+        (self.number, 0)
     }
 }
 

@@ -47,8 +47,9 @@ pub(super) const BUILDING: usize = 1;
 pub(super) const EXPECTED_META: usize = 2;
 pub(super) const META: usize = 3;
 pub(super) const RETIRED: usize = 4;
+pub(super) const CHANGES: usize = 5;
 /// How many they are.
-pub(super) const HEAD: usize = 5;
+pub(super) const HEAD: usize = 6;
 
 impl Command {
     pub(super) fn new(partition: &PartitionId, flush: &Flush) -> Self {
@@ -77,7 +78,8 @@ impl Command {
 
         // In the order of their places above.
         let (expected_meta, meta) = (names.meta(expected_meta), names.meta(generation));
-        let mut keys = vec![names.live(), names.building(), expected_meta, meta, names.retired()];
+        let changes = names.changes(generation);
+        let mut keys = vec![names.live(), names.building(), expected_meta, meta, names.retired(), changes];
         keys.extend(hours.keys().map(|hour| names.hour(generation, *hour)));
         keys.extend(nights.keys().map(|night| names.night(generation, *night)));
         keys.extend(flush.drop_hours.iter().map(|hour| names.hour(generation, *hour)));
@@ -173,6 +175,7 @@ mod tests {
             format!("{tag}:{a}:meta"),
             format!("{tag}:{b}:meta"),
             format!("{tag}:retired"),
+            format!("{tag}:{b}:changes"),
             format!("{tag}:{b}:h:492324"),
             format!("{tag}:{b}:h:492325"),
             format!("{tag}:{b}:l:2026-03-01"),
@@ -206,7 +209,7 @@ mod tests {
                 drop_nights: Vec::new(),
             };
             let (keys, arguments) = flush_arguments(&partition, &flush);
-            assert!(keys[2].ends_with(&format!(":{key}:meta")) && keys.len() == 5, "{keys:?}");
+            assert!(keys[2].ends_with(&format!(":{key}:meta")) && keys.len() == 6, "{keys:?}");
             assert_eq!(arguments[..4], [argument, String::new(), b.to_string(), "beside".to_owned()]);
         }
     }
@@ -226,7 +229,7 @@ mod tests {
         };
         let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
         let (keys, arguments) = flush_arguments(&partition, &flush);
-        assert_eq!((keys.len(), &keys[2]), (5, &keys[3]));
+        assert_eq!((keys.len(), &keys[2]), (6, &keys[3]));
         assert_eq!(arguments[..2], ["", ""]);
     }
 }

@@ -4,7 +4,7 @@
 use clicks::live::{Generation, Stage};
 use clicks::time::Day;
 
-use super::command::{BUILDING, Command, HEAD, LIVE, META, NO_GENERATION, RETIRED};
+use super::command::{BUILDING, CHANGES, Command, HEAD, LIVE, META, NO_GENERATION, RETIRED};
 
 /// Fields of the meta record that a flush depends on, in the order of [`Found::meta`].
 pub(super) const META_FIELDS: [&str; 5] = ["next_offset", "base_day", "base_night", "expired", "late_expired"];
@@ -67,8 +67,9 @@ pub(super) fn compare(command: &Command, found: &Found) -> Result<(), Stop> {
     let current = found.current();
     let goes_on = current == Some(&command.generation);
     // What is left of a generation that is replaced may be anything.
-    let mut hashes = std::iter::once(META).chain(HEAD..command.keys.len());
-    if let Some(place) = hashes.find(|place| !found.is_of_type(*place, "hash")) {
+    let hashes = std::iter::once(META).chain(HEAD..command.keys.len()).map(|place| (place, "hash"));
+    let mut all = hashes.chain([(CHANGES, "stream")]);
+    if let Some((place, _)) = all.find(|(place, wanted)| !found.is_of_type(*place, wanted)) {
         return Err(if goes_on { Stop::Damaged(foreign(place)) } else { Stop::Refused(foreign(place)) });
     }
     let Some(current) = current else {
@@ -152,7 +153,7 @@ mod tests {
         let day = || Some(Day::from_number(20_000).to_string());
         let meta = [Some("5".to_owned()), day(), day(), Some("9".to_owned()), Some("0".to_owned())];
         let (meta, kind) = if goes_on { (meta, "hash") } else { (Default::default(), "none") };
-        let types = ["string", "none", "hash", kind, "set", "hash"].map(str::to_owned).to_vec();
+        let types = ["string", "none", "hash", kind, "set", "stream", "hash"].map(str::to_owned).to_vec();
         Found {
             live: Some(A.to_string()),
             building: None,
@@ -211,10 +212,11 @@ mod tests {
     #[test]
     fn what_must_not_be_written_is_refused() {
         type Spoil = fn(&mut Found);
-        let cases: [(&str, Generation, Stage, Spoil, &str); 9] = [
+        let cases: [(&str, Generation, Stage, Spoil, &str); 10] = [
             ("a foreign pointer", B, Stage::Live, |found| found.types[LIVE] = "list".to_owned(), "Refused(\"key"),
             ("a foreign hash", B, Stage::Live, |found| found.types[HEAD] = "list".to_owned(), "Refused(\"key"),
             ("the same, going on", A, Stage::Live, |found| found.types[HEAD] = "list".to_owned(), "Damaged(\"key"),
+            ("a foreign stream", A, Stage::Live, |found| found.types[CHANGES] = "hash".to_owned(), "Damaged(\"key"),
             ("a set that is none", A, Stage::Live, |found| found.types[RETIRED] = "list".to_owned(), "Ok"),
             (
                 "no new generation",

@@ -9,6 +9,7 @@
 -- KEYS[3]  meta of the expected generation; the same as KEYS[4] when none is expected
 -- KEYS[4]  meta of the generation that is written
 -- KEYS[5]  retired: set of generations that were replaced
+-- KEYS[6]  changes: stream of what was last written to the generation's counts, for readers that hold the rest
 -- KEYS[…]  the hours that are written, then the nights that are written, then the hours and nights that are dropped
 --
 -- ARGV[1]  expected generation, 32 hexadecimal digits; empty: there may be none; ?: one that is none
@@ -28,7 +29,8 @@
 --
 -- Numbers stay strings: Lua's are doubles, and 2^53 + 1 would equal 2^53.
 
-local HEAD = 5 -- keys before the hours
+local RETIRED, CHANGES = 5, 6
+local HEAD = 6 -- keys before the hours
 local SIZES = 8 -- arguments before the meta record
 local CHUNK = 2000 -- arguments per HSET, far below the limit of unpack (about 8,000)
 
@@ -105,7 +107,7 @@ local live, building = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
 local current = building or live
 for i = 4, #KEYS do
   -- What is left of a generation that is replaced may be anything.
-  if i ~= HEAD and not is_of_type(KEYS[i], 'hash') then
+  if i ~= RETIRED and not is_of_type(KEYS[i], i == CHANGES and 'stream' or 'hash') then
     if current == generation then return damaged(foreign(KEYS[i])) end
     return refuse(foreign(KEYS[i]))
   end
@@ -136,9 +138,10 @@ end
 local prefix = string.sub(KEYS[4], 1, -5)
 if string.sub(KEYS[4], -38) ~= ':' .. generation .. ':meta' then return refuse('key 4 is not of the generation') end
 local tag = string.sub(KEYS[4], 1, -39)
-for i, name in pairs({ [1] = ':live', [2] = ':building', [HEAD] = ':retired' }) do
+for i, name in pairs({ [1] = ':live', [2] = ':building', [RETIRED] = ':retired' }) do
   if KEYS[i] ~= tag .. name then return refuse('key ' .. i .. ' is not of the partition') end
 end
+if KEYS[CHANGES] ~= prefix .. 'changes' then return refuse('key ' .. CHANGES .. ' is not of the generation') end
 local size = {}
 for i = 5, SIZES do
   if not natural(ARGV[i]) or #ARGV[i] > 5 then return refuse('argument ' .. i .. ' is no small number') end
@@ -202,8 +205,8 @@ for i = HEAD + 1 + hours + nights, #KEYS do
   redis.call('UNLINK', KEYS[i])
 end
 local function retire(old)
-  if old and old ~= generation and is_generation(old) and is_of_type(KEYS[HEAD], 'set') then
-    redis.call('SADD', KEYS[HEAD], old)
+  if old and old ~= generation and is_generation(old) and is_of_type(KEYS[RETIRED], 'set') then
+    redis.call('SADD', KEYS[RETIRED], old)
   end
 end
 retire(building)
@@ -218,6 +221,10 @@ for _, block in ipairs(blocks) do
   for first = block[2], block[3], CHUNK do
     redis.call('HSET', block[1], unpack(ARGV, first, math.min(first + CHUNK - 1, block[3])))
   end
+  -- As many entries as `changes_kept` says, so that the stream takes little memory.
+  local kept = math.max(8, math.min(64, math.floor(64000 / ((block[3] - block[2] + 1) / 2))))
+  local changes = table.concat(ARGV, ' ', block[2], block[3])
+  redis.call('XADD', KEYS[CHANGES], 'MAXLEN', kept, '*', string.sub(block[1], #prefix + 1), changes)
 end
 redis.call('HSET', KEYS[4], unpack(ARGV, SIZES + 1, meta_end))
 return {1}

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
 use clicks::event::Class;
-use clicks::keyspace::{KeyspaceError, PartitionKeys, hour_field, parse_hour_field, parse_late_field, parse_meta};
+use clicks::keyspace::{
+    KeyspaceError, PartitionKeys, hour_field, parse_change, parse_hour_field, parse_late_field, parse_meta,
+};
 use clicks::live::{CountKey, Generation, LateKey, Meta};
 use clicks::position::PartitionId;
 use clicks::time::Day;
@@ -13,7 +15,7 @@ use clicks::window::Hour;
 use super::error::{damage, is_out_of_memory};
 use super::{RedisStore, content};
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, StoreError, Whose};
+use crate::store::{LiveSlice, Mark, StoreError, Whose};
 
 /// Tries of one read before it gives up: each fails only when an hour begins or a generation changes at that moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -94,7 +96,9 @@ impl RedisStore {
                 seen = Some(Seen { generation, meta });
                 continue;
             }
-            let mut slice = LiveSlice { generation, meta, is_in_doubt, counts: Vec::new(), late: Vec::new() };
+            let last = read_entries(partition, generation, answers.next())?.first().map(|entry| entry.id);
+            let mark = Mark { generation, last };
+            let mut slice = LiveSlice { generation, meta, is_in_doubt, mark, counts: Vec::new(), late: Vec::new() };
             for (hour, read) in hours {
                 let answer = answers.next();
                 slice.counts.extend(
@@ -108,6 +112,35 @@ impl RedisStore {
             return Ok(Some(slice));
         }
         Err(changes_too_fast(partition))
+    }
+
+    /// One atomic read of what was written since a mark.
+    pub(super) async fn changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+        let Mark { generation, last } = *since;
+        let keys = PartitionKeys::new(partition);
+        let from = last.map_or_else(|| "-".to_owned(), |(time, number)| format!("{time}-{number}"));
+        let questions = || {
+            let mut pipeline = pipe();
+            pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
+            pipeline.cmd("XRANGE").arg(keys.changes(generation)).arg(&from).arg("+");
+            pipeline
+        };
+        let Some(answers) = self.ask_of_one_moment(partition, generation, questions).await? else { return Ok(None) };
+        let mut answers = answers.into_iter();
+        let is_in_doubt = match read_pointers(partition, Whose::Live, &mut answers)? {
+            Some((found, is_in_doubt)) if found == generation => is_in_doubt,
+            _ => return Ok(None),
+        };
+        let meta = read_meta(partition, generation, answers.next())?;
+        let entries = read_entries(partition, generation, answers.next())?;
+        let Some(new) = since.unseen(&entries, |entry| entry.id) else { return Ok(None) };
+        let mark = Mark { generation, last: new.last().map(|entry| entry.id).or(last) };
+        let (mut counts, mut late) = (Vec::new(), Vec::new());
+        for Entry { name, changes, .. } in new {
+            let parsed = parse_change(name, changes, &mut counts, &mut late);
+            parsed.map_err(|source| content(partition, Some(generation), source))?;
+        }
+        Ok(Some(LiveSlice { generation, meta, is_in_doubt, mark, counts, late }))
     }
 
     /// Whole hashes, unless the query's ads have fewer fields than those hold: one ad of thousands is read by name.
@@ -195,11 +228,12 @@ impl RedisStore {
     }
 }
 
-/// For the live generation and the one beside it, the meta record, and every hash of the plan.
+/// For the live generation and the one beside it, the meta record, the last change, and every hash of the plan.
 fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
     let keys = PartitionKeys::new(partition);
     let mut pipeline = pipe();
     pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
+    pipeline.cmd("XREVRANGE").arg(keys.changes(generation)).arg("+").arg("-").arg("COUNT").arg(1);
     for (hour, read) in hours {
         let key = keys.hour(generation, *hour);
         match read {
@@ -238,6 +272,30 @@ fn read_meta(partition: &PartitionId, live: Generation, answer: Option<Value>) -
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let fields: HashMap<String, String> = pairs.iter().map(|(name, value)| (text(name), text(value))).collect();
     parse_meta(|name| fields.get(name).map(String::as_str)).map_err(|source| content(partition, Some(live), source))
+}
+
+/// An entry of the stream of changes.
+struct Entry {
+    id: (u64, u64),
+    name: String,
+    changes: String,
+}
+
+fn read_entries(
+    partition: &PartitionId,
+    live: Generation,
+    answer: Option<Value>,
+) -> Result<Vec<Entry>, StoreError> {
+    let entries: Vec<(String, Vec<(String, String)>)> = read(partition, answer)?;
+    let entry = |(id, fields): (String, Vec<(String, String)>)| {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let parsed = id.split_once('-').and_then(|(time, count)| Some((number(time)?, number(count)?)));
+        let (Some(id), Some((name, changes))) = (parsed, fields.into_iter().next()) else {
+            return Err(content(partition, Some(live), KeyspaceError::BadChange(id)));
+        };
+        Ok(Entry { id, name, changes })
+    };
+    entries.into_iter().map(entry).collect()
 }
 
 fn read_hour(

@@ -63,7 +63,7 @@ impl RedisStore {
         let Some((hours, nights)) = span(fields) else { return Ok(0) };
         let mut names: Vec<String> = hours.map(|hour| keys.hour(generation, Hour::from_number(hour))).collect();
         names.extend(nights.map(|night| keys.night(generation, night)));
-        names.push(keys.meta(generation));
+        names.extend([keys.changes(generation), keys.meta(generation)]);
         let (mut deleted, steps) = (0, names.chunks(KEYS_MAX).len());
         for (number, few) in names.chunks(KEYS_MAX).enumerate() {
             let mut call = self.sweep_script.prepare_invoke();

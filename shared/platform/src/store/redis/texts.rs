@@ -48,6 +48,18 @@ impl Texts {
         (0..self.len()).map(|place| self.get(place))
     }
 
+    /// All of them in one, with blanks between.
+    pub(super) fn joined(&self) -> String {
+        let mut text = String::with_capacity(self.all.len() + self.len());
+        for (place, piece) in self.iter().enumerate() {
+            if place > 0 {
+                text.push(' ');
+            }
+            text.push_str(piece);
+        }
+        text
+    }
+
     /// All of them, in lists of up to `size`.
     pub(super) fn chunks(&self, size: usize) -> impl Iterator<Item = Few<'_>> {
         (0..self.len()).step_by(size).map(move |start| Few { texts: self, range: start..self.len().min(start + size) })
@@ -78,6 +90,7 @@ mod tests {
         texts.push(|_| {});
         let all = ["a", "0", "a", "9", "a", "10", "a", "18446744073709551615", ""];
         assert_eq!((texts.len(), texts.iter().collect::<Vec<_>>()), (9, all.to_vec()));
+        assert_eq!(texts.joined(), all.join(" "));
         for size in 1..=10 {
             let lists: Vec<_> = texts.chunks(size).map(|few| few.to_redis_args()).collect();
             assert_eq!(

@@ -12,16 +12,16 @@
 //! the others, so the types of the keys are known before, and nothing else can fail.
 
 use ::redis::{Pipeline, RedisResult, ToRedisArgs, Value, from_redis_value, pipe};
-use clicks::keyspace::PREFIX;
+use clicks::keyspace::{PREFIX, change_name};
 use clicks::live::Stage;
 use clicks::position::PartitionId;
 
 use super::RedisStore;
-use super::command::{BUILDING, Command, EXPECTED_META, HEAD, LIVE, META, RETIRED};
+use super::command::{BUILDING, CHANGES, Command, EXPECTED_META, HEAD, LIVE, META, RETIRED};
 use super::compare::{Found, META_FIELDS, POSITION_FIELDS, Stop, compare};
 use super::dedicated::{Dedicated, Executed};
 use super::error::damage;
-use crate::store::StoreError;
+use crate::store::{StoreError, changes_kept};
 
 /// Each fails only when somebody else writes the same keys at that moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -133,6 +133,8 @@ fn commands(command: &Command, found: &Found) -> Pipeline {
     }
     for (key, counts) in keys[HEAD..].iter().zip(&command.hashes) {
         counts.chunks(CHUNK).for_each(|few| hset(&mut pipeline, key, few));
+        let change = pipeline.cmd("XADD").arg(&keys[CHANGES]).arg("MAXLEN").arg(changes_kept(counts.len() / 2));
+        change.arg("*").arg(change_name(key)).arg(counts.joined());
     }
     hset(&mut pipeline, &keys[META], &command.meta);
     pipeline
