@@ -71,7 +71,8 @@ impl LiveReader {
 
     /// Sees that what is kept of the partitions is as they are now, or were less than the refresh interval ago.
     pub(crate) async fn catch_up(&self, partitions: &[PartitionId]) {
-        join_all(self.kept_of(partitions).iter().map(|kept| kept.catch_up(&*self.store, self.refresh, self.deadline))).await;
+        join_all(self.kept_of(partitions).iter().map(|kept| kept.catch_up(&*self.store, self.refresh, self.deadline)))
+            .await;
     }
 
     /// Gives a question what is kept, and returns the partitions that it has to read.

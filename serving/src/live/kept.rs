@@ -145,7 +145,10 @@ impl Kept {
         } else {
             let older = match tokio::time::timeout(deadline, self.older(store, bytes_max)).await {
                 Ok(Ok(older)) => older,
-                Ok(Err(_)) | Err(_) => {
+                // What follows says so.
+                Ok(Err(_)) => None,
+                // An hour is more than can be read in time.
+                Err(_) => {
                     self.change().reaches_no_further = Some(Instant::now() + REST);
                     None
                 }

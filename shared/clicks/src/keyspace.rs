@@ -304,9 +304,10 @@ mod tests {
         for field in ["", "07", "07:v", "60:v:a", "-1:v:a", "07:x:a", "07:vv:a", "07:v:", "07:v:a/b"] {
             assert!(parse_hour_field(Hour::from_number(1), field).is_err(), "{field}");
         }
-        for (name, text) in [("h:1", ""), ("h:1", "07:v:a"), ("h:1", "07:v:a 1 "), ("h:1", "07:v:a -1"), ("h:x", "07:v:a 1")]
-            .into_iter()
-            .chain([("l:2026-3-1", "7:v:a 1"), ("l:2026-03-01", "7:v:a x"), ("x:1", "07:v:a 1"), ("", "")])
+        for (name, text) in
+            [("h:1", ""), ("h:1", "07:v:a"), ("h:1", "07:v:a 1 "), ("h:1", "07:v:a -1"), ("h:x", "07:v:a 1")]
+                .into_iter()
+                .chain([("l:2026-3-1", "7:v:a 1"), ("l:2026-03-01", "7:v:a x"), ("x:1", "07:v:a 1"), ("", "")])
         {
             assert!(parse_change(name, text, &mut Vec::new(), &mut Vec::new()).is_err(), "{name} {text}");
         }

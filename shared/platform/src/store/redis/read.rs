@@ -281,11 +281,7 @@ struct Entry {
     changes: String,
 }
 
-fn read_entries(
-    partition: &PartitionId,
-    live: Generation,
-    answer: Option<Value>,
-) -> Result<Vec<Entry>, StoreError> {
+fn read_entries(partition: &PartitionId, live: Generation, answer: Option<Value>) -> Result<Vec<Entry>, StoreError> {
     let entries: Vec<(String, Vec<(String, String)>)> = read(partition, answer)?;
     let entry = |(id, fields): (String, Vec<(String, String)>)| {
         let number = |text: &str| text.parse::<u64>().ok();
