@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,8 +30,10 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+pub(crate) use self::reply::Written;
+use crate::answers::{Answers, Asking};
 use crate::catalog::Catalog;
-use crate::gate::{Allowance, Gate};
+use crate::gate::{Allowance, Caller, Gate};
 use crate::nights::Nights;
 use crate::page;
 use crate::problem::Problem;
@@ -46,6 +48,7 @@ pub(crate) struct App {
     pub nights: Nights,
     pub catalog: Catalog,
     pub gate: Gate,
+    pub answers: Answers,
     pub ready: Readiness,
     /// One for each stream that may be open.
     pub streams: Arc<Semaphore>,
@@ -113,6 +116,25 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         // Events are left as they are: they would wait until a block is full.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(observe))
+}
+
+/// What was answered to the same question a moment ago, or what `make` answers.
+async fn answer(
+    app: &App,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+    make: impl Future<Output = Result<Written, Problem>>,
+) -> Result<Response, Problem> {
+    let (begun, asking) = (Instant::now(), Asking::new(uri, headers, caller));
+    let head = app.sources.positions.current().ok().map(|position| position.books.head());
+    if let Some(given) = head.and_then(|head| app.answers.given(&asking, head)) {
+        metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
+        return Ok(given.respond(headers));
+    }
+    let written = Arc::new(make.await?);
+    app.answers.keep(asking, begun, written.clone());
+    Ok(written.respond(headers))
 }
 
 /// Lets in who may ask, and hands it on to the handler.

@@ -11,6 +11,7 @@
 //!   [`Options::reads_bytes_max`], answers by [`Options::rows_max`]. What grows with the number of ads, live counts of all of
 //!   them and a ranking's sums, is held by [`Options::wide_max`] questions at a time.
 
+mod answers;
 mod catalog;
 mod gate;
 mod live;

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::AllowOrigin;
 
+use crate::answers::Answers;
 use crate::api::{App, router};
 use crate::catalog::Catalog;
 use crate::gate::{Gate, OpenTo};
@@ -51,6 +52,8 @@ pub struct Options {
     pub rows_max: usize,
     /// Most ads that one question may name.
     pub ads_max: usize,
+    /// Memory for answers that are given again to who asks the same within `live_refresh`.
+    pub answers_bytes_max: usize,
     /// Memory for published tables that are kept.
     pub tables_bytes_max: usize,
     /// Memory for tables that are being read. One that is larger is read alone.
@@ -87,6 +90,7 @@ impl Default for Options {
             lag_max: Span::seconds(30),
             rows_max: 20_000,
             ads_max: 100,
+            answers_bytes_max: 32 << 20,
             tables_bytes_max: 256 << 20,
             reads_bytes_max: 256 << 20,
             wide_max: 8,
@@ -174,7 +178,9 @@ impl Server {
             turns: Turns::new(options.wide_max, options.wide_wait),
         };
         let (streams, stop) = (Arc::new(Semaphore::new(options.streams_max)), CancellationToken::new());
-        let app = App { options, sources, nights, catalog, gate, ready: Readiness::default(), streams, stop };
+        let answers = Answers::new(options.live_refresh, options.answers_bytes_max);
+        let ready = Readiness::default();
+        let app = App { options, sources, nights, catalog, gate, answers, ready, streams, stop };
         Ok(Server { listener, admin, address, app: Arc::new(app), origins })
     }
 

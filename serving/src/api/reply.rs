@@ -7,7 +7,9 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use clicks::ledger::sha256;
+use clicks::tables::EntryNumber;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -104,11 +106,42 @@ pub(super) struct Reply<R> {
     pub data: Vec<R>,
 }
 
+/// An answer as it is sent.
+#[derive(Debug)]
+pub(crate) struct Written {
+    headers: HeaderMap,
+    body: Bytes,
+    /// Of an answer that changes with no click: what a client may show that it has it already.
+    tag: Option<String>,
+    /// The ledger position that it was given at.
+    pub(crate) position: EntryNumber,
+}
+
+impl Written {
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len() + 64 * self.headers.len()
+    }
+
+    /// The answer, or that it is still the one that the client has.
+    pub(super) fn respond(&self, asked: &HeaderMap) -> Response {
+        let mut headers = self.headers.clone();
+        let known = |tag: &String| asked.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, tag));
+        if self.tag.as_ref().is_some_and(known) {
+            // What would describe the body that is not sent.
+            headers.remove(header::CONTENT_TYPE);
+            headers.remove(header::CONTENT_DISPOSITION);
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        (headers, self.body.clone()).into_response()
+    }
+}
+
 impl<R: Row> Reply<R> {
-    /// As the client wants it. Where no period is live and nothing is missing, the answer has a tag, and a client that holds
-    /// it already is told so. It is asked for again each time all the same: a closed day can still be restated. Only what was
-    /// published at a named position may be kept, for an hour, because the address does not say of which ledger.
-    pub(super) fn answer(self, format: Format, asked: &HeaderMap) -> Response {
+    /// In the form that the client wants. Where no period is live and nothing is missing, the answer has a tag, and a client
+    /// that holds it already is told so. It is asked for again each time all the same: a closed day can still be restated.
+    /// Only what was published at a named position may be kept, for an hour, because the address does not say of which
+    /// ledger.
+    pub(super) fn write(&self, format: Format) -> Written {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),
             Format::Csv => self.csv(),
@@ -118,16 +151,12 @@ impl<R: Row> Reply<R> {
         let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        if self.meta.is_settled() {
+        let tag = self.meta.is_settled().then(|| {
             // Weak: the same bytes may be compressed or not.
             let said: Vec<String> = self.meta.as_headers().map(|(_, text)| text).collect();
-            let tag = format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32]);
-            let known = asked.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
-            headers.insert(header::ETAG, value(&tag));
-            if known {
-                return (StatusCode::NOT_MODIFIED, headers).into_response();
-            }
-        }
+            format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32])
+        });
+        headers.extend(tag.as_ref().map(|tag| (header::ETAG, value(tag))));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.mime()));
         if format != Format::Json {
             headers.insert(header::CONTENT_DISPOSITION, value(&self.file_name(format)));
@@ -136,7 +165,7 @@ impl<R: Row> Reply<R> {
             // What the rows cannot say.
             headers.extend(self.meta.as_headers().map(|(name, text)| (HeaderName::from_static(name), value(&text))));
         }
-        (headers, body).into_response()
+        Written { headers, body: body.into(), tag, position: self.meta.ledger_position }
     }
 
     fn csv(&self) -> Vec<u8> {
