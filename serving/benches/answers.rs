@@ -105,7 +105,10 @@ async fn twofold(redis: &str, folder: &str) {
     for number in 0..PARTITIONS {
         let here = names.iter().filter(|ad| home(ad) == number).enumerate();
         let minutes = |n: usize| (0..LIVE_MINUTES).map(move |k| Span::minutes(((n + 11 * k) % 60) as i64));
-        let counts = here.flat_map(|(n, ad)| minutes(n).map(|minute| (key(now - Span::hours(1) + minute, ad), 2)));
+        // A few have most of the clicks, and many have the same number of them.
+        let clicks = |n: usize| 2 + 1_000 / (n as u64 + 1);
+        let counts =
+            here.flat_map(|(n, ad)| minutes(n).map(move |minute| (key(now - Span::hours(1) + minute, ad), clicks(n))));
         let counts: Vec<_> = counts.collect();
         let generation = Generation::from_u128(u128::from(number) + 1);
         let mut expected = Expected::Nothing;

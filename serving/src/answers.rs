@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Uri, header};
 use clicks::id::TenantId;
@@ -43,14 +43,8 @@ pub(crate) struct Answers {
 
 #[derive(Debug, Default)]
 struct Given {
-    answers: HashMap<Asking, Answer>,
+    answers: HashMap<Asking, Arc<Written>>,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Answer {
-    begun: Instant,
-    written: Arc<Written>,
 }
 
 impl Answers {
@@ -62,24 +56,24 @@ impl Answers {
     pub(crate) fn given(&self, asking: &Asking, position: EntryNumber) -> Option<Arc<Written>> {
         let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = given.answers.get(asking)?;
-        (answer.written.position == position && answer.begun.elapsed() < self.age_max).then(|| answer.written.clone())
+        (answer.position == position && answer.read.elapsed() < self.age_max).then(|| answer.clone())
     }
 
-    /// Remembers an answer that was begun at a time.
-    pub(crate) fn keep(&self, asking: Asking, begun: Instant, written: Arc<Written>) {
+    /// Remembers an answer.
+    pub(crate) fn keep(&self, asking: Asking, written: Arc<Written>) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = |asking: &Asking, written: &Written| asking.bytes() + written.bytes();
         if given.bytes + bytes(&asking, &written) > self.bytes_max {
-            given.answers.retain(|_, answer| answer.begun.elapsed() < self.age_max);
-            given.bytes = given.answers.iter().map(|(asking, answer)| bytes(asking, &answer.written)).sum();
+            given.answers.retain(|_, answer| answer.read.elapsed() < self.age_max);
+            given.bytes = given.answers.iter().map(|(asking, answer)| bytes(asking, answer)).sum();
             // Young ones all of them: to choose would cost more than to make some again.
             if given.bytes > self.bytes_max / 2 {
                 *given = Given::default();
             }
         }
         given.bytes += bytes(&asking, &written);
-        if let Some(before) = given.answers.insert(asking.clone(), Answer { begun, written }) {
-            given.bytes -= bytes(&asking, &before.written);
+        if let Some(before) = given.answers.insert(asking.clone(), written) {
+            given.bytes -= bytes(&asking, &before);
         }
     }
 }

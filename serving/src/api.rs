@@ -126,14 +126,14 @@ async fn answer(
     headers: &HeaderMap,
     make: impl Future<Output = Result<Written, Problem>>,
 ) -> Result<Response, Problem> {
-    let (begun, asking) = (Instant::now(), Asking::new(uri, headers, caller));
+    let asking = Asking::new(uri, headers, caller);
     let head = app.sources.positions.current().ok().map(|position| position.books.head());
     if let Some(given) = head.and_then(|head| app.answers.given(&asking, head)) {
         metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
         return Ok(given.respond(headers));
     }
     let written = Arc::new(make.await?);
-    app.answers.keep(asking, begun, written.clone());
+    app.answers.keep(asking, written.clone());
     Ok(written.respond(headers))
 }
 

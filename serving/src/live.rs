@@ -17,7 +17,7 @@ use futures::future::join_all;
 use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use tokio::sync::OnceCell;
 
-use self::kept::{Given, Kept};
+use self::kept::Kept;
 
 /// What each partition answered.
 pub(crate) type LiveRead = Vec<(PartitionId, Result<LiveSlice, Missing>)>;
@@ -75,11 +75,17 @@ impl LiveReader {
             .await;
     }
 
-    /// Gives a question what is kept, and returns the partitions that it has to read.
-    pub(crate) fn give(&self, partitions: Vec<PartitionId>, merge: &mut Merge) -> Vec<PartitionId> {
+    /// Gives a question what is kept, and returns the partitions that it has to read, and since when the rest was read.
+    pub(crate) fn give(&self, partitions: Vec<PartitionId>, merge: &mut Merge) -> (Vec<PartitionId>, Instant) {
         let kept = self.kept_of(&partitions);
-        let both = partitions.into_iter().zip(kept);
-        both.filter(|(_, kept)| kept.give(merge) == Given::Nothing).map(|(partition, _)| partition).collect()
+        let (mut to_read, mut oldest) = (Vec::new(), Instant::now());
+        for (partition, kept) in partitions.into_iter().zip(kept) {
+            match kept.give(merge) {
+                Some(read) => oldest = oldest.min(read),
+                None => to_read.push(partition),
+            }
+        }
+        (to_read, oldest)
     }
 
     /// In the background: keeps what is asked for in memory.
@@ -111,30 +117,25 @@ impl LiveReader {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the partitions now, or shares a reading that began less than the refresh interval ago.
-    pub(crate) async fn read(&self, partitions: Vec<PartitionId>, query: LiveQuery) -> Arc<LiveRead> {
-        let read = self.recent(&partitions, &query);
-        read.get_or_init(|| self.fetch(partitions, query)).await.clone()
+    /// Reads the partitions now, or shares a reading that began less than the refresh interval ago. Tells when it began.
+    pub(crate) async fn read(&self, partitions: Vec<PartitionId>, query: LiveQuery) -> (Arc<LiveRead>, Instant) {
+        let (begun, read) = self.recent(&partitions, &query);
+        (read.get_or_init(|| self.fetch(partitions, query)).await.clone(), begun)
     }
 
-    fn recent(&self, partitions: &[PartitionId], query: &LiveQuery) -> Arc<OnceCell<Arc<LiveRead>>> {
+    fn recent(&self, partitions: &[PartitionId], query: &LiveQuery) -> (Instant, Arc<OnceCell<Arc<LiveRead>>>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.retain(|entry| entry.begun.elapsed() < self.refresh);
         let same = |entry: &&Recent| entry.query == *query && entry.partitions == partitions;
         if let Some(entry) = recent.iter().find(same) {
-            return entry.read.clone();
+            return (entry.begun, entry.read.clone());
         }
         if recent.len() == RECENT_MAX {
             recent.remove(0);
         }
-        let read = Arc::<OnceCell<_>>::default();
-        recent.push(Recent {
-            partitions: partitions.to_vec(),
-            query: query.clone(),
-            begun: Instant::now(),
-            read: read.clone(),
-        });
-        read
+        let (begun, read) = (Instant::now(), Arc::<OnceCell<_>>::default());
+        recent.push(Recent { partitions: partitions.to_vec(), query: query.clone(), begun, read: read.clone() });
+        (begun, read)
     }
 
     async fn fetch(&self, partitions: Vec<PartitionId>, query: LiveQuery) -> Arc<LiveRead> {
@@ -231,7 +232,7 @@ mod tests {
         let range = Interval::new(Timestamp::EPOCH, Timestamp::EPOCH + Span::hours(3));
         let read = || reader.read(partitions(), LiveQuery { ads: Ads::All, range, late_from: Day::from_number(0) });
         for asked in [1, 1, 1] {
-            let read = read().await;
+            let (read, _) = read().await;
             assert!(matches!(read[0].1, Err(Missing::Unreachable(_))));
             assert!(matches!(read[1].1, Err(Missing::NoGeneration)));
             assert_eq!(store.asked.load(Ordering::Relaxed), asked);

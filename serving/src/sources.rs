@@ -1,7 +1,7 @@
 //! Everything that an answer is made of, fetched at one position of the ledger.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clicks::books::{Books, DayBook};
 use clicks::ledger::FileRef;
@@ -41,6 +41,15 @@ pub(crate) struct Sources {
     pub turns: Turns,
 }
 
+/// What was answered, or is about to be.
+#[derive(Debug)]
+pub(crate) struct Answered<A> {
+    pub position: Position,
+    /// Every click that was stored before it is in the answer.
+    pub read: Instant,
+    pub answer: A,
+}
+
 /// Wide questions are answered a few at a time, because each holds all ads' live counts.
 #[derive(Debug)]
 pub(crate) struct Turns {
@@ -69,29 +78,29 @@ pub(crate) enum AskError {
 }
 
 impl Sources {
-    /// The answer by period, and the position that it was given at: the last one, or the one that is wanted.
+    /// The answer by period, at the last position or the one that is wanted.
     pub(crate) async fn answer(
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
-    ) -> Result<(Position, Answer), AskError> {
-        let (position, merge, _turn) = self.ask(question, wanted).await?;
+    ) -> Result<Answered<Answer>, AskError> {
+        let (Answered { position, read, answer: merge }, _turn) = self.ask(question, wanted).await?;
         let mut answer = merge.answer();
         object(&mut answer.standing, &position);
-        Ok((position, answer))
+        Ok(Answered { position, read, answer })
     }
 
-    /// The largest over the whole range, as `rank` says: [`Merge::ranking`] or [`Merge::ranking_by`].
+    /// The largest over the whole range, as `rank` says: [`Merge::ranking`] or [`Merge::ranking_of`].
     pub(crate) async fn ranking<K>(
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
         rank: impl FnOnce(Merge) -> Ranking<K>,
-    ) -> Result<(Position, Ranking<K>), AskError> {
-        let (position, merge, _turn) = self.ask(question, wanted).await?;
+    ) -> Result<Answered<Ranking<K>>, AskError> {
+        let (Answered { position, read, answer: merge }, _turn) = self.ask(question, wanted).await?;
         let mut ranking = rank(merge);
         object(&mut ranking.standing, &position);
-        Ok((position, ranking))
+        Ok(Answered { position, read, answer: ranking })
     }
 
     /// Asks the batch alone for what was published at a position, or both layers for what is known now. The turn is held
@@ -100,19 +109,17 @@ impl Sources {
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
-    ) -> Result<(Position, Merge, Option<SemaphorePermit<'_>>), AskError> {
+    ) -> Result<(Answered<Merge>, Option<SemaphorePermit<'_>>), AskError> {
         let now = self.clock.now();
         let position = self.positions.current().map_err(AskError::NotReady)?;
         if let Some(wanted) = wanted {
             let position = self.positions.at(position, wanted).await?;
             // Of all ads the sums take much room, as ever; live counts take none.
             let turn = if matches!(question.asked, Asked::EachAd) { self.turns.take(question).await? } else { None };
-            let merge = self.published_at(&position, question, now).await?;
-            return Ok((position, merge, turn));
+            return Ok((self.published_at(position, question, now).await?, turn));
         }
         let turn = self.turns.take(question).await?;
-        let (position, merge) = self.ask_now(position, question, now).await?;
-        Ok((position, merge, turn))
+        Ok((self.ask_now(position, question, now).await?, turn))
     }
 
     /// Asks both layers. Where the live counts show that the position is an old one, the ledger is read again, once.
@@ -121,50 +128,67 @@ impl Sources {
         position: Position,
         question: &Question,
         now: Timestamp,
-    ) -> Result<(Position, Merge), AskError> {
-        let merge = self.ask_at(&position, question, now).await?;
-        if !merge.reasons().iter().any(|reason| reason.may_be_an_old_position()) {
-            return Ok((position, merge));
+    ) -> Result<Answered<Merge>, AskError> {
+        let asked = self.ask_at(position, question, now).await?;
+        if !asked.answer.reasons().iter().any(|reason| reason.may_be_an_old_position()) {
+            return Ok(asked);
         }
         self.positions.catch_up().await?;
         let newer = self.positions.current().map_err(AskError::NotReady)?;
-        if newer.books.head() == position.books.head() {
-            return Ok((newer, merge));
+        if newer.books.head() == asked.position.books.head() {
+            return Ok(Answered { position: newer, ..asked });
         }
-        let merge = self.ask_at(&newer, question, now).await?;
-        Ok((newer, merge))
+        self.ask_at(newer, question, now).await
     }
 
     /// What is known now, of both layers.
-    async fn ask_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
+    async fn ask_at(
+        &self,
+        position: Position,
+        question: &Question,
+        now: Timestamp,
+    ) -> Result<Answered<Merge>, AskError> {
         let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
         self.fill(position, question, merge).await
     }
 
     /// The answer that was given at a position, of closed days only: nothing that has come since changes it.
-    async fn published_at(&self, position: &Position, question: &Question, now: Timestamp) -> Result<Merge, AskError> {
+    async fn published_at(
+        &self,
+        position: Position,
+        question: &Question,
+        now: Timestamp,
+    ) -> Result<Answered<Merge>, AskError> {
         let merge = Merge::new(&position.books, question.clone(), now, self.lag_max)?;
         let of_position = |day| AskError::NotPublished { day, position: position.books.head() };
-        self.fill(position, question, merge.published().map_err(of_position)?).await
+        let merge = merge.published().map_err(of_position)?;
+        self.fill(position, question, merge).await
     }
 
     /// Hands over all that a merge asks for. Both layers are read at the same time, and what one has read is let go once the
     /// merge has taken it.
-    async fn fill(&self, position: &Position, question: &Question, mut merge: Merge) -> Result<Merge, AskError> {
+    async fn fill(
+        &self,
+        position: Position,
+        question: &Question,
+        mut merge: Merge,
+    ) -> Result<Answered<Merge>, AskError> {
         let partitions: Vec<PartitionId> = merge.partitions().cloned().collect();
         let live = stream::once(async {
             self.live.catch_up(&partitions).await;
             Fetched::Live
         });
-        let days = self.days(position, question, &merge)?;
-        let mut fetched = std::pin::pin!(stream::select(live, days));
+        let days = self.days(&position, question, &merge)?;
+        let mut read = Instant::now();
+        let mut fetched = Box::pin(stream::select(live, days));
         while let Some(fetched) = fetched.next().await {
             match fetched {
-                Fetched::Live => self.give_live(&mut merge, &question.asked, partitions.clone()).await,
+                Fetched::Live => read = self.give_live(&mut merge, &question.asked, partitions.clone()).await,
                 Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
             }
         }
-        Ok(merge)
+        drop(fetched);
+        Ok(Answered { position, read, answer: merge })
     }
 
     /// The tables of the closed days of a question, as they come.
@@ -206,19 +230,21 @@ impl Sources {
         Fetched::Day(day, try_join(revision, adjustments).await, Some(room))
     }
 
-    /// What is kept in memory, and what has to be read.
-    async fn give_live(&self, merge: &mut Merge, asked: &Asked, partitions: Vec<PartitionId>) {
-        let to_read = self.live.give(partitions, merge);
+    /// Hands over what is kept in memory, and what has to be read. Tells when the oldest of it was read.
+    async fn give_live(&self, merge: &mut Merge, asked: &Asked, partitions: Vec<PartitionId>) -> Instant {
+        let (to_read, read) = self.live.give(partitions, merge);
         if to_read.is_empty() {
-            return;
+            return read;
         }
         let query = LiveQuery { ads: ads_of(asked), range: merge.range(), late_from: merge.late_from() };
-        for (partition, slice) in self.live.read(to_read, query).await.iter() {
+        let (slices, begun) = self.live.read(to_read, query).await;
+        for (partition, slice) in slices.iter() {
             match slice {
                 Ok(slice) => merge.give_live(partition, slice.live()),
                 Err(missing) => merge.miss_live(partition, missing.clone()),
             }
         }
+        read.min(begun)
     }
 }
 

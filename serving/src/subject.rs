@@ -169,7 +169,7 @@ impl Ranks {
             By::Default | By::Ad => merge.ranking(limit, |ad| self.groups.of(ad).is_some()).map(Label::Ad),
             // Groups lie in the order of their names.
             By::Group(_) => {
-                let ranking = merge.ranking_by(limit, |ad| self.groups.of(ad));
+                let ranking = merge.ranking_of(limit, &self.groups);
                 ranking.map(|group| Label::Group(self.groups.names()[group].clone()))
             }
         }

@@ -23,6 +23,7 @@ use super::{App, Written, answer, openapi};
 use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
+use crate::sources::Answered;
 use crate::subject::{Label, Subject};
 
 const LIMIT_DEFAULT: usize = 20;
@@ -112,12 +113,13 @@ async fn make(app: &App, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Res
     let ranks = Subject::read(&params, app.options.ads_max)?.ranks(caller, &app.catalog)?;
     let question = Question { asked: ranks.asked(), range, grain, zone };
     let wanted = params.position()?;
-    let (position, ranking) = app.sources.ranking(&question, wanted, |merge| ranks.rank(merge, limit)).await?;
+    let asked = app.sources.ranking(&question, wanted, |merge| ranks.rank(merge, limit)).await?;
+    let Answered { position, read, answer: ranking } = asked;
     let (complete, version) = (ranking.standing.complete, ranks.version);
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();
     let meta = Meta::new(&ranking.standing, &position, None, zone, caller.sees()).pinned(wanted.is_some());
     let meta = meta.by_ads((version.number > 0).then_some(version.number));
-    Ok(Reply { meta, count: Some(ranking.count), data }.write(format))
+    Ok(Reply { meta, count: Some(ranking.count), data, read }.write(format))
 }
 
 fn coarsest(range: Interval, zone: Zone) -> Grain {

@@ -23,6 +23,7 @@ use super::{App, Written, answer, openapi};
 use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
+use crate::sources::Answered;
 use crate::subject::{Label, Series, Subject};
 
 /// One period of one ad, or of all ads together. A number that is not known is null, never zero.
@@ -147,10 +148,11 @@ pub(super) async fn ask(
     wanted: Option<EntryNumber>,
 ) -> Result<Reply<Row>, Problem> {
     let Series { asked, labels, ads_version } = series;
-    let (position, answer) = app.sources.answer(&Question { asked, range, grain, zone }, wanted).await?;
+    let asked = app.sources.answer(&Question { asked, range, grain, zone }, wanted).await?;
+    let Answered { position, read, answer } = asked;
     let meta = Meta::new(&answer.standing, &position, Some(grain), zone, caller.sees());
     let meta = meta.pinned(wanted.is_some()).by_ads(ads_version);
-    Ok(Reply { meta, count: None, data: rows(answer, &labels, zone) })
+    Ok(Reply { meta, count: None, data: rows(answer, &labels, zone), read })
 }
 
 /// The last hour, the last day, the last month.

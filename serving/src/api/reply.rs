@@ -1,6 +1,7 @@
 //! How an answer is written: as JSON, CSV or an Arrow stream. All three are made of the same rows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -104,6 +105,9 @@ pub(super) struct Reply<R> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     pub data: Vec<R>,
+    /// Every click that was stored before it is in the answer.
+    #[serde(skip)]
+    pub read: Instant,
 }
 
 /// An answer as it is sent.
@@ -115,6 +119,7 @@ pub(crate) struct Written {
     tag: Option<String>,
     /// The ledger position that it was given at.
     pub(crate) position: EntryNumber,
+    pub(crate) read: Instant,
 }
 
 impl Written {
@@ -165,7 +170,7 @@ impl<R: Row> Reply<R> {
             // What the rows cannot say.
             headers.extend(self.meta.as_headers().map(|(name, text)| (HeaderName::from_static(name), value(&text))));
         }
-        Written { headers, body: body.into(), tag, position: self.meta.ledger_position }
+        Written { headers, body: body.into(), tag, position: self.meta.ledger_position, read: self.read }
     }
 
     fn csv(&self) -> Vec<u8> {

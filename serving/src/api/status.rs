@@ -128,7 +128,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     // Of a life whose days are closed nobody misses anything, nor counts it any more.
     let is_missed = |life: &&TopicLife| books.last_day_of(life).is_none_or(|last_day| last_day >= books.next_night());
     let asked = books.lives().iter().filter(is_missed).flat_map(partitions_of).collect();
-    let read = app.sources.live.read(asked, LiveQuery::of_meta()).await;
+    let (read, _) = app.sources.live.read(asked, LiveQuery::of_meta()).await;
     let has_ended = |id: &PartitionId| {
         books.lives().iter().any(|life| life.topic_id == id.topic && life.region == id.region && books.has_ended(life))
     };

@@ -64,15 +64,6 @@ struct Older {
     slices: Vec<LiveSlice>,
 }
 
-/// What a question gets of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Given {
-    /// All of it, or why there is none.
-    All,
-    /// Nothing: it is not held, or not from so early on.
-    Nothing,
-}
-
 impl Kept {
     pub(super) fn new(partition: PartitionId) -> Self {
         let (read, asked) = (Instant::now(), Instant::now());
@@ -97,12 +88,11 @@ impl Kept {
         self.state().counts.as_ref().map_or(0, |counts| counts.columns.bytes())
     }
 
-    /// Gives a question what is held, if that is all that it needs.
-    pub(super) fn give(&self, merge: &mut Merge) -> Given {
+    /// Gives a question what is held, or why that is not known, and tells when it was read. `None`: it is not held, or not
+    /// from so early on.
+    pub(super) fn give(&self, merge: &mut Merge) -> Option<Instant> {
         let state = self.state();
-        let Some(counts) = state.counts.as_ref().filter(|counts| counts.reaches(merge.range().start)) else {
-            return Given::Nothing;
-        };
+        let counts = state.counts.as_ref().filter(|counts| counts.reaches(merge.range().start))?;
         match &state.missing {
             Some(missing) => merge.miss_live(&self.partition, missing.clone()),
             None => {
@@ -110,7 +100,7 @@ impl Kept {
                 merge.give_held(&self.partition, Held { meta, is_in_doubt: *is_in_doubt, columns });
             }
         }
-        Given::All
+        Some(state.read)
     }
 
     /// Before a question: sees that what is held was read less than `refresh` ago.

@@ -1,14 +1,17 @@
-//! How soon a click that the collector acknowledged is readable in Redis, at half of the highest rate that this machine
-//! reaches with everything on it: Kafka, Redis, `twofold collect`, `twofold speed` and the client. `cargo bench -p counter
-//! --bench freshness [-- SECONDS [RATE]]`, after `cargo build --release --bin twofold`.
+//! How soon a click that the collector acknowledged is readable in Redis, in an answer of the API, and in a stream of its
+//! changes, at half of the highest rate that this machine reaches with everything on it: Kafka, Redis, `twofold collect`,
+//! `twofold speed`, `twofold serve` and the client. `cargo bench -p counter --bench freshness [-- SECONDS [RATE]]`, after
+//! `cargo build --release --bin twofold`.
 //!
 //! First as fast as the collector answers (closed loop), then half of that, sent by the clock whatever is answered (open
-//! loop); or as many clicks a second as were asked for. Every 20 ms one click of an ad of its own is sent alone; it is looked for from its acknowledgement on. Resident
-//! memory of both processes is told fifteen times: dedup fills for 15 minutes, and from then on it must stay as it is.
+//! loop); or as many clicks a second as were asked for. Every 20 ms one click is sent alone, and looked for from its
+//! acknowledgement on: in Redis, in the API (of an ad of its own, asked for every 10 ms), or in a stream, in turn. Resident
+//! memory of the collector and the speed layer is told fifteen times: dedup fills for 15 minutes, and from then on it must stay as it is.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::disallowed_macros)]
 
 mod measure;
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use std::time::Duration;
 
 use clicks::id::{AdId, Region};
 use clicks::partitioner::partition_of;
-use clicks::time::{Day, Interval, Span};
+use clicks::time::{Day, Interval, Span, Timestamp};
 use measure::{argument, arguments, memory_of};
 use platform::clock::{Clock, SystemClock};
 use platform::log::{KafkaLog, KafkaOptions, Log, Topic};
@@ -25,6 +28,7 @@ use platform::store::{Ads, LiveQuery, RedisOptions, RedisStore, SpeedStore};
 use promises::binary::twofold;
 use promises::services::{Kafka, Process, Redis, free_port, new_folder};
 use rand::Rng;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -83,37 +87,101 @@ async fn highest_rate(client: &Client, time: Duration) -> f64 {
     acknowledged.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
 }
 
-/// Sends a click of an ad of its own; how long after its acknowledgement it was readable.
-async fn probe(client: Client, store: Arc<RedisStore>, topic: Topic, number: u64) -> Option<Duration> {
-    let (ad, now) = (format!("probe-{number}"), SystemClock.now());
-    let id = uuid::Uuid::from_u128(rand::random());
-    let line = format!(r#"{{"click_id":"{id}","ad_id":"{ad}","user_id":"u","timestamp":"{now}"}}"#);
-    if !client.send(line).await {
-        return None;
+/// Where a click is looked for.
+const PLACES: [&str; 3] = ["readable in Redis", "in an answer of the API", "in a stream"];
+
+/// Where clicks are looked for.
+#[derive(Clone)]
+struct Places {
+    client: Client,
+    store: Arc<RedisStore>,
+    topic: Topic,
+    /// Of the server.
+    url: String,
+    /// Clicks of the ad `streamed` that were acknowledged, and that its stream has told of.
+    streamed: Arc<AtomicU64>,
+    told: watch::Receiver<u64>,
+}
+
+impl Places {
+    /// Sends a click; how long after its acknowledgement it was there.
+    async fn probe(mut self, number: u64) -> Option<(usize, Duration)> {
+        let place = number as usize % PLACES.len();
+        let (ad, now) = (if place == 2 { "streamed".to_owned() } else { format!("probe-{number}") }, SystemClock.now());
+        let id = uuid::Uuid::from_u128(rand::random());
+        let line = format!(r#"{{"click_id":"{id}","ad_id":"{ad}","user_id":"u","timestamp":"{now}"}}"#);
+        if !self.client.send(line).await {
+            return None;
+        }
+        let acknowledged = Instant::now();
+        let found = async {
+            match place {
+                0 => in_redis(&self.store, &self.topic, &ad, now).await,
+                1 => self.in_api(&ad).await,
+                _ => {
+                    let sent = self.streamed.fetch_add(1, Ordering::Relaxed) + 1;
+                    self.told.wait_for(|told| *told >= sent).await.unwrap();
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.ok()?;
+        Some((place, acknowledged.elapsed()))
     }
-    let acknowledged = Instant::now();
+
+    async fn in_api(&self, ad: &str) {
+        let address = format!("{}/v1/clicks?ad_id={ad}", self.url);
+        loop {
+            let text = self.client.http.get(&address).send().await.unwrap().text().await.unwrap();
+            if total(&serde_json::from_str(&text).unwrap()).values().sum::<u64>() > 0 {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Clicks by period.
+fn total(answer: &serde_json::Value) -> HashMap<String, u64> {
+    let rows = answer["data"].as_array().unwrap_or_else(|| panic!("no answer: {answer}"));
+    rows.iter().map(|row| (row["period_start"].to_string(), row["total"].as_u64().unwrap_or(0))).collect()
+}
+
+/// Tells how many clicks of an ad its stream has told of.
+async fn follow(http: reqwest::Client, url: String, told: watch::Sender<u64>) {
+    let mut periods = HashMap::new();
+    let mut stream = http.get(format!("{url}/v1/stream?ad_id=streamed")).send().await.unwrap();
+    let mut text = String::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+            if let Some(data) = data.filter(|_| event.contains("event: clicks")) {
+                periods.extend(total(&serde_json::from_str(data).unwrap()));
+            }
+            text = rest.to_owned();
+        }
+        let _ = told.send(periods.values().sum());
+    }
+}
+
+async fn in_redis(store: &RedisStore, topic: &Topic, ad: &str, now: Timestamp) {
     let partition = topic.partition(partition_of(ad.as_bytes(), topic.partitions));
     let query = LiveQuery {
-        ads: Ads::Some(vec![AdId::parse(&ad).unwrap()]),
+        ads: Ads::Some(vec![AdId::parse(ad).unwrap()]),
         range: Interval::new(now - Span::minutes(1), now + Span::minutes(1)),
         late_from: Day::from_number(i32::MAX),
     };
-    while acknowledged.elapsed() < PATIENCE {
-        let slice = store.read(&partition, &query).await.unwrap();
-        if slice.is_some_and(|slice| !slice.counts.is_empty()) {
-            return Some(acknowledged.elapsed());
-        }
+    while store.read(&partition, &query).await.unwrap().is_none_or(|slice| slice.counts.is_empty()) {
         sleep(Duration::from_millis(1)).await;
     }
-    None
 }
 
-fn settings(folder: &Path, brokers: &str, redis: &Redis, collector: u16) -> String {
+fn settings(folder: &Path, brokers: &str, redis: &Redis, collector: u16, serving: u16) -> String {
     std::fs::create_dir(folder.join("objects")).unwrap();
     format!(
         "[kafka]\nbrokers = \"{brokers}\"\npartitions = {PARTITIONS}\nreplication_factor = 1\n\
          [redis]\nurl = \"{}\"\n[storage]\nurl = \"file://{}\"\n[collector]\nlisten = \"127.0.0.1:{collector}\"\n\
-         [speed]\nadmin = \"127.0.0.1:{}\"\n",
+         [speed]\nadmin = \"127.0.0.1:{}\"\n[serving]\nlisten = \"127.0.0.1:{serving}\"\nadmin = \"127.0.0.1:0\"\n",
         redis.url(),
         folder.join("objects").display(),
         free_port().unwrap(),
@@ -124,9 +192,9 @@ fn settings(folder: &Path, brokers: &str, redis: &Redis, collector: u16) -> Stri
 async fn main() {
     let (seconds, rate) = (argument().unwrap_or(30) as u64, arguments().nth(1));
     let (kafka, redis) = (Kafka::start(Default::default()).await.unwrap(), Redis::start().await.unwrap());
-    let (folder, collector) = (new_folder("freshness").unwrap(), free_port().unwrap());
+    let (folder, collector, serving) = (new_folder("freshness").unwrap(), free_port().unwrap(), free_port().unwrap());
     let config = folder.join("twofold.toml");
-    std::fs::write(&config, settings(&folder, &kafka.brokers(), &redis, collector)).unwrap();
+    std::fs::write(&config, settings(&folder, &kafka.brokers(), &redis, collector, serving)).unwrap();
     let command = |name: &str| {
         let mut command = twofold();
         command.arg("--config").arg(&config).env("RUST_LOG", "warn").arg(name);
@@ -136,12 +204,20 @@ async fn main() {
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     let options = KafkaOptions::new(&kafka.brokers(), "clicks", Region::parse("local").unwrap());
     let topic = KafkaLog::connect(options).await.unwrap().topic().await.unwrap();
-    let mut services =
-        [Process::spawn("collect", command("collect")).unwrap(), Process::spawn("speed", command("speed")).unwrap()];
+    let mut services = ["collect", "speed", "serve"].map(|name| Process::spawn(name, command(name)).unwrap());
     services[0].wait_for_port(collector, PATIENCE).await.unwrap();
+    services[2].wait_for_port(serving, PATIENCE).await.unwrap();
     let client = Client { http: reqwest::Client::new(), url: format!("http://127.0.0.1:{collector}/v1/clicks") };
     let store = Arc::new(RedisStore::connect(&RedisOptions::new(redis.url())).unwrap());
-    assert!(probe(client.clone(), store.clone(), topic.clone(), u64::MAX).await.is_some(), "it never becomes readable");
+    let (url, (tell, told)) = (format!("http://127.0.0.1:{serving}"), watch::channel(0));
+    while !client.http.get(format!("{url}/readyz")).send().await.is_ok_and(|answer| answer.status() == 200) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    tokio::spawn(follow(client.http.clone(), url.clone(), tell));
+    let places = Places { client: client.clone(), store, topic, url, streamed: Arc::default(), told };
+    for number in 0..PLACES.len() {
+        assert!(places.clone().probe(number as u64).await.is_some(), "it is never {}", PLACES[number]);
+    }
 
     highest_rate(&client, Duration::from_secs(2)).await;
     let highest = highest_rate(&client, Duration::from_secs(8)).await;
@@ -153,7 +229,7 @@ async fn main() {
     let (mut probes, until) = (interval(PROBE_EVERY), Instant::now() + Duration::from_secs(seconds));
     let mut looks = interval(Duration::from_secs_f64(seconds as f64 / LOOKS));
     let mut memory = Vec::new();
-    let (mut requests, mut probing, mut sent, mut refused, mut number) = (JoinSet::new(), JoinSet::new(), 0, 0, 0);
+    let (mut requests, mut probing, mut sent, mut refused, mut number) = (JoinSet::new(), JoinSet::new(), 0, 0, 2);
     while Instant::now() < until {
         tokio::select! {
             _ = load.tick() => {
@@ -163,7 +239,7 @@ async fn main() {
             }
             _ = probes.tick() => {
                 number += 1;
-                probing.spawn(probe(client.clone(), store.clone(), topic.clone(), number));
+                probing.spawn(places.clone().probe(number));
             }
             _ = looks.tick() => memory.push([0, 1].map(|service| memory_of(services[service].id()).round())),
             Some(done) = requests.join_next() => refused += usize::from(!done.unwrap()),
@@ -172,23 +248,26 @@ async fn main() {
     while let Some(done) = requests.join_next().await {
         refused += usize::from(!done.unwrap());
     }
-    let mut fresh = Vec::new();
+    let mut fresh = PLACES.map(|_| Vec::new());
     while let Some(done) = probing.join_next().await {
-        fresh.push(done.unwrap().expect("an acknowledged click becomes readable"));
+        let (place, after) = done.unwrap().expect("an acknowledged click becomes readable");
+        fresh[place].push(after);
     }
-    fresh.sort();
-    let at = |part: f64| fresh[((fresh.len() - 1) as f64 * part) as usize].as_secs_f64() * 1_000.0;
     println!(
         "highest rate {highest:.0} clicks/s; at {half:.0} clicks/s for {seconds} s: {sent} requests, {refused} refused"
     );
-    println!(
-        "acknowledged to readable in Redis, {} clicks: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
-        fresh.len(),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0)
-    );
+    for (place, fresh) in PLACES.iter().zip(&mut fresh) {
+        fresh.sort();
+        let at = |part: f64| fresh[((fresh.len() - 1) as f64 * part) as usize].as_secs_f64() * 1_000.0;
+        println!(
+            "acknowledged to {place}, {} clicks: p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+            fresh.len(),
+            at(0.5),
+            at(0.9),
+            at(0.99),
+            at(1.0)
+        );
+    }
     println!("resident MB of the collector and the speed layer, every {:.0} s: {memory:?}", seconds as f64 / LOOKS);
     for service in &mut services {
         service.terminate().await.unwrap();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::sums::hash_of;
 use crate::event::Class;
 use crate::id::AdId;
 use crate::live::{CountKey, LateKey};
@@ -19,6 +20,8 @@ pub struct Columns {
     /// In the order in which they came.
     ads: Vec<AdId>,
     numbers: HashMap<AdId, u32, foldhash::fast::RandomState>,
+    /// Of each ad, see [`hash_of`].
+    hashes: Vec<u64>,
     live: Minutes,
     late: BTreeMap<Day, Minutes>,
 }
@@ -71,7 +74,7 @@ impl Columns {
         let all = self.live.values().chain(self.late.values().flat_map(BTreeMap::values));
         let columns: usize = all.map(|column| 64 + 12 * column.places.capacity()).sum();
         // An ad's text lies in memory once, and is pointed at twice.
-        columns + 120 * self.ads.len()
+        columns + 128 * self.ads.len()
     }
 
     fn number(&mut self, ad: &AdId) -> u32 {
@@ -80,6 +83,7 @@ impl Columns {
         }
         let number = u32::try_from(self.ads.len()).expect("four billion ads do not fit into memory");
         self.ads.push(ad.clone());
+        self.hashes.push(hash_of(ad));
         self.numbers.insert(ad.clone(), number);
         number
     }
@@ -107,10 +111,16 @@ impl Columns {
         let mut used = used.into_iter();
         self.ads.retain(|_| used.next() == Some(true));
         self.numbers = self.ads.iter().cloned().zip(0..).collect();
+        self.hashes = self.ads.iter().map(hash_of).collect();
     }
 
     pub(super) fn ads(&self) -> &[AdId] {
         &self.ads
+    }
+
+    /// An ad and its hash.
+    pub(super) fn ad(&self, number: u32) -> (&AdId, u64) {
+        (&self.ads[number as usize], self.hashes[number as usize])
     }
 
     pub(super) fn number_of(&self, ad: &AdId) -> Option<u32> {

@@ -1,9 +1,6 @@
 //! The merge: it says which sources a question needs, takes what they hold, and gives the answer.
 
 use std::collections::BTreeMap;
-use std::hash::Hash;
-
-use hashbrown::HashMap;
 
 use super::columns::Columns;
 use super::owner::{Slot, clip, segments, slots};
@@ -12,6 +9,7 @@ use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
 use super::{Answer, PeriodAnswer, Question, QuestionError, Ranked, Ranking, Series, Source, Split};
+use crate::ads::Groups;
 use crate::books::Books;
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
@@ -300,41 +298,50 @@ impl Merge {
     /// The ads with the largest total over the whole range, of [`Asked::EachAd`] or [`Asked::EachOf`], as far as they are
     /// wanted.
     pub fn ranking(self, limit: usize, wanted: impl Fn(&AdId) -> bool) -> Ranking<AdId> {
-        let named = self.sums.names.iter().zip(&self.sums.numbers);
-        let wanted = named.filter_map(|(ad, numbers)| Some((ad.as_ref().filter(|ad| wanted(ad))?, *numbers)));
-        self.largest(limit, wanted).map(AdId::clone)
+        let name = |n: usize| self.sums.names[n].as_ref();
+        let ranking = self.largest(limit, &self.sums.numbers, |n| name(n).is_some_and(&wanted), name);
+        ranking.map(|ad| ad.expect("what has no name is not wanted").clone())
     }
 
-    /// The same of what ads are part of. Ads without a key are left out.
-    pub fn ranking_by<K: Ord + Hash>(self, limit: usize, key: impl Fn(&AdId) -> Option<K>) -> Ranking<K> {
-        let mut sums = HashMap::<K, Numbers, foldhash::fast::RandomState>::default();
+    /// The same of groups of ads, by their numbers.
+    pub fn ranking_of(self, limit: usize, groups: &Groups) -> Ranking<usize> {
+        let mut sums = vec![Numbers::default(); groups.names().len()];
         for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
-            if let Some(key) = ad.as_ref().and_then(&key) {
-                *sums.entry(key).or_default() += *numbers;
+            if let Some(group) = ad.as_ref().and_then(|ad| groups.of(ad)) {
+                sums[group] += *numbers;
             }
         }
-        self.largest(limit, sums)
+        self.largest(limit, &sums, |_| true, |group| group)
     }
 
-    fn largest<K: Ord>(&self, limit: usize, numbers: impl IntoIterator<Item = (K, Numbers)>) -> Ranking<K> {
+    /// The largest of those that are wanted, by name where they are the same.
+    fn largest<K: Ord>(
+        &self,
+        limit: usize,
+        numbers: &[Numbers],
+        wanted: impl Fn(usize) -> bool,
+        name: impl Fn(usize) -> K,
+    ) -> Ranking<K> {
         let late_known = self.late_known(None, &self.slots);
-        let ranked = numbers.into_iter().map(|(key, numbers)| Ranked {
-            key,
-            clicks: numbers.clicks,
-            adjustment: numbers.adjustment,
-            total: numbers.clicks + numbers.adjustment,
-            late_pending: late_known.then_some(numbers.late_pending),
-        });
-        let has_clicks = |ranked: &Ranked<K>| ranked.total > 0 || ranked.late_pending.is_some_and(|late| late > 0);
-        let mut ranked: Vec<Ranked<K>> = ranked.filter(has_clicks).collect();
-        let count = ranked.len();
-        let order = |a: &Ranked<K>, b: &Ranked<K>| b.total.cmp(&a.total).then_with(|| a.key.cmp(&b.key));
+        let total = |n: usize| numbers[n].clicks + numbers[n].adjustment;
+        let has_clicks = |n: usize| total(n) > 0 || (late_known && numbers[n].late_pending > 0);
+        let found = (0..numbers.len()).filter(|n| has_clicks(*n) && wanted(*n));
+        let mut found: Vec<(u64, usize)> = found.map(|n| (total(n), n)).collect();
+        let count = found.len();
+        let order = |a: &(u64, usize), b: &(u64, usize)| b.0.cmp(&a.0).then_with(|| name(a.1).cmp(&name(b.1)));
         if limit < count {
-            ranked.select_nth_unstable_by(limit, order);
-            ranked.truncate(limit);
+            found.select_nth_unstable_by(limit, order);
+            found.truncate(limit);
         }
-        ranked.sort_unstable_by(order);
-        Ranking { standing: self.standing(), ranked, count }
+        found.sort_unstable_by(order);
+        let ranked = found.into_iter().map(|(total, n)| Ranked {
+            key: name(n),
+            clicks: numbers[n].clicks,
+            adjustment: numbers[n].adjustment,
+            total,
+            late_pending: late_known.then_some(numbers[n].late_pending),
+        });
+        Ranking { standing: self.standing(), ranked: ranked.collect(), count }
     }
 
     fn closed(&mut self, day: Day, cell: &Cell<'_>) -> Option<&mut Numbers> {

@@ -1,8 +1,11 @@
 //! The numbers that a merge adds up.
 
+use std::hash::BuildHasher;
 use std::ops::AddAssign;
+use std::sync::LazyLock;
 
-use hashbrown::HashMap;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable};
 
 use super::Asked;
 use super::columns::{Column, Columns};
@@ -40,8 +43,6 @@ pub(super) struct Sums {
     pub numbers: Vec<Numbers>,
     /// Each ad has one number, of the whole range.
     pub ranked: bool,
-    /// Series come as ads come.
-    open: bool,
 }
 
 /// Which series an ad's clicks belong to.
@@ -49,8 +50,21 @@ pub(super) struct Sums {
 enum Whose {
     /// There is one.
     All,
-    Ads(HashMap<AdId, usize, foldhash::fast::RandomState>),
+    Ads(HashMap<AdId, usize, RandomState>),
+    /// All ads that have clicks, numbered as they come. There may be very many, so neither their names nor their hashes are
+    /// looked at twice.
+    Each {
+        series: HashTable<u32>,
+        /// Of each series.
+        hashes: Vec<u64>,
+    },
     Groups(Groups),
+}
+
+/// The hash by which ads are found in a ranking of all of them. Who chooses ids does not know it.
+pub(super) fn hash_of(ad: &AdId) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    STATE.hash_one(ad)
 }
 
 /// Which series the ads of some columns belong to.
@@ -87,18 +101,19 @@ impl Sums {
             Asked::Total => Whose::All,
             Asked::Groups(groups) => Whose::Groups(groups.clone()),
             Asked::Ads(ads) | Asked::EachOf(ads) => Whose::Ads(ads.iter().cloned().zip(0..).collect()),
-            Asked::EachAd => Whose::Ads(HashMap::default()),
+            Asked::EachAd => Whose::Each { series: HashTable::new(), hashes: Vec::new() },
         };
         let numbers = vec![Numbers::default(); names.len() * width];
-        let (ranked, open) = (asked.is_ranked(), matches!(asked, Asked::EachAd));
-        Sums { names, series, width, numbers, ranked, open }
+        Sums { names, series, width, numbers, ranked: asked.is_ranked() }
     }
 
     /// Where a count of this ad and period belongs; `None` when the ad was not asked for.
     pub fn of(&mut self, ad: Option<&AdId>, slot: usize) -> Option<&mut Numbers> {
         let series = match (&self.series, ad) {
             (Whose::All, _) => 0,
-            (_, ad) => self.series_of(ad?)?,
+            (Whose::Each { .. }, Some(ad)) => self.series_of(ad, hash_of(ad))?,
+            // The others do not go by it.
+            (_, ad) => self.series_of(ad?, 0)?,
         };
         let slot = if self.ranked { 0 } else { slot };
         self.numbers.get_mut(series * self.width + slot)
@@ -111,13 +126,13 @@ impl Sums {
         };
         match &mut self.series {
             Whose::All => Targets::All,
-            Whose::Ads(by_ad) if !self.open && by_ad.len() <= FEW_MAX => {
-                few(&mut by_ad.iter().map(|(ad, series)| (ad, *series)))
-            }
+            Whose::Ads(by_ad) if by_ad.len() <= FEW_MAX => few(&mut by_ad.iter().map(|(ad, series)| (ad, *series))),
             Whose::Groups(groups) if let Some(ads) = groups.few() => {
                 few(&mut ads.iter().filter_map(|ad| Some((ad, groups.of(ad)?))))
             }
-            Whose::Ads(_) | Whose::Groups(_) => Targets::Each(vec![Target::NotYetKnown; columns.ads().len()]),
+            Whose::Ads(_) | Whose::Each { .. } | Whose::Groups(_) => {
+                Targets::Each(vec![Target::NotYetKnown; columns.ads().len()])
+            }
         }
     }
 
@@ -143,7 +158,8 @@ impl Sums {
                 for (ad, clicks) in column.each() {
                     let target = &mut targets[ad as usize];
                     if *target == Target::NotYetKnown {
-                        *target = self.series_of(&columns.ads()[ad as usize]).map_or(Target::Nothing, Target::Series);
+                        let (name, hash) = columns.ad(ad);
+                        *target = self.series_of(name, hash).map_or(Target::Nothing, Target::Series);
                     }
                     if let Target::Series(series) = *target {
                         *into(&mut self.numbers[series * width + slot]) += clicks;
@@ -153,24 +169,24 @@ impl Sums {
         }
     }
 
-    fn series_of(&mut self, ad: &AdId) -> Option<usize> {
-        match &self.series {
+    /// The series of an ad with this hash.
+    fn series_of(&mut self, ad: &AdId, hash: u64) -> Option<usize> {
+        match &mut self.series {
             Whose::All => Some(0),
-            Whose::Ads(by_ad) => match by_ad.get(ad) {
-                Some(series) => Some(*series),
-                None => self.open.then(|| self.begin(ad)),
-            },
+            Whose::Ads(by_ad) => by_ad.get(ad).copied(),
             Whose::Groups(groups) => groups.of(ad),
+            Whose::Each { series, hashes } => {
+                let is_it = |n: &u32| hashes[*n as usize] == hash && self.names[*n as usize].as_ref() == Some(ad);
+                if let Some(found) = series.find(hash, is_it) {
+                    return Some(*found as usize);
+                }
+                let number = u32::try_from(hashes.len()).expect("four billion ads do not fit into memory");
+                series.insert_unique(hash, number, |n| hashes[*n as usize]);
+                hashes.push(hash);
+                self.names.push(Some(ad.clone()));
+                self.numbers.push(Numbers::default());
+                Some(number as usize)
+            }
         }
-    }
-
-    fn begin(&mut self, ad: &AdId) -> usize {
-        let series = self.names.len();
-        self.names.push(Some(ad.clone()));
-        if let Whose::Ads(by_ad) = &mut self.series {
-            by_ad.insert(ad.clone(), series);
-        }
-        self.numbers.push(Numbers::default());
-        series
     }
 }

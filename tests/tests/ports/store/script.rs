@@ -43,7 +43,7 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
     assert!(!step.late.is_empty() && step.counts.len() == 3);
     let (keys, arguments) = flush_arguments(&partition, &step);
     let before = dump(redis, &partition).await;
-    assert_eq!(before.lines().count(), 4, "live, meta, an hour, a night:\n{before}");
+    assert_eq!(before.lines().count(), 5, "live, meta, an hour, a night, the changes:\n{before}");
 
     let refused = async |what: &str, keys: &[String], arguments: &[String]| match eval(redis, keys, arguments).await {
         Ok(answer) => assert_eq!(answer.lines().next(), Some("0"), "{what}: {answer}"),
@@ -94,7 +94,7 @@ async fn every_argument_invalid_in_turn_changes_nothing() {
 async fn a_key_of_another_type_is_refused_before_anything_is_written() {
     let redis = &shared().await.unwrap().redis;
     let store = connect(redis);
-    for position in 0..7 {
+    for position in 0..8 {
         let partition = new_partition();
         let mut worker = Worker::begin(1);
         worker.observe(150);
@@ -137,7 +137,7 @@ async fn a_count_that_is_none_leaves_no_half_of_a_flush() {
             let first = arguments.len() - 2 * step.counts.len();
             arguments[first + position] = bad.to_owned();
             assert_eq!(eval(redis, &keys, &arguments).await.unwrap(), "1", "`{bad}`");
-            let stored = redis.cli(&["HMGET", &keys[5], &arguments[first], &arguments[first + 2]]).await.unwrap();
+            let stored = redis.cli(&["HMGET", &keys[6], &arguments[first], &arguments[first + 2]]).await.unwrap();
             let written = format!("{}\n{}", arguments[first + 1], arguments[first + 3]);
             assert_eq!(stored, written.trim_end_matches('\n'), "`{bad}`");
             assert_eq!(redis.cli(&["HGET", &keys[3], "next_offset"]).await.unwrap(), "12");

@@ -232,7 +232,7 @@ proptest! {
                 }
             }
             // A ranking of the groups has the sums of their periods.
-            let ranking = world.merge(&books, question(Asked::EachAd), now).ranking_by(9, |ad| groups.of(ad));
+            let ranking = world.merge(&books, question(Asked::EachAd), now).ranking_of(9, &groups);
             for ranked in ranking.ranked.iter().filter(|_| ranking.standing.complete) {
                 let known = parts.series[ranked.key].periods.iter().filter_map(|p| p.total).sum::<u64>();
                 prop_assert_eq!(ranked.total, known);
