@@ -1,39 +1,33 @@
-//! Answers that were given a moment ago: who asks the same again gets the same, without all the work.
+//! Answers that were given a moment ago: who asks the same again gets the same, without all the work, and as it was
+//! compressed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use clicks::id::TenantId;
 use clicks::tables::EntryNumber;
 
-use crate::api::Written;
+use crate::api::App;
 use crate::gate::Caller;
 
-/// All that an answer depends on, beside what is known at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Asking {
-    address: String,
-    accept: Option<Vec<u8>>,
-    /// Whose numbers the caller may see; all without it.
-    tenant: Option<TenantId>,
+/// What a handler tells of an answer that may be given again, as an extension of its response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// The ledger position that it was given at.
+    pub position: EntryNumber,
+    /// Every click that was stored before it is in the answer.
+    pub read: Instant,
 }
 
-impl Asking {
-    pub(crate) fn new(uri: &Uri, headers: &HeaderMap, caller: &Caller) -> Self {
-        let address = uri.path_and_query().map_or_else(String::new, |address| address.as_str().to_owned());
-        let accept = headers.get(header::ACCEPT).map(|accept| accept.as_bytes().to_vec());
-        Asking { address, accept, tenant: caller.tenant().cloned() }
-    }
-
-    fn bytes(&self) -> usize {
-        256 + self.address.len() + self.accept.as_ref().map_or(0, Vec::len)
-    }
-}
-
-/// They are as old as live counts may be, so an answer of here is no older than one that is made anew, and of the same
-/// ledger position.
+/// Answers are at most as old as live counts may be, and of the last ledger position, so one of here is no older than one
+/// that is made anew.
 #[derive(Debug)]
 pub(crate) struct Answers {
     age_max: Duration,
@@ -43,8 +37,90 @@ pub(crate) struct Answers {
 
 #[derive(Debug, Default)]
 struct Given {
-    answers: HashMap<Asking, Arc<Written>>,
+    answers: HashMap<Asking, Arc<Answer>>,
     bytes: usize,
+}
+
+/// All that an answer depends on, beside what is known at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asking {
+    address: String,
+    accept: Option<HeaderValue>,
+    encoding: Option<HeaderValue>,
+    /// Whose numbers the caller may see; all without it.
+    tenant: Option<TenantId>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    headers: HeaderMap,
+    body: Bytes,
+    standing: Standing,
+}
+
+/// Gives the answer that was given to the same question a moment ago, or lets it be answered. A client that holds an answer
+/// with the same tag is told so.
+pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let asking = Asking::new(&request);
+    // What is remembered is for everybody.
+    let known = request.headers_mut().remove(header::IF_NONE_MATCH);
+    let head = app.sources.positions.current().ok().map(|position| position.books.head());
+    if let Some(answer) = asking.as_ref().zip(head).and_then(|(asking, head)| app.answers.given(asking, head)) {
+        metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
+        return answer.respond(known.as_ref());
+    }
+    let response = next.run(request).await;
+    let Some(standing) = response.extensions().get::<Standing>().copied() else { return response };
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("an answer lies in memory");
+    let answer = Arc::new(Answer { headers: parts.headers, body, standing });
+    if let Some(asking) = asking {
+        app.answers.keep(asking, answer.clone());
+    }
+    answer.respond(known.as_ref())
+}
+
+impl Asking {
+    /// `None` for what is no plain question.
+    fn new(request: &Request) -> Option<Self> {
+        let of = |name| request.headers().get(name).cloned();
+        let address = request.uri().path_and_query()?.as_str().to_owned();
+        let caller = request.extensions().get::<Caller>()?;
+        let (accept, encoding) = (of(header::ACCEPT), of(header::ACCEPT_ENCODING));
+        let tenant = caller.tenant().cloned();
+        (request.method() == Method::GET).then_some(Asking { address, accept, encoding, tenant })
+    }
+
+    fn bytes(&self) -> usize {
+        let headers = self.accept.iter().chain(&self.encoding).map(HeaderValue::len).sum::<usize>();
+        256 + self.address.len() + headers
+    }
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        self.body.len() + 64 * self.headers.len()
+    }
+
+    fn respond(&self, known: Option<&HeaderValue>) -> Response {
+        let mut headers = self.headers.clone();
+        let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        if tag.zip(known).is_some_and(|(tag, known)| names(known, tag)) {
+            // What would describe the body that is not sent.
+            let of_body =
+                [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
+            of_body.iter().for_each(|name| _ = headers.remove(name));
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        (headers, Body::from(self.body.clone())).into_response()
+    }
+}
+
+/// Whether a value of `If-None-Match` names the tag.
+fn names(value: &HeaderValue, tag: &str) -> bool {
+    let bare = tag.trim_start_matches("W/");
+    let listed = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    listed.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == bare)
 }
 
 impl Answers {
@@ -52,28 +128,65 @@ impl Answers {
         Answers { age_max, bytes_max, given: Mutex::default() }
     }
 
-    /// The answer that was given to this a moment ago, at this ledger position.
-    pub(crate) fn given(&self, asking: &Asking, position: EntryNumber) -> Option<Arc<Written>> {
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = given.answers.get(asking)?;
-        (answer.position == position && answer.read.elapsed() < self.age_max).then(|| answer.clone())
+    fn is_young(&self, answer: &Answer) -> bool {
+        answer.standing.read.elapsed() < self.age_max
     }
 
-    /// Remembers an answer.
-    pub(crate) fn keep(&self, asking: Asking, written: Arc<Written>) {
+    fn given(&self, asking: &Asking, head: EntryNumber) -> Option<Arc<Answer>> {
+        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = given.answers.get(asking)?;
+        (answer.standing.position == head && self.is_young(answer)).then(|| answer.clone())
+    }
+
+    fn keep(&self, asking: Asking, answer: Arc<Answer>) {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = |asking: &Asking, written: &Written| asking.bytes() + written.bytes();
-        if given.bytes + bytes(&asking, &written) > self.bytes_max {
-            given.answers.retain(|_, answer| answer.read.elapsed() < self.age_max);
+        let bytes = |asking: &Asking, answer: &Answer| asking.bytes() + answer.bytes();
+        if given.bytes + bytes(&asking, &answer) > self.bytes_max {
+            given.answers.retain(|_, answer| self.is_young(answer));
             given.bytes = given.answers.iter().map(|(asking, answer)| bytes(asking, answer)).sum();
             // Young ones all of them: to choose would cost more than to make some again.
             if given.bytes > self.bytes_max / 2 {
                 *given = Given::default();
             }
         }
-        given.bytes += bytes(&asking, &written);
-        if let Some(before) = given.answers.insert(asking.clone(), written) {
+        given.bytes += bytes(&asking, &answer);
+        if let Some(before) = given.answers.insert(asking.clone(), answer) {
             given.bytes -= bytes(&asking, &before);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_known_in_any_list() {
+        for (value, known) in [("*", true), ("\"b\", W/\"a\"", true), ("\"a\"", true), ("W/\"b\"", false), ("a", false)]
+        {
+            assert_eq!(names(&HeaderValue::from_static(value), "W/\"a\""), known, "{value}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_old_or_of_another_position_is_not_given() {
+        let answers = Answers::new(Duration::from_secs(3600), 100_000);
+        let asking = |n: usize| Asking { address: format!("/{n}"), accept: None, encoding: None, tenant: None };
+        let answer = |position, read| {
+            let standing = Standing { position, read };
+            Arc::new(Answer { headers: HeaderMap::new(), body: vec![0; 1_000].into(), standing })
+        };
+        let now = Instant::now();
+        for n in 0..1_000 {
+            answers.keep(asking(n % 300), answer(7, now));
+            let given = answers.given.lock().unwrap();
+            let bytes: usize = given.answers.iter().map(|(asking, answer)| asking.bytes() + answer.bytes()).sum();
+            assert!(bytes == given.bytes && bytes <= 100_000, "{n}: {bytes} {}", given.bytes);
+        }
+        assert!(answers.given(&asking(999 % 300), 7).is_some());
+        assert!(answers.given(&asking(999 % 300), 8).is_none(), "another position");
+        assert!(answers.given(&asking(301), 7).is_none(), "another question");
+        answers.keep(asking(1), answer(7, now.checked_sub(Duration::from_secs(3601)).unwrap_or(now)));
+        assert!(answers.given(&asking(1), 7).is_none(), "too old");
     }
 }

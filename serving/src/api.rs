@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -30,10 +30,9 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-pub(crate) use self::reply::Written;
-use crate::answers::{Answers, Asking};
+use crate::answers::{Answers, repeat};
 use crate::catalog::Catalog;
-use crate::gate::{Allowance, Caller, Gate};
+use crate::gate::{Allowance, Gate};
 use crate::nights::Nights;
 use crate::page;
 use crate::problem::Problem;
@@ -95,16 +94,20 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         let app = app.clone();
         routes.route_layer(middleware::from_fn(move |request, next| admit(app.clone(), needs, request, next)))
     };
-    let numbers = Router::new()
-        .route("/v1/clicks", get(clicks::get))
-        .route("/v1/ads", get(ads::get))
+    // Events are left as they are: they would wait until a block is full.
+    let compression = || CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let repeated = |routes: Router<Arc<App>>| {
+        routes.layer(compression()).layer(middleware::from_fn_with_state(app.clone(), repeat))
+    };
+    let answers = Router::new().route("/v1/clicks", get(clicks::get)).route("/v1/ads", get(ads::get));
+    let numbers = repeated(answers)
         .route("/v1/stream", get(stream::get))
         .route("/v1/campaigns", get(campaigns::get))
         .route("/v1/names", get(names::get));
     let operation = Router::new().route("/v1/nights", get(nights::get)).route("/v1/status", get(status::get));
     below(Needs::Nothing, Router::new().route("/v1/access", get(access::get)))
         .merge(below(Needs::Numbers, numbers))
-        .merge(below(Needs::AllNumbers, Router::new().route("/v1/days", get(days::get))))
+        .merge(below(Needs::AllNumbers, repeated(Router::new().route("/v1/days", get(days::get)))))
         .merge(below(Needs::Operation, operation))
         .route("/v1/openapi.json", get(openapi::get))
         .with_state(app)
@@ -113,28 +116,8 @@ pub(crate) fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         .fallback(|uri: Uri| async move { Problem::not_found(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::method() })
         .layer(cors)
-        // Events are left as they are: they would wait until a block is full.
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(compression())
         .layer(middleware::from_fn(observe))
-}
-
-/// What was answered to the same question a moment ago, or what `make` answers.
-async fn answer(
-    app: &App,
-    caller: &Caller,
-    uri: &Uri,
-    headers: &HeaderMap,
-    make: impl Future<Output = Result<Written, Problem>>,
-) -> Result<Response, Problem> {
-    let asking = Asking::new(uri, headers, caller);
-    let head = app.sources.positions.current().ok().map(|position| position.books.head());
-    if let Some(given) = head.and_then(|head| app.answers.given(&asking, head)) {
-        metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
-        return Ok(given.respond(headers));
-    }
-    let written = Arc::new(make.await?);
-    app.answers.keep(asking, written.clone());
-    Ok(written.respond(headers))
 }
 
 /// Lets in who may ask, and hands it on to the handler.

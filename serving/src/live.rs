@@ -90,6 +90,7 @@ impl LiveReader {
 
     /// In the background: keeps what is asked for in memory.
     pub(crate) async fn keep(&self) -> Infallible {
+        let mut round = 0usize;
         loop {
             let kept: Vec<Arc<Kept>> = {
                 let mut kept = self.kept();
@@ -97,7 +98,11 @@ impl LiveReader {
                 kept.values().cloned().collect()
             };
             let bytes_max = self.bytes_max / kept.len().max(1);
-            join_all(kept.iter().map(|kept| kept.keep(&*self.store, bytes_max, self.deadline))).await;
+            // One at a time reads what is older, so that the store has time for others.
+            let turn = round % kept.len().max(1);
+            round += 1;
+            let all = kept.iter().enumerate();
+            join_all(all.map(|(n, kept)| kept.keep(&*self.store, bytes_max, self.deadline, n == turn))).await;
             let bytes: usize = kept.iter().map(|kept| kept.bytes()).sum();
             metrics::gauge!("twofold_serving_live_bytes").set(bytes as f64);
             tokio::time::sleep(self.refresh.max(ROUND_MIN)).await;

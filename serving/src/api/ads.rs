@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::meta::Meta;
 use super::reply::{self, Format, Reply, column, count_column};
-use super::{App, Written, answer, openapi};
+use super::{App, openapi};
 use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
@@ -96,13 +96,9 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    answer(&app, &caller, &uri, &headers, make(&app, &caller, &uri, &headers)).await
-}
-
-async fn make(app: &App, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<Written, Problem> {
     let known = ["tenant", "campaign", "group_by", "from", "to", "tz", "limit", "position", "format"];
-    let params = Params::read(uri, &known)?;
-    let format = Format::asked(&params, headers)?;
+    let params = Params::read(&uri, &known)?;
+    let format = Format::asked(&params, &headers)?;
     let limit = params.count("limit", LIMIT_DEFAULT, LIMIT_MAX)?;
     let now = app.sources.clock.now();
     let zone = params.zone()?;
@@ -110,7 +106,7 @@ async fn make(app: &App, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Res
     // How far into the future the range may reach; a ranking has one number for all of it.
     let grain = coarsest(range, zone);
     check_size(range, Grain::Day, 1, now, app.options.rows_max)?;
-    let ranks = Subject::read(&params, app.options.ads_max)?.ranks(caller, &app.catalog)?;
+    let ranks = Subject::read(&params, app.options.ads_max)?.ranks(&caller, &app.catalog)?;
     let question = Question { asked: ranks.asked(), range, grain, zone };
     let wanted = params.position()?;
     let asked = app.sources.ranking(&question, wanted, |merge| ranks.rank(merge, limit)).await?;
@@ -119,7 +115,7 @@ async fn make(app: &App, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Res
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();
     let meta = Meta::new(&ranking.standing, &position, None, zone, caller.sees()).pinned(wanted.is_some());
     let meta = meta.by_ads((version.number > 0).then_some(version.number));
-    Ok(Reply { meta, count: Some(ranking.count), data, read }.write(format))
+    Ok(Reply { meta, count: Some(ranking.count), data, read }.written(format))
 }
 
 fn coarsest(range: Interval, zone: Zone) -> Grain {

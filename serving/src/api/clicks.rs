@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::meta::{Meta, Stamp};
 use super::reply::{self, Format, Reply, column, count_column, time_column};
-use super::{App, Written, answer, openapi};
+use super::{App, openapi};
 use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
@@ -115,20 +115,16 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    answer(&app, &caller, &uri, &headers, make(&app, &caller, &uri, &headers)).await
-}
-
-async fn make(app: &App, caller: &Caller, uri: &Uri, headers: &HeaderMap) -> Result<Written, Problem> {
     let own = ["from", "to", "granularity", "tz", "position", "format"];
-    let params = Params::read(uri, &[&Subject::PARAMETERS[..], &own].concat())?;
-    let format = Format::asked(&params, headers)?;
+    let params = Params::read(&uri, &[&Subject::PARAMETERS[..], &own].concat())?;
+    let format = Format::asked(&params, &headers)?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
     let (zone, now) = (params.zone()?, app.sources.clock.now());
-    let series = Subject::read(&params, app.options.ads_max)?.series(caller, &app.catalog, app.options.ads_max)?;
+    let series = Subject::read(&params, app.options.ads_max)?.series(&caller, &app.catalog, app.options.ads_max)?;
     let range = params.range(grain, zone, periods_default(grain), now)?;
     check_size(range, grain, series.labels.len(), now, app.options.rows_max)?;
     let period = Period { range, grain, zone };
-    Ok(ask(app, caller, series, period, params.position()?).await?.write(format))
+    Ok(ask(&app, &caller, series, period, params.position()?).await?.written(format))
 }
 
 /// Which periods are asked for.

@@ -6,15 +6,15 @@ use std::time::Instant;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::ipc::writer::StreamWriter;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::Extension;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use clicks::ledger::sha256;
-use clicks::tables::EntryNumber;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::meta::Meta;
+use crate::answers::Standing;
 use crate::params::Params;
 use crate::problem::{Problem, shown};
 
@@ -110,43 +110,11 @@ pub(super) struct Reply<R> {
     pub read: Instant,
 }
 
-/// An answer as it is sent.
-#[derive(Debug)]
-pub(crate) struct Written {
-    headers: HeaderMap,
-    body: Bytes,
-    /// Of an answer that changes with no click: what a client may show that it has it already.
-    tag: Option<String>,
-    /// The ledger position that it was given at.
-    pub(crate) position: EntryNumber,
-    pub(crate) read: Instant,
-}
-
-impl Written {
-    pub(crate) fn bytes(&self) -> usize {
-        self.body.len() + 64 * self.headers.len()
-    }
-
-    /// The answer, or that it is still the one that the client has.
-    pub(super) fn respond(&self, asked: &HeaderMap) -> Response {
-        let mut headers = self.headers.clone();
-        let known = |tag: &String| asked.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, tag));
-        if self.tag.as_ref().is_some_and(known) {
-            // What would describe the body that is not sent.
-            headers.remove(header::CONTENT_TYPE);
-            headers.remove(header::CONTENT_DISPOSITION);
-            return (StatusCode::NOT_MODIFIED, headers).into_response();
-        }
-        (headers, self.body.clone()).into_response()
-    }
-}
-
 impl<R: Row> Reply<R> {
-    /// In the form that the client wants. Where no period is live and nothing is missing, the answer has a tag, and a client
-    /// that holds it already is told so. It is asked for again each time all the same: a closed day can still be restated.
-    /// Only what was published at a named position may be kept, for an hour, because the address does not say of which
-    /// ledger.
-    pub(super) fn write(&self, format: Format) -> Written {
+    /// In the form that the client wants. Where no period is live and nothing is missing, the answer has a tag. It is asked
+    /// for again each time all the same: a closed day can still be restated. Only what was published at a named position may
+    /// be kept, for an hour, because the address does not say of which ledger.
+    pub(super) fn written(&self, format: Format) -> Response {
         let body = match format {
             Format::Json => serde_json::to_vec(&self).expect("an answer is valid JSON"),
             Format::Csv => self.csv(),
@@ -156,12 +124,12 @@ impl<R: Row> Reply<R> {
         let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        let tag = self.meta.is_settled().then(|| {
+        if self.meta.is_settled() {
             // Weak: the same bytes may be compressed or not.
             let said: Vec<String> = self.meta.as_headers().map(|(_, text)| text).collect();
-            format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32])
-        });
-        headers.extend(tag.as_ref().map(|tag| (header::ETAG, value(tag))));
+            let tag = format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32]);
+            headers.insert(header::ETAG, value(&tag));
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.mime()));
         if format != Format::Json {
             headers.insert(header::CONTENT_DISPOSITION, value(&self.file_name(format)));
@@ -170,7 +138,8 @@ impl<R: Row> Reply<R> {
             // What the rows cannot say.
             headers.extend(self.meta.as_headers().map(|(name, text)| (HeaderName::from_static(name), value(&text))));
         }
-        Written { headers, body: body.into(), tag, position: self.meta.ledger_position, read: self.read }
+        let standing = Standing { position: self.meta.ledger_position, read: self.read };
+        (Extension(standing), headers, body).into_response()
     }
 
     fn csv(&self) -> Vec<u8> {
@@ -210,13 +179,6 @@ impl<R: Row> Reply<R> {
     }
 }
 
-/// Whether a value of `If-None-Match` names the tag.
-fn names(value: &HeaderValue, tag: &str) -> bool {
-    let bare = tag.trim_start_matches("W/");
-    let listed = value.to_str().unwrap_or_default().split(',').map(str::trim);
-    listed.into_iter().any(|known| known == "*" || known.trim_start_matches("W/") == bare)
-}
-
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("times, names and numbers are plain ASCII")
 }
@@ -250,14 +212,6 @@ mod tests {
         }
         for (query, accept) in [("", Some("image/png")), ("format=xml", None), ("format=csv&format=csv", None)] {
             assert!(asked(query, accept).is_err(), "{query} {accept:?}");
-        }
-    }
-
-    #[test]
-    fn a_tag_is_known_in_any_list() {
-        for (value, known) in [("*", true), ("\"b\", W/\"a\"", true), ("\"a\"", true), ("W/\"b\"", false), ("a", false)]
-        {
-            assert_eq!(names(&HeaderValue::from_static(value), "W/\"a\""), known, "{value}");
         }
     }
 }

@@ -119,8 +119,8 @@ impl Kept {
         }
     }
 
-    /// In the background: the same, and begins to hold it, or reaches further back.
-    pub(super) async fn keep(&self, store: &dyn SpeedStore, bytes_max: usize, deadline: Duration) {
+    /// In the background: the same, and begins to hold it, or where it is told to reaches further back.
+    pub(super) async fn keep(&self, store: &dyn SpeedStore, bytes_max: usize, deadline: Duration, reaches_back: bool) {
         if is_before(self.state().rests) {
             return;
         }
@@ -133,7 +133,8 @@ impl Kept {
                 Err(_) => self.change().rests = Some(Instant::now() + REST),
             }
         } else {
-            let older = match tokio::time::timeout(deadline, self.older(store, bytes_max)).await {
+            let older = async { if reaches_back { self.older(store, bytes_max).await } else { Ok(None) } };
+            let older = match tokio::time::timeout(deadline, older).await {
                 Ok(Ok(older)) => older,
                 // What follows says so.
                 Ok(Err(_)) => None,
@@ -208,10 +209,11 @@ impl Kept {
         let mut counts = Counts { generation, mark, meta, is_in_doubt, columns, from };
         // The parts were read after the mark, one after the other. What was written since is written over them in its order,
         // so all of them come out at the same end.
+        let read = Instant::now();
         let Some(changes) = store.read_changes(&self.partition, &mark).await? else { return Ok(()) };
         counts.change(changes);
         let mut state = self.change();
-        (state.counts, state.missing, state.read) = (Some(counts), None, Instant::now());
+        (state.counts, state.missing, state.read) = (Some(counts), None, read);
         Ok(())
     }
 

@@ -329,7 +329,13 @@ impl Merge {
         let mut found: Vec<(u64, usize)> = found.map(|n| (total(n), n)).collect();
         let count = found.len();
         let order = |a: &(u64, usize), b: &(u64, usize)| b.0.cmp(&a.0).then_with(|| name(a.1).cmp(&name(b.1)));
-        if limit < count {
+        if 0 < limit && limit < count {
+            // By the numbers alone first: many ads have few clicks, and their names need not be compared.
+            let mut totals: Vec<u64> = found.iter().map(|(total, _)| *total).collect();
+            let least = *totals.select_nth_unstable_by(limit - 1, |a, b| b.cmp(a)).1;
+            found.retain(|(total, _)| *total >= least);
+        }
+        if limit < found.len() {
             found.select_nth_unstable_by(limit, order);
             found.truncate(limit);
         }

@@ -124,6 +124,13 @@ impl Sums {
         let few = |ads: &mut dyn Iterator<Item = (&AdId, usize)>| {
             Targets::Few(ads.filter_map(|(ad, series)| Some((columns.number_of(ad)?, series))).collect())
         };
+        if let Whose::Each { series, hashes } = &mut self.series {
+            let more = columns.ads().len();
+            series.reserve(more, |n| hashes[*n as usize]);
+            hashes.reserve(more);
+            self.names.reserve(more);
+            self.numbers.reserve(more);
+        }
         match &mut self.series {
             Whose::All => Targets::All,
             Whose::Ads(by_ad) if by_ad.len() <= FEW_MAX => few(&mut by_ad.iter().map(|(ad, series)| (ad, *series))),
