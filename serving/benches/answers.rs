@@ -3,11 +3,11 @@
 //! a core of its own.
 //!
 //! ```text
-//! answers noop                           a handler that says `ok`
+//! answers noop BYTES                     a handler that says so many bytes, always the same
 //! answers hmget REDIS                    HMGET of sixty fields, as JSON
 //! answers twofold REDIS FOLDER           the server: 30 closed days of 5,000 ads, a live hour of 100,000
 //! answers load CONNECTIONS SECONDS RATE HOST:PORT PATH...
-//!     asks the paths one after the other; RATE 0: each connection as fast as it is answered, otherwise so many a second
+//!     asks the paths one after the other, those that begin with `gzip:` for compressed answers; RATE 0: each connection as fast as it is answered, otherwise so many a second
 //!     whether or not they are answered in time. Prints the answers a second and their latencies in microseconds.
 //! ```
 #![allow(clippy::unwrap_used)]
@@ -44,7 +44,10 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["noop"] => listen(axum::Router::new().route("/", axum::routing::get(|| async { "ok" }))).await,
+        ["noop", bytes] => {
+            let body = axum::body::Bytes::from(vec![b'x'; bytes.parse().expect("a number of bytes")]);
+            listen(axum::Router::new().route("/", axum::routing::get(|| async { body }))).await;
+        }
         ["hmget", redis] => hmget(redis).await,
         ["twofold", redis, folder] => twofold(redis, folder).await,
         ["load", connections, seconds, rate, address, paths @ ..] => {
@@ -55,7 +58,7 @@ async fn main() {
                 .await;
         }
         _ => eprintln!(
-            "answers noop | hmget REDIS | twofold REDIS FOLDER | load CONNECTIONS SECONDS RATE HOST:PORT PATH..."
+            "answers noop BYTES | hmget REDIS | twofold REDIS FOLDER | load CONNECTIONS SECONDS RATE HOST:PORT PATH..."
         ),
     }
 }
@@ -177,7 +180,8 @@ async fn ask(
         }
         tokio::time::sleep_until(due).await;
         let path = &paths[n % paths.len()];
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
+        let (encoding, address) = path.strip_prefix("gzip:").map_or(("identity", path.as_str()), |rest| ("gzip", rest));
+        let request = format!("GET {address} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: {encoding}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         read(&mut stream, &mut answer, path).await;
         latencies.push(due.elapsed().as_micros() as u64);

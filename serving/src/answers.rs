@@ -2,7 +2,7 @@
 //! compressed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use clicks::id::TenantId;
 use clicks::tables::EntryNumber;
+use tokio::sync::watch;
 
 use crate::api::App;
 use crate::gate::Caller;
@@ -39,6 +40,7 @@ pub(crate) struct Answers {
 struct Given {
     answers: HashMap<Asking, Arc<Answer>>,
     bytes: usize,
+    making: HashMap<Asking, watch::Receiver<()>>,
 }
 
 /// All that an answer depends on, beside what is known at the moment.
@@ -58,16 +60,48 @@ struct Answer {
     standing: Standing,
 }
 
-/// Gives the answer that was given to the same question a moment ago, or lets it be answered. A client that holds an answer
-/// with the same tag is told so.
+/// What is done about a question.
+enum Turn<'a> {
+    Given(Arc<Answer>),
+    /// Somebody is making the answer; this was the last one.
+    Wait(watch::Receiver<()>, Option<Arc<Answer>>),
+    Make(Making<'a>),
+}
+
+/// The answer to a question is being made. Whoever waits for it is told when that is over, whatever it ends with.
+struct Making<'a> {
+    answers: &'a Answers,
+    asking: Asking,
+    _over: watch::Sender<()>,
+}
+
+/// Gives the answer that was given to the same question a moment ago, or lets it be answered, once for all who ask it at
+/// the same time. A client that holds an answer with the same tag is told so.
 pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let asking = Asking::new(&request);
     // What is remembered is for everybody.
     let known = request.headers_mut().remove(header::IF_NONE_MATCH);
-    let head = app.sources.positions.current().ok().map(|position| position.books.head());
-    if let Some(answer) = asking.as_ref().zip(head).and_then(|(asking, head)| app.answers.given(asking, head)) {
-        metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
-        return answer.respond(known.as_ref());
+    let head = || app.sources.positions.current().ok().map(|position| position.books.head());
+    let (asking, now) = (Asking::new(&request), head());
+    let mut making = None;
+    if let Some((asking, head)) = asking.as_ref().zip(now) {
+        let turn = app.answers.turn(asking, head);
+        let given = match turn {
+            Turn::Given(answer) => Some(answer),
+            Turn::Wait(mut over, before) => {
+                // It is over when its maker is gone. Without an answer everybody tries for himself.
+                _ = over.changed().await;
+                let is_new = |answer: &Arc<Answer>| before.is_none_or(|before| !Arc::ptr_eq(&before, answer));
+                app.answers.last(asking).filter(|answer| answer.standing.position >= head).filter(is_new)
+            }
+            Turn::Make(turn) => {
+                making = Some(turn);
+                None
+            }
+        };
+        if let Some(answer) = given {
+            metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
+            return answer.respond(known.as_ref());
+        }
     }
     let response = next.run(request).await;
     let Some(standing) = response.extensions().get::<Standing>().copied() else { return response };
@@ -77,7 +111,14 @@ pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, ne
     if let Some(asking) = asking {
         app.answers.keep(asking, answer.clone());
     }
+    drop(making);
     answer.respond(known.as_ref())
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.answers.given().making.remove(&self.asking);
+    }
 }
 
 impl Asking {
@@ -132,21 +173,38 @@ impl Answers {
         answer.standing.read.elapsed() < self.age_max
     }
 
-    fn given(&self, asking: &Asking, head: EntryNumber) -> Option<Arc<Answer>> {
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = given.answers.get(asking)?;
-        (answer.standing.position == head && self.is_young(answer)).then(|| answer.clone())
+    fn given(&self) -> MutexGuard<'_, Given> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, asking: &Asking, head: EntryNumber) -> Turn<'_> {
+        let mut given = self.given();
+        let answer = given.answers.get(asking);
+        if let Some(answer) = answer.filter(|answer| answer.standing.position == head && self.is_young(answer)) {
+            return Turn::Given(answer.clone());
+        }
+        if let Some(over) = given.making.get(asking) {
+            return Turn::Wait(over.clone(), answer.cloned());
+        }
+        let (tell, over) = watch::channel(());
+        given.making.insert(asking.clone(), over);
+        Turn::Make(Making { answers: self, asking: asking.clone(), _over: tell })
+    }
+
+    /// The last answer to this, however old.
+    fn last(&self, asking: &Asking) -> Option<Arc<Answer>> {
+        self.given().answers.get(asking).cloned()
     }
 
     fn keep(&self, asking: Asking, answer: Arc<Answer>) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.given();
         let bytes = |asking: &Asking, answer: &Answer| asking.bytes() + answer.bytes();
         if given.bytes + bytes(&asking, &answer) > self.bytes_max {
             given.answers.retain(|_, answer| self.is_young(answer));
             given.bytes = given.answers.iter().map(|(asking, answer)| bytes(asking, answer)).sum();
             // Young ones all of them: to choose would cost more than to make some again.
             if given.bytes > self.bytes_max / 2 {
-                *given = Given::default();
+                (given.answers, given.bytes) = Default::default();
             }
         }
         given.bytes += bytes(&asking, &answer);
@@ -183,10 +241,27 @@ mod tests {
             let bytes: usize = given.answers.iter().map(|(asking, answer)| asking.bytes() + answer.bytes()).sum();
             assert!(bytes == given.bytes && bytes <= 100_000, "{n}: {bytes} {}", given.bytes);
         }
-        assert!(answers.given(&asking(999 % 300), 7).is_some());
-        assert!(answers.given(&asking(999 % 300), 8).is_none(), "another position");
-        assert!(answers.given(&asking(301), 7).is_none(), "another question");
+        let is_given = |n: usize, head| matches!(answers.turn(&asking(n), head), Turn::Given(_));
+        assert!(is_given(999 % 300, 7));
+        assert!(!is_given(999 % 300, 8), "another position");
+        assert!(!is_given(301, 7), "another question");
         answers.keep(asking(1), answer(7, now.checked_sub(Duration::from_secs(3601)).unwrap_or(now)));
-        assert!(answers.given(&asking(1), 7).is_none(), "too old");
+        assert!(!is_given(1, 7), "too old");
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_an_answer_is_made_waits_for_its_end() {
+        let answers = Answers::new(Duration::from_secs(1), 1_000);
+        let asking = Asking { address: "/".to_owned(), accept: None, encoding: None, tenant: None };
+        for _ in 0..2 {
+            let Turn::Make(making) = answers.turn(&asking, 1) else { panic!("nobody makes it") };
+            let Turn::Wait(mut over, None) = answers.turn(&asking, 1) else { panic!("somebody makes it") };
+            let waits = tokio::time::timeout(Duration::from_millis(20), over.changed()).await;
+            assert!(waits.is_err(), "it is being made");
+            // Whether it was answered or not, and if its client went away.
+            drop(making);
+            assert!(over.changed().await.is_err());
+            assert!(answers.given().making.is_empty());
+        }
     }
 }

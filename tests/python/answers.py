@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 from socket import socket
+from urllib.request import urlopen
 
 HOUR = "from=2026-03-03T11:30:00Z&to=2026-03-03T12:30:00Z"
 MONTH = "granularity=hour&from=2026-02-01&to=2026-03-03"
@@ -66,13 +67,18 @@ def main() -> None:
             url = f"redis://127.0.0.1:{port}"
             (Path(folder) / "data").mkdir()
             print("filling 30 closed days of 5,000 ads and a live hour of 100,000", flush=True)
-            for arguments in [("noop",), ("hmget", url), ("twofold", url, f"{folder}/data")]:
+            ours = bench.serve("twofold", url, f"{folder}/data")
+            servers.append(ours)
+            large = len(urlopen(f"http://{ours[1]}/v1/clicks?{HOUR}&ad_id=ad-7").read())
+            for arguments in [("noop", "2"), ("noop", str(large)), ("hmget", url)]:
                 servers.append(bench.serve(*arguments))
-            noop, hmget, ours = servers
+            noop, noop_as_large, hmget = servers[1:]
             lines = {
                 "no-op handler": (noop, ["/"]),
+                f"no-op handler, {large} bytes": (noop_as_large, ["/"]),
                 "axum + HMGET of 60 fields": (hmget, ["/"]),
                 "an hour by minute, one ad": (ours, [f"/v1/clicks?{HOUR}&ad_id=ad-7"]),
+                "the same, compressed": (ours, [f"gzip:/v1/clicks?{HOUR}&ad_id=ad-7"]),
                 "an hour by minute, 1,000 ads in turn": (ours, [f"/v1/clicks?{HOUR}&ad_id=ad-{n}" for n in range(1000)]),
                 "30 days by hour, one ad": (ours, [f"/v1/clicks?{MONTH}&ad_id=ad-7"]),
                 "30 days by hour, 1,000 ads in turn": (ours, [f"/v1/clicks?{MONTH}&ad_id=ad-{n}" for n in range(1000)]),
