@@ -6,9 +6,12 @@
 //! answers noop BYTES                     a handler that says so many bytes, always the same
 //! answers hmget REDIS                    HMGET of sixty fields, as JSON
 //! answers twofold REDIS FOLDER           the server: 30 closed days of 5,000 ads, a live hour of 100,000
+//! answers publish FOLDER                  publishes another day to the server's folder
+//! answers cold ENDPOINT BUCKET            how soon a day is answered that was not read before, from S3
 //! answers load CONNECTIONS SECONDS RATE HOST:PORT PATH...
 //!     asks the paths one after the other, those that begin with `gzip:` for compressed answers; RATE 0: each connection as fast as it is answered, otherwise so many a second
-//!     whether or not they are answered in time. Prints the answers a second and their latencies in microseconds.
+//!     whether or not they are answered in time. Prints the answers a second and their latencies in microseconds, the 99th
+//!     percentile also second by second.
 //! ```
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +26,7 @@ use clicks::ledger::DayTotals;
 use clicks::live::{Expected, Flush, FlushOutcome, Generation, Meta, Stage};
 use clicks::position::Offset;
 use clicks::time::{Day, Span};
-use platform::objects::Objects;
+use platform::objects::{Objects, S3Options};
 use platform::store::{RedisOptions, RedisStore, SpeedStore};
 use serving::{Access, Options, Server};
 use support::{PARTITIONS, Row, System, at, home, key, partition};
@@ -50,6 +53,12 @@ async fn main() {
         }
         ["hmget", redis] => hmget(redis).await,
         ["twofold", redis, folder] => twofold(redis, folder).await,
+        ["publish", folder] => {
+            let system = System::of(Objects::open_folder(folder.into()).unwrap(), at(first_day(), 0, 0));
+            let day = system.ledger.read().await.unwrap().next_night();
+            close(&system, day, &names(CLOSED_ADS)).await;
+        }
+        ["cold", endpoint, bucket] => cold(endpoint, bucket).await,
         ["load", connections, seconds, rate, address, paths @ ..] => {
             let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
             let rate: f64 = rate.parse().expect("a rate");
@@ -58,7 +67,7 @@ async fn main() {
                 .await;
         }
         _ => eprintln!(
-            "answers noop BYTES | hmget REDIS | twofold REDIS FOLDER | load CONNECTIONS SECONDS RATE HOST:PORT PATH..."
+            "answers noop BYTES | hmget REDIS | twofold REDIS FOLDER | publish FOLDER | cold ENDPOINT BUCKET | load CONNECTIONS SECONDS RATE HOST:PORT PATH..."
         ),
     }
 }
@@ -91,17 +100,63 @@ async fn hmget(url: &str) {
     listen(axum::Router::new().route("/", axum::routing::get(handler))).await;
 }
 
+fn first_day() -> Day {
+    "2026-02-01".parse().unwrap()
+}
+
+fn names(ads: usize) -> Vec<&'static str> {
+    (0..ads).map(|n| &*format!("ad-{n}").leak()).collect()
+}
+
+/// Publishes a day on which each ad is clicked in every hour.
+async fn close(system: &System, day: Day, ads: &[&'static str]) {
+    let clicked = ads.iter().flat_map(|ad| (0..24).map(move |hour| (at(day, hour, 7), *ad, 3)));
+    let rows: Vec<Row> = clicked.collect();
+    system.close(&rows, DayTotals::default(), &[], &[]).await;
+}
+
+/// Milliseconds until the first answer about each of ten closed days, and until the second.
+async fn cold(endpoint: &str, bucket: &str) {
+    platform::telemetry::metrics();
+    let some = |text: &str| Some(text.to_owned());
+    let (access_key, secret_key) = (some("twofold"), some("twofold-secret"));
+    let s3 = S3Options { endpoint: some(endpoint), region: some("us-east-1"), access_key, secret_key };
+    let objects = Objects::open(&format!("s3://{bucket}"), &s3).unwrap();
+    let (first, ads) = (first_day(), names(CLOSED_ADS));
+    let system = System::over(objects, first, at(first.plus(10), 12, 0)).await;
+    for day in first.until(first.plus(10)) {
+        close(&system, day, &ads).await;
+    }
+    let running = system.serve().await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut buffer, mut times) = (vec![0; 1 << 20], [Vec::new(), Vec::new()]);
+    for times in &mut times {
+        for day in first.until(first.plus(10)) {
+            let path = format!("/v1/clicks?granularity=hour&ad_id=ad-7&from={day}&to={}", day.next());
+            let begun = Instant::now();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await.unwrap();
+            read(&mut stream, &mut buffer, &path).await;
+            times.push(begun.elapsed().as_millis() as u64);
+        }
+        times.sort_unstable();
+    }
+    let [cold, warm] = times.map(|times| (times[times.len() / 2], times[times.len() - 1]));
+    println!(
+        "{{\"cold\":{{\"p50\":{},\"max\":{}}},\"warm\":{{\"p50\":{},\"max\":{}}}}}",
+        cold.0, cold.1, warm.0, warm.1
+    );
+}
+
 async fn twofold(redis: &str, folder: &str) {
     platform::telemetry::metrics();
-    let first: Day = "2026-02-01".parse().unwrap();
+    let first = first_day();
     let live = first.plus(CLOSED_DAYS);
     let objects = Objects::open_folder(folder.into()).unwrap();
-    let names: Vec<&'static str> = (0..LIVE_ADS).map(|n| &*format!("ad-{n}").leak()).collect();
+    let names = names(LIVE_ADS);
     let system = System::over(objects, first, at(live, 12, 30)).await;
     for day in first.until(live) {
-        let clicked = names[..CLOSED_ADS].iter().flat_map(|ad| (0..24).map(move |hour| (at(day, hour, 7), *ad, 3)));
-        let rows: Vec<Row> = clicked.collect();
-        system.close(&rows, DayTotals::default(), &[], &[]).await;
+        close(&system, day, &names[..CLOSED_ADS]).await;
     }
     let store = Arc::new(RedisStore::connect(&RedisOptions::new(redis)).unwrap());
     let now = at(live, 12, 30);
@@ -143,8 +198,8 @@ async fn twofold(redis: &str, folder: &str) {
     running.await.unwrap().unwrap();
 }
 
-/// What one connection has measured, in microseconds.
-type Latencies = Vec<u64>;
+/// What one connection has measured: the second in which a question was due, and microseconds until it was answered.
+type Latencies = Vec<(u64, u64)>;
 
 async fn load(connections: usize, time: Duration, rate: f64, address: SocketAddr, paths: Vec<String>) {
     let (begun, paths) = (Instant::now() + Duration::from_millis(100), Arc::new(paths));
@@ -154,9 +209,17 @@ async fn load(connections: usize, time: Duration, rate: f64, address: SocketAddr
         all.extend(task.await.unwrap());
     }
     all.sort_unstable();
-    let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize];
-    let per_second = all.len() as f64 / time.as_secs_f64();
-    println!("{{\"per_second\":{per_second:.0},\"p50\":{},\"p99\":{},\"max\":{}}}", at(0.5), at(0.99), at(1.0));
+    let p99 = |some: &[u64]| some[(some.len() - 1) * 99 / 100];
+    let by_second =
+        all.chunk_by(|a, b| a.0 == b.0).map(|second| p99(&second.iter().map(|one| one.1).collect::<Vec<_>>()));
+    let by_second: Vec<u64> = by_second.collect();
+    let mut all: Vec<u64> = all.into_iter().map(|one| one.1).collect();
+    all.sort_unstable();
+    let (per_second, p50, last) = (all.len() as f64 / time.as_secs_f64(), all[all.len() / 2], all[all.len() - 1]);
+    println!(
+        "{{\"per_second\":{per_second:.0},\"p50\":{p50},\"p99\":{},\"max\":{last},\"by_second\":{by_second:?}}}",
+        p99(&all)
+    );
 }
 
 async fn ask(
@@ -184,7 +247,7 @@ async fn ask(
         let request = format!("GET {address} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: {encoding}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         read(&mut stream, &mut answer, path).await;
-        latencies.push(due.elapsed().as_micros() as u64);
+        latencies.push((due.duration_since(begun).as_secs(), due.elapsed().as_micros() as u64));
     }
     latencies
 }

@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", required=True)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--s3", required=True, help="versitygw")
     given = parser.parse_args()
     bench = Bench(given.answers, given.seconds)
     with tempfile.TemporaryDirectory() as folder:
@@ -102,6 +103,29 @@ def main() -> None:
                     f"{half['p50'] / 1000:>9.2f}{half['p99'] / 1000:>9.2f}",
                     flush=True,
                 )
+            # A night is published while questions come at half of the best rate, by another process on the other core.
+            month = "30 days by hour, one ad"
+            for name in ["an hour by minute, one ad", month]:
+                (_, address), paths = lines[name]
+                command = [bench.binary, "load", str(CONNECTIONS), "9", f"{best[name] / 2:.0f}", address, *paths]
+                load = subprocess.Popen(pinned(1, *command), stdout=subprocess.PIPE, text=True)
+                time.sleep(4)
+                publish = pinned(1, "nice", "-n", "19", bench.binary, "publish", f"{folder}/data")
+                subprocess.run(publish, check=True, capture_output=True)
+                by_second = json.loads(load.communicate()[0])["by_second"]
+                print(f"a night is published after 4 s: {name}: p99 ms by second {[round(p99 / 1000, 1) for p99 in by_second]}")
+            subprocess.run(["mkdir", f"{folder}/s3", f"{folder}/s3/cold"], check=True)
+            gateway = subprocess.Popen(
+                pinned(1, given.s3, "--keep-alive", "--region", "us-east-1", "--port", f"127.0.0.1:{(s3 := free_port())}", "posix", f"{folder}/s3"),
+                env={"ROOT_ACCESS_KEY": "twofold", "ROOT_SECRET_KEY": "twofold-secret"},
+                stdout=subprocess.DEVNULL,
+            )
+            servers.append((gateway, ""))
+            time.sleep(2)
+            found = subprocess.run(
+                pinned(0, bench.binary, "cold", f"http://127.0.0.1:{s3}", "cold"), check=True, capture_output=True, text=True
+            )
+            print(f"a day of 5,000 ads by hour, one ad, from S3, ms: {found.stdout.strip()}")
         finally:
             for process, _ in servers:
                 process.kill()

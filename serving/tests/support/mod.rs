@@ -75,9 +75,14 @@ impl System {
         let PartitionId { region, topic, .. } = partition(0);
         let life = TopicLife { region, topic_id: topic, name: "clicks".to_owned(), partitions: PARTITIONS };
         ledger.publish(&mut books, Body::Topic(life)).await.unwrap();
+        Self::of(objects, now)
+    }
+
+    /// Over a ledger that is there already.
+    pub fn of(objects: Objects, now: Timestamp) -> Self {
         System {
+            ledger: Ledger::new(objects.clone()),
             objects,
-            ledger,
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SimulatedClock::new(now)),
             stored: BTreeMap::new(),
