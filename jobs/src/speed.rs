@@ -203,7 +203,6 @@ mod tests {
     use clicks::position::Offset;
     use clicks::rules::Rules;
     use clicks::time::{Day, Span};
-    use platform::store::Mark;
 
     use super::*;
 
@@ -214,8 +213,7 @@ mod tests {
         meta.append_time = day.start() + Span::hours(12);
         meta.totals.counted = 1_400;
         let generation = Generation::from_u128(0xab << 120);
-        let mark = Mark::of_nothing(generation);
-        LiveSlice { generation, meta, is_in_doubt: false, mark, counts: Vec::new(), late: Vec::new() }
+        LiveSlice { generation, meta, is_in_doubt: false, counts: Vec::new(), late: Vec::new() }
     }
 
     fn partition(slice: Option<&LiveSlice>, first: u64, end: u64) -> Partition {

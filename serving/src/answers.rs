@@ -20,7 +20,7 @@ use crate::gate::Caller;
 
 /// What a handler tells of an answer that may be given again, as an extension of its response.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct Basis {
     /// The ledger position that it was given at.
     pub position: EntryNumber,
     /// Every click that was stored before it is in the answer.
@@ -47,8 +47,8 @@ struct Given {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Asking {
     address: String,
-    accept: Option<HeaderValue>,
-    encoding: Option<HeaderValue>,
+    accept: Vec<HeaderValue>,
+    encoding: Vec<HeaderValue>,
     /// Whose numbers the caller may see; all without it.
     tenant: Option<TenantId>,
 }
@@ -57,14 +57,14 @@ struct Asking {
 struct Answer {
     headers: HeaderMap,
     body: Bytes,
-    standing: Standing,
+    basis: Basis,
 }
 
 /// What is done about a question.
 enum Turn<'a> {
     Given(Arc<Answer>),
-    /// Somebody is making the answer; this was the last one.
-    Wait(watch::Receiver<()>, Option<Arc<Answer>>),
+    /// Somebody is making the answer.
+    Wait(watch::Receiver<()>),
     Make(Making<'a>),
 }
 
@@ -79,7 +79,8 @@ struct Making<'a> {
 /// the same time. A client that holds an answer with the same tag is told so.
 pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     // What is remembered is for everybody.
-    let known = request.headers_mut().remove(header::IF_NONE_MATCH);
+    let known: Vec<HeaderValue> = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
+    request.headers_mut().remove(header::IF_NONE_MATCH);
     let head = || app.sources.positions.current().ok().map(|position| position.books.head());
     let (asking, now) = (Asking::new(&request), head());
     let mut making = None;
@@ -87,11 +88,11 @@ pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, ne
         let turn = app.answers.turn(asking, head);
         let given = match turn {
             Turn::Given(answer) => Some(answer),
-            Turn::Wait(mut over, before) => {
+            Turn::Wait(mut over) => {
+                let asked = Instant::now();
                 // It is over when its maker is gone. Without an answer everybody tries for himself.
                 _ = over.changed().await;
-                let is_new = |answer: &Arc<Answer>| before.is_none_or(|before| !Arc::ptr_eq(&before, answer));
-                app.answers.last(asking).filter(|answer| answer.standing.position >= head).filter(is_new)
+                app.answers.last(asking, asked).filter(|answer| answer.basis.position >= head)
             }
             Turn::Make(turn) => {
                 making = Some(turn);
@@ -100,19 +101,19 @@ pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, ne
         };
         if let Some(answer) = given {
             metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
-            return answer.respond(known.as_ref());
+            return answer.respond(&known);
         }
     }
     let response = next.run(request).await;
-    let Some(standing) = response.extensions().get::<Standing>().copied() else { return response };
+    let Some(basis) = response.extensions().get::<Basis>().copied() else { return response };
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("an answer lies in memory");
-    let answer = Arc::new(Answer { headers: parts.headers, body, standing });
+    let answer = Arc::new(Answer { headers: parts.headers, body, basis });
     if let Some(asking) = asking {
         app.answers.keep(asking, answer.clone());
     }
     drop(making);
-    answer.respond(known.as_ref())
+    answer.respond(&known)
 }
 
 impl Drop for Making<'_> {
@@ -124,12 +125,14 @@ impl Drop for Making<'_> {
 impl Asking {
     /// `None` for what is no plain question.
     fn new(request: &Request) -> Option<Self> {
-        let of = |name| request.headers().get(name).cloned();
+        let of = |name| request.headers().get_all(name).iter().cloned().collect();
         let address = request.uri().path_and_query()?.as_str().to_owned();
         let caller = request.extensions().get::<Caller>()?;
         let (accept, encoding) = (of(header::ACCEPT), of(header::ACCEPT_ENCODING));
         let tenant = caller.tenant().cloned();
-        (request.method() == Method::GET).then_some(Asking { address, accept, encoding, tenant })
+        // What is asked of an earlier position is never of the last one.
+        let is_pinned = request.uri().query().is_some_and(|query| query.contains("position="));
+        (request.method() == Method::GET && !is_pinned).then_some(Asking { address, accept, encoding, tenant })
     }
 
     fn bytes(&self) -> usize {
@@ -143,10 +146,10 @@ impl Answer {
         self.body.len() + 64 * self.headers.len()
     }
 
-    fn respond(&self, known: Option<&HeaderValue>) -> Response {
+    fn respond(&self, known: &[HeaderValue]) -> Response {
         let mut headers = self.headers.clone();
         let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        if tag.zip(known).is_some_and(|(tag, known)| names(known, tag)) {
+        if tag.is_some_and(|tag| known.iter().any(|known| names(known, tag))) {
             // What would describe the body that is not sent.
             let of_body =
                 [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
@@ -170,7 +173,7 @@ impl Answers {
     }
 
     fn is_young(&self, answer: &Answer) -> bool {
-        answer.standing.read.elapsed() < self.age_max
+        answer.basis.read.elapsed() < self.age_max
     }
 
     fn given(&self) -> MutexGuard<'_, Given> {
@@ -180,25 +183,29 @@ impl Answers {
     fn turn(&self, asking: &Asking, head: EntryNumber) -> Turn<'_> {
         let mut given = self.given();
         let answer = given.answers.get(asking);
-        if let Some(answer) = answer.filter(|answer| answer.standing.position == head && self.is_young(answer)) {
+        if let Some(answer) = answer.filter(|answer| answer.basis.position == head && self.is_young(answer)) {
             return Turn::Given(answer.clone());
         }
         if let Some(over) = given.making.get(asking) {
-            return Turn::Wait(over.clone(), answer.cloned());
+            return Turn::Wait(over.clone());
         }
         let (tell, over) = watch::channel(());
         given.making.insert(asking.clone(), over);
         Turn::Make(Making { answers: self, asking: asking.clone(), _over: tell })
     }
 
-    /// The last answer to this, however old.
-    fn last(&self, asking: &Asking) -> Option<Arc<Answer>> {
-        self.given().answers.get(asking).cloned()
+    /// The last answer to this, if it was young at that time.
+    fn last(&self, asking: &Asking, time: Instant) -> Option<Arc<Answer>> {
+        let given = self.given();
+        given.answers.get(asking).filter(|answer| answer.basis.read + self.age_max >= time).cloned()
     }
 
     fn keep(&self, asking: Asking, answer: Arc<Answer>) {
         let mut given = self.given();
         let bytes = |asking: &Asking, answer: &Answer| asking.bytes() + answer.bytes();
+        if bytes(&asking, &answer) > self.bytes_max / 2 {
+            return;
+        }
         if given.bytes + bytes(&asking, &answer) > self.bytes_max {
             given.answers.retain(|_, answer| self.is_young(answer));
             given.bytes = given.answers.iter().map(|(asking, answer)| bytes(asking, answer)).sum();
@@ -229,10 +236,11 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_what_is_old_or_of_another_position_is_not_given() {
         let answers = Answers::new(Duration::from_secs(3600), 100_000);
-        let asking = |n: usize| Asking { address: format!("/{n}"), accept: None, encoding: None, tenant: None };
+        let asking =
+            |n: usize| Asking { address: format!("/{n}"), accept: Vec::new(), encoding: Vec::new(), tenant: None };
         let answer = |position, read| {
-            let standing = Standing { position, read };
-            Arc::new(Answer { headers: HeaderMap::new(), body: vec![0; 1_000].into(), standing })
+            let basis = Basis { position, read };
+            Arc::new(Answer { headers: HeaderMap::new(), body: vec![0; 1_000].into(), basis })
         };
         let now = Instant::now();
         for n in 0..1_000 {
@@ -252,10 +260,10 @@ mod tests {
     #[tokio::test]
     async fn who_asks_while_an_answer_is_made_waits_for_its_end() {
         let answers = Answers::new(Duration::from_secs(1), 1_000);
-        let asking = Asking { address: "/".to_owned(), accept: None, encoding: None, tenant: None };
+        let asking = Asking { address: "/".to_owned(), accept: Vec::new(), encoding: Vec::new(), tenant: None };
         for _ in 0..2 {
             let Turn::Make(making) = answers.turn(&asking, 1) else { panic!("nobody makes it") };
-            let Turn::Wait(mut over, None) = answers.turn(&asking, 1) else { panic!("somebody makes it") };
+            let Turn::Wait(mut over) = answers.turn(&asking, 1) else { panic!("somebody makes it") };
             let waits = tokio::time::timeout(Duration::from_millis(20), over.changed()).await;
             assert!(waits.is_err(), "it is being made");
             // Whether it was answered or not, and if its client went away.

@@ -7,7 +7,7 @@
 //! * Any source may be away at any time: the answer is then still an answer, flagged, with the reason in words. Only a
 //!   ledger that was never read leaves nothing to say (503), and one that contradicts itself ends the process.
 //! * Memory is bounded: tables that are kept by [`Options::tables_bytes_max`], live counts that are kept by
-//!   [`Options::live_bytes_max`], tables on their way into an answer by
+//!   [`Options::live_bytes_max`], answers that are given again by [`Options::answers_bytes_max`], tables on their way into an answer by
 //!   [`Options::reads_bytes_max`], answers by [`Options::rows_max`]. What grows with the number of ads, live counts of all of
 //!   them and a ranking's sums, is held by [`Options::wide_max`] questions at a time.
 

@@ -40,7 +40,7 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// How often the ledger is read on.
     pub ledger_refresh: Duration,
-    /// What was read from the speed store within this time is as good as read now.
+    /// What was read from the speed store within this time is as good as read now; and so is an answer that was made of it.
     pub live_refresh: Duration,
     /// Memory for live counts. Hours that do not fit are read for each question.
     pub live_bytes_max: usize,

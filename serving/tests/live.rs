@@ -13,7 +13,7 @@ use clicks::live::{CountKey, Expected, Flush, FlushOutcome, Generation, LateKey,
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::{Rules, RulesBook};
 use clicks::time::{Day, Span, Timestamp};
-use platform::store::{LiveQuery, LiveSlice, Mark, MemoryStore, Part, SpeedStore, StoreError};
+use platform::store::{Changes, LiveQuery, LiveSlice, Mark, MemoryStore, Part, SpeedStore, StoreError};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -49,7 +49,7 @@ impl SpeedStore for Watched {
     async fn read_part(&self, partition: &PartitionId, part: &Part) -> Result<Option<LiveSlice>, StoreError> {
         self.store.read_part(partition, part).await
     }
-    async fn read_changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+    async fn read_changes(&self, partition: &PartitionId, since: Option<&Mark>) -> Result<Option<Changes>, StoreError> {
         self.store.read_changes(partition, since).await
     }
     async fn check(&self) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::meta::Meta;
-use crate::answers::Standing;
+use crate::answers::Basis;
 use crate::params::Params;
 use crate::problem::{Problem, shown};
 
@@ -138,8 +138,8 @@ impl<R: Row> Reply<R> {
             // What the rows cannot say.
             headers.extend(self.meta.as_headers().map(|(name, text)| (HeaderName::from_static(name), value(&text))));
         }
-        let standing = Standing { position: self.meta.ledger_position, read: self.read };
-        (Extension(standing), headers, body).into_response()
+        let basis = Basis { position: self.meta.ledger_position, read: self.read };
+        (Extension(basis), headers, body).into_response()
     }
 
     fn csv(&self) -> Vec<u8> {

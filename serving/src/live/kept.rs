@@ -11,7 +11,7 @@ use clicks::position::PartitionId;
 use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::view::{Columns, Held, Merge, Missing};
 use clicks::window::Hour;
-use platform::store::{LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError};
+use platform::store::{Changes, LiveSlice, Mark, Part, SpeedStore, StoreError};
 use tokio::sync::Mutex;
 
 /// Counts that are enough for one step back in time, and hours that are: an empty one costs a round trip.
@@ -21,13 +21,18 @@ const STEP_HOURS: usize = 12;
 /// How long a partition that does not fit into its memory, or changes faster than it can be read, is read for each question.
 const REST: Duration = Duration::from_secs(60);
 
-/// Deadline of the first reading, for which nobody waits.
-const BEGIN_MAX: Duration = Duration::from_secs(30);
+/// How long one is read that cannot be held now.
+const REST_SHORT: Duration = Duration::from_secs(1);
+
+/// Deadline of the first reading, for which no question waits, but the background does.
+const BEGIN_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct Kept {
     partition: PartitionId,
     state: RwLock<State>,
+    /// When it was last asked for. Apart, so that no question waits for another one to be answered.
+    asked: std::sync::Mutex<Instant>,
     /// One reading at a time.
     reading: Mutex<()>,
 }
@@ -39,8 +44,6 @@ struct State {
     missing: Option<Missing>,
     /// When what is said here was read.
     read: Instant,
-    /// When it was last asked for.
-    asked: Instant,
     /// The store is left alone until then.
     rests: Option<Instant>,
     /// Older hours are left alone until then.
@@ -49,8 +52,8 @@ struct State {
 
 #[derive(Debug)]
 struct Counts {
-    generation: Generation,
     mark: Mark,
+    generation: Generation,
     meta: Meta,
     is_in_doubt: bool,
     columns: Columns,
@@ -66,9 +69,9 @@ struct Older {
 
 impl Kept {
     pub(super) fn new(partition: PartitionId) -> Self {
-        let (read, asked) = (Instant::now(), Instant::now());
-        let state = State { counts: None, missing: None, read, asked, rests: None, reaches_no_further: None };
-        Kept { partition, state: RwLock::new(state), reading: Mutex::default() }
+        let now = Instant::now();
+        let state = State { counts: None, missing: None, read: now, rests: None, reaches_no_further: None };
+        Kept { partition, state: RwLock::new(state), asked: now.into(), reading: Mutex::default() }
     }
 
     fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -81,7 +84,7 @@ impl Kept {
 
     /// How long nobody has asked for it.
     pub(super) fn idle(&self) -> Duration {
-        self.state().asked.elapsed()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -105,17 +108,18 @@ impl Kept {
 
     /// Before a question: sees that what is held was read less than `refresh` ago.
     pub(super) async fn catch_up(&self, store: &dyn SpeedStore, refresh: Duration, deadline: Duration) {
-        self.change().asked = Instant::now();
-        let is_due = || {
+        let asked = Instant::now();
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+        let is_due = |since: Instant| {
             let state = self.state();
-            state.counts.is_some() && state.read.elapsed() >= refresh && !is_before(state.rests)
+            state.counts.is_some() && state.read < since && !is_before(state.rests)
         };
-        if !is_due() {
-            return;
-        }
-        let _turn = self.reading.lock().await;
-        if is_due() {
-            self.within(deadline, self.take_in(store, None)).await;
+        if asked.checked_sub(refresh).is_none_or(is_due) {
+            let _turn = self.reading.lock().await;
+            // Whoever waited for it shares a reading that began meanwhile, however long it took.
+            if is_due(asked) {
+                self.within(deadline, self.take_in(store, None)).await;
+            }
         }
     }
 
@@ -157,6 +161,11 @@ impl Kept {
         state.read = begun;
         state.missing = match done {
             Ok(Ok(())) => return,
+            // What is remembered of the changes cannot be used, or the meta record: it is held anew, or is said by a reading.
+            Ok(Err(StoreError::Content { .. })) => {
+                state.counts = None;
+                return;
+            }
             Ok(Err(error)) => Some(super::failed(&self.partition, error.to_string())),
             Err(_) => {
                 state.rests = Some(Instant::now() + deadline);
@@ -168,52 +177,59 @@ impl Kept {
     /// Takes in what was written since it was read, after older hours if there are any.
     async fn take_in(&self, store: &dyn SpeedStore, older: Option<Older>) -> Result<(), StoreError> {
         let Some(mark) = self.state().counts.as_ref().map(|counts| counts.mark) else { return Ok(()) };
-        let changes = store.read_changes(&self.partition, &mark).await?;
+        let changes = store.read_changes(&self.partition, Some(&mark)).await?;
         let mut state = self.change();
         state.missing = None;
-        match (changes, &mut state.counts) {
-            (Some(changes), Some(counts)) => {
-                if let Some(Older { from, slices }) = older {
+        let taken = match (changes, &mut state.counts) {
+            (Some(changes), Some(counts)) => match older {
+                Some(Older { from, slices }) if are_of(&slices, &changes) => {
                     counts.from = from;
                     slices.iter().for_each(|slice| counts.columns.write(&slice.counts, &slice.late));
+                    counts.change(changes)
                 }
-                counts.change(changes);
-            }
+                Some(_) => false,
+                None => counts.change(changes),
+            },
+            _ => false,
+        };
+        if !taken {
             // It is held anew by the next round in the background. Until then questions read it.
-            (None, _) => {
-                metrics::counter!("twofold_serving_live_forgotten_total").increment(1);
-                state.counts = None;
-            }
-            (Some(_), None) => {}
+            metrics::counter!("twofold_serving_live_forgotten_total").increment(1);
+            state.counts = None;
         }
         Ok(())
     }
 
     async fn begin(&self, store: &dyn SpeedStore) -> Result<(), StoreError> {
-        let Some(first) = store.read(&self.partition, &LiveQuery::of_meta()).await? else { return Ok(()) };
-        let LiveSlice { generation, meta, is_in_doubt, mark, .. } = first;
+        let Some(begun) = store.read_changes(&self.partition, None).await? else {
+            // No generation is live, or its writer does not tell what it writes: a worker of an earlier release.
+            self.change().rests = Some(Instant::now() + REST_SHORT);
+            return Ok(());
+        };
+        let (mark, LiveSlice { generation, meta, is_in_doubt, .. }) = (begun.mark, begun.slice);
         // Before the first record nothing is stored, and there is no hour to begin with.
         let newest = if meta.append_time == Timestamp::MIN { meta.base_day.start() } else { meta.append_time };
         let from = Hour::of(newest).start().max(meta.base_day.start());
-        let mut columns = Columns::default();
         let mut parts = vec![Part { windows: Interval::new(from, Timestamp::MAX), nights: NO_NIGHTS }];
-        // What is appended from now on may be of the next night.
-        let nights = meta.base_night.until(newest.day().max(meta.base_night).plus(2));
+        let nights = meta.base_night.until(newest.day().max(meta.base_night).next());
         parts.extend(nights.map(|night| Part { windows: NO_WINDOWS, nights: (night, night.next()) }));
+        let mut slices = Vec::new();
         for part in parts {
             match store.read_part(&self.partition, &part).await? {
-                Some(slice) if slice.generation == generation => columns.write(&slice.counts, &slice.late),
+                Some(slice) if slice.generation == generation => slices.push(slice),
                 _ => return Ok(()),
             }
         }
-        let mut counts = Counts { generation, mark, meta, is_in_doubt, columns, from };
-        // The parts were read after the mark, one after the other. What was written since is written over them in its order,
-        // so all of them come out at the same end.
         let read = Instant::now();
-        let Some(changes) = store.read_changes(&self.partition, &mark).await? else { return Ok(()) };
-        counts.change(changes);
-        let mut state = self.change();
-        (state.counts, state.missing, state.read) = (Some(counts), None, read);
+        let Some(changes) = store.read_changes(&self.partition, Some(&mark)).await? else { return Ok(()) };
+        let mut counts = Counts { generation, mark, meta, is_in_doubt, columns: Columns::default(), from };
+        if are_of(&slices, &changes) {
+            slices.iter().for_each(|slice| counts.columns.write(&slice.counts, &slice.late));
+            if counts.change(changes) {
+                let mut state = self.change();
+                (state.counts, state.missing, state.read) = (Some(counts), None, read);
+            }
+        }
         Ok(())
     }
 
@@ -238,6 +254,7 @@ impl Kept {
     /// Lets the oldest hours go while there is no room for them.
     fn shrink(&self, bytes_max: usize) {
         let mut state = self.change();
+        let state = &mut *state;
         let Some(counts) = &mut state.counts else { return };
         while counts.columns.bytes() > bytes_max {
             if counts.from > counts.meta.append_time {
@@ -247,12 +264,21 @@ impl Kept {
             }
             counts.from = counts.from + Span::hours(1);
             counts.columns.forget(counts.from, counts.meta.base_night);
+            // It would have to go again.
+            state.reaches_no_further = Some(Instant::now() + REST);
         }
     }
 }
 
 const NO_WINDOWS: Interval = Interval { start: Timestamp::EPOCH, end: Timestamp::EPOCH };
 const NO_NIGHTS: (Day, Day) = (Day::from_number(0), Day::from_number(0));
+
+/// Parts that were read one after the other, behind a mark, each as it was at one of the flushes since. What was written
+/// since is then written over all of them in its order, so they come out at the same end. A part of a flush that the store
+/// lost again would keep what was never stored.
+fn are_of(slices: &[LiveSlice], changes: &Changes) -> bool {
+    slices.iter().all(|slice| changes.reached.contains(&slice.reached()))
+}
 
 fn is_before(until: Option<Instant>) -> bool {
     until.is_some_and(|until| Instant::now() < until)
@@ -273,8 +299,12 @@ impl Counts {
         self.from <= time.max(self.meta.base_day.start())
     }
 
-    fn change(&mut self, changes: LiveSlice) {
-        let LiveSlice { generation: _, meta, is_in_doubt, mark, mut counts, late } = changes;
+    /// Takes in what was written since the mark. False: the store went back.
+    fn change(&mut self, changes: Changes) -> bool {
+        let LiveSlice { generation: _, meta, is_in_doubt, mut counts, late } = changes.slice;
+        if meta.base_day < self.meta.base_day || meta.base_night < self.meta.base_night {
+            return false;
+        }
         // An hour that is held in part would pass for a whole one once those before it are read.
         counts.retain(|(key, _)| key.minute.start() >= self.from);
         self.columns.write(&counts, &late);
@@ -282,6 +312,7 @@ impl Counts {
             self.from = self.from.max(meta.base_day.start());
             self.columns.forget(self.from, meta.base_night);
         }
-        (self.meta, self.is_in_doubt, self.mark) = (meta, is_in_doubt, mark);
+        (self.meta, self.is_in_doubt, self.mark) = (meta, is_in_doubt, changes.mark);
+        true
     }
 }

@@ -7,7 +7,7 @@
 //! tf1:{eu.0190f5c4-….p7}:<generation>:meta    hash    the meta record, see `meta_fields`
 //! tf1:{eu.0190f5c4-….p7}:<generation>:h:<hour number since the epoch>      hash   `<minute 00-59>:<class>:<ad>` -> clicks
 //! tf1:{eu.0190f5c4-….p7}:<generation>:l:<night, YYYY-MM-DD>                hash   `<minute number>:<class>:<ad>` -> late clicks
-//! tf1:{eu.0190f5c4-….p7}:<generation>:changes stream the last changes of counts: `h:<hour>` or `l:<night>` -> field, count, field, …
+//! tf1:{eu.0190f5c4-….p7}:<generation>:changes stream  what the last flushes wrote, see `change_name`; each ends with `at` -> `<next offset>:<lost>`
 //! ```
 //!
 //! All keys of a partition share the hash tag, so they lie in one slot, on one master, in one replication stream: any
@@ -121,11 +121,16 @@ pub fn parse_late_field(night: Day, field: &str) -> Result<LateKey, KeyspaceErro
     Ok(LateKey { night, count: CountKey { minute: Minute::from_number(number), class, ad } })
 }
 
-/// What a key of counts is called in the stream of changes: the end of its name.
+/// What an hour or night is called in the stream of changes, `h:492324`: the end of its key.
 pub fn change_name(key: &str) -> &str {
-    let end = key.rsplitn(3, ':').take(2).map(|part| part.len() + 1).sum::<usize>();
-    &key[key.len().saturating_sub(end.saturating_sub(1))..]
+    key.rmatch_indices(':').nth(1).map_or(key, |(at, _)| &key[at + 1..])
 }
+
+/// What the last entry of a flush is called in the stream of changes. It holds the position that the flush has reached.
+pub const CHANGES_END: &str = "at";
+
+/// Furthest hour that is believed to be one, from the epoch: a hundred million years.
+const HOUR_LIMIT: u64 = 1 << 40;
 
 /// Reads one entry of the stream of changes: the name of a key, and the fields and counts that were written to it, with
 /// blanks between.
@@ -141,7 +146,8 @@ pub fn parse_change(
     let count = |text: &str| text.parse().map_err(|_| KeyspaceError::BadCount(text.chars().take(64).collect()));
     match name.split_once(':') {
         Some(("h", hour)) => {
-            let hour = Hour::from_number(hour.parse().map_err(|_| wrong(name))?);
+            let number = hour.parse::<i64>().ok().filter(|number| number.unsigned_abs() < HOUR_LIMIT);
+            let hour = Hour::from_number(number.ok_or_else(|| wrong(name))?);
             pairs.try_for_each(|(field, clicks)| {
                 counts.push((parse_hour_field(hour, field)?, count(clicks)?));
                 Ok(())
@@ -307,7 +313,13 @@ mod tests {
         for (name, text) in
             [("h:1", ""), ("h:1", "07:v:a"), ("h:1", "07:v:a 1 "), ("h:1", "07:v:a -1"), ("h:x", "07:v:a 1")]
                 .into_iter()
-                .chain([("l:2026-3-1", "7:v:a 1"), ("l:2026-03-01", "7:v:a x"), ("x:1", "07:v:a 1"), ("", "")])
+                .chain([
+                    ("h:9223372036854775807", "07:v:a 1"),
+                    ("l:2026-3-1", "7:v:a 1"),
+                    ("l:2026-03-01", "7:v:a x"),
+                    ("x:1", "07:v:a 1"),
+                    ("", ""),
+                ])
         {
             assert!(parse_change(name, text, &mut Vec::new(), &mut Vec::new()).is_err(), "{name} {text}");
         }

@@ -48,13 +48,18 @@ fn place(ad: u32, class: Class) -> u32 {
 impl Columns {
     /// Writes counts as they are stored now; of a key that comes twice the last one holds.
     pub fn write(&mut self, counts: &[(CountKey, u64)], late: &[(LateKey, u64)]) {
+        let mut placed: Vec<(Minute, u32, u64)> = Vec::with_capacity(counts.len());
         for (key, clicks) in counts {
-            let place = place(self.number(&key.ad), key.class);
-            self.live.entry(key.minute).or_default().set(place, *clicks);
+            placed.push((key.minute, place(self.number(&key.ad), key.class), *clicks));
         }
+        write(&mut self.live, placed);
+        let mut nights: BTreeMap<Day, Vec<(Minute, u32, u64)>> = BTreeMap::new();
         for (LateKey { night, count }, clicks) in late {
             let place = place(self.number(&count.ad), count.class);
-            self.late.entry(*night).or_default().entry(count.minute).or_default().set(place, *clicks);
+            nights.entry(*night).or_default().push((count.minute, place, *clicks));
+        }
+        for (night, placed) in nights {
+            write(self.late.entry(night).or_default(), placed);
         }
     }
 
@@ -140,6 +145,14 @@ impl Columns {
     }
 }
 
+fn write(minutes: &mut Minutes, mut counts: Vec<(Minute, u32, u64)>) {
+    // Those of one key stay in their order.
+    counts.sort_by_key(|(minute, place, _)| (*minute, *place));
+    for of_minute in counts.chunk_by(|a, b| a.0 == b.0) {
+        minutes.entry(of_minute[0].0).or_default().write(of_minute);
+    }
+}
+
 fn minutes(all: &Minutes, range: Interval) -> impl Iterator<Item = (Timestamp, &Column)> {
     // The first minute that begins at a time or after it.
     let first = |time: Timestamp| {
@@ -151,23 +164,33 @@ fn minutes(all: &Minutes, range: Interval) -> impl Iterator<Item = (Timestamp, &
 }
 
 impl Column {
-    fn set(&mut self, place: u32, clicks: u64) {
-        // What comes first in a minute often comes in the order of the ads.
-        let at = match self.places.last() {
-            Some(last) if *last >= place => self.places.binary_search(&place),
-            _ => Err(self.places.len()),
-        };
-        match at {
-            Ok(at) => {
-                self.total = self.total - self.clicks[at] + clicks;
-                self.clicks[at] = clicks;
+    /// Writes counts that are sorted by their place.
+    fn write(&mut self, counts: &[(Minute, u32, u64)]) {
+        let before = std::mem::take(self);
+        let all = before.places.len() + counts.len();
+        // Room to grow, where it has grown before.
+        (self.places, self.clicks) = (Vec::with_capacity(all), Vec::with_capacity(all));
+        let mut old = before.places.into_iter().zip(before.clicks).peekable();
+        for (_, place, clicks) in counts {
+            while let Some((place, clicks)) = old.next_if(|(old, _)| old < place) {
+                self.push(place, clicks);
             }
-            Err(at) => {
-                self.places.insert(at, place);
-                self.clicks.insert(at, clicks);
-                self.total += clicks;
-            }
+            _ = old.next_if(|(old, _)| old == place);
+            self.push(*place, *clicks);
         }
+        old.for_each(|(place, clicks)| self.push(place, clicks));
+    }
+
+    /// Adds a count behind all others, or writes over the last one.
+    fn push(&mut self, place: u32, clicks: u64) {
+        if self.places.last() == Some(&place) {
+            self.total = self.total.wrapping_sub(self.clicks.pop().unwrap_or(0));
+        } else {
+            self.places.push(place);
+        }
+        self.clicks.push(clicks);
+        // Damaged counts may be larger than any sum of real ones; they are counted anew.
+        self.total = self.total.wrapping_add(clicks);
     }
 
     pub(super) fn total(&self) -> u64 {

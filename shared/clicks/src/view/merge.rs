@@ -49,8 +49,8 @@ pub struct Held<'a> {
     pub columns: &'a Columns,
 }
 
-/// Which number of a period a live count goes into.
-type Into = fn(&mut Numbers) -> &mut u64;
+/// Which number of a period a live count is added to.
+type Field = fn(&mut Numbers) -> &mut u64;
 
 /// The answer to one question at one position of the books, under way.
 #[derive(Debug)]
@@ -251,7 +251,7 @@ impl Merge {
     }
 
     /// Where the live counts of a minute belong, if anywhere.
-    fn takes(&self, start: Timestamp, meta: &Meta) -> Option<(usize, Into)> {
+    fn takes(&self, start: Timestamp, meta: &Meta) -> Option<(usize, Field)> {
         let slot = self.slot(start)?;
         // What is left below the base day is not all of it.
         let whole = start.day() >= meta.base_day;

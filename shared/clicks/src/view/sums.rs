@@ -111,9 +111,7 @@ impl Sums {
     pub fn of(&mut self, ad: Option<&AdId>, slot: usize) -> Option<&mut Numbers> {
         let series = match (&self.series, ad) {
             (Whose::All, _) => 0,
-            (Whose::Each { .. }, Some(ad)) => self.series_of(ad, hash_of(ad))?,
-            // The others do not go by it.
-            (_, ad) => self.series_of(ad?, 0)?,
+            (_, ad) => self.series_of(ad?, None)?,
         };
         let slot = if self.ranked { 0 } else { slot };
         self.numbers.get_mut(series * self.width + slot)
@@ -166,7 +164,7 @@ impl Sums {
                     let target = &mut targets[ad as usize];
                     if *target == Target::NotYetKnown {
                         let (name, hash) = columns.ad(ad);
-                        *target = self.series_of(name, hash).map_or(Target::Nothing, Target::Series);
+                        *target = self.series_of(name, Some(hash)).map_or(Target::Nothing, Target::Series);
                     }
                     if let Target::Series(series) = *target {
                         *into(&mut self.numbers[series * width + slot]) += clicks;
@@ -176,13 +174,14 @@ impl Sums {
         }
     }
 
-    /// The series of an ad with this hash.
-    fn series_of(&mut self, ad: &AdId, hash: u64) -> Option<usize> {
+    /// The series of an ad, and its hash if that is known.
+    fn series_of(&mut self, ad: &AdId, hash: Option<u64>) -> Option<usize> {
         match &mut self.series {
             Whose::All => Some(0),
             Whose::Ads(by_ad) => by_ad.get(ad).copied(),
             Whose::Groups(groups) => groups.of(ad),
             Whose::Each { series, hashes } => {
+                let hash = hash.unwrap_or_else(|| hash_of(ad));
                 let is_it = |n: &u32| hashes[*n as usize] == hash && self.names[*n as usize].as_ref() == Some(ad);
                 if let Some(found) = series.find(hash, is_it) {
                     return Some(*found as usize);

@@ -17,7 +17,7 @@ use clicks::window::Hour;
 use self::partition::{Partition, Refusal};
 use super::scope::Scope;
 use super::step::{refused, validate};
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
+use super::{CHANGES_MAX, Changes, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
 
 /// Live counts of all partitions, in this process.
 #[derive(Debug, Default)]
@@ -189,7 +189,7 @@ impl SpeedStore for MemoryStore {
         stored.select(Whose::Live, |meta| Scope::to_part(meta, part)).map_err(|damage| damage.in_partition(partition))
     }
 
-    async fn read_changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+    async fn read_changes(&self, partition: &PartitionId, since: Option<&Mark>) -> Result<Option<Changes>, StoreError> {
         let state = self.enter()?;
         let Some(stored) = state.partitions.get(partition) else { return Ok(None) };
         stored.changes(since).map_err(|damage| damage.in_partition(partition))

@@ -21,8 +21,9 @@
 //! * Content that cannot be read is [`StoreError::Content`], never a smaller number; the error names its generation.
 //! * A generation that is replaced is retired in the same step; [`SpeedStore::sweep`] deletes what is left of it.
 //! * [`SpeedStore::load`], [`SpeedStore::read`], [`SpeedStore::read_part`] and [`SpeedStore::read_changes`] are one atomic read each of one partition.
-//! * The store remembers the last changes of counts, so a reader that holds the rest need not read it again:
-//!   [`SpeedStore::read_changes`] gives all that was written since a [`Mark`], or says that it cannot.
+//! * The store remembers what the last flushes wrote, so a reader that holds the rest need not read it again:
+//!   [`SpeedStore::read_changes`] gives all that was written since a [`Mark`], or says that it cannot. Writers depend on
+//!   nothing of that memory: what is wrong with it is the readers' loss alone.
 //! * Nothing is evicted: [`SpeedStore::check`] refuses a server that may.
 
 pub mod conformance;
@@ -37,7 +38,7 @@ use async_trait::async_trait;
 use clicks::id::AdId;
 use clicks::keyspace::KeyspaceError;
 use clicks::live::{CountKey, Flush, FlushOutcome, Generation, LateKey, Loaded, Meta, Stage};
-use clicks::position::PartitionId;
+use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
 use clicks::time::{Day, Interval, Timestamp};
 use clicks::view::Live;
@@ -51,13 +52,13 @@ pub use redis::{FLUSH_SCRIPT, RedisOptions, RedisStore, flush_arguments};
 /// is clicked often is written with each.
 const CHANGES_MAX: usize = 8_000;
 
-/// Changes of counts that the store remembers of a generation, for [`SpeedStore::read_changes`]: about a megabyte.
-const CHANGES_REMEMBERED: usize = 64_000;
+/// Entries that the stream of changes keeps, two of most flushes: seconds of an even load. The script says the same.
+const CHANGES_KEPT: usize = 128;
 
-/// How many entries of the memory of changes are kept when one of `changes` counts is added: seconds of an even load, and
-/// still several flushes where each is as large as may be. The script says the same.
-fn changes_kept(changes: usize) -> usize {
-    (CHANGES_REMEMBERED / changes.max(1)).clamp(8, 64)
+/// How many are kept when one of so many counts is added: still several flushes where each is as large as may be, so that
+/// the stream takes some megabytes at most.
+fn changes_kept(counts: usize) -> usize {
+    (128_000 / counts.max(1)).clamp(16, CHANGES_KEPT)
 }
 
 /// What a reader asks of one partition.
@@ -94,12 +95,27 @@ pub struct Part {
     pub nights: (Day, Day),
 }
 
-/// How much of what was written to a generation a read has seen.
+/// Where a reader stands that follows what is written to a generation: behind this flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
     generation: Generation,
-    /// The last change that is remembered; `None` when there is none.
-    last: Option<(u64, u64)>,
+    /// Of its last entry in the stream of changes. A server that went back may use an id once more.
+    id: (u64, u64),
+    reached: Reached,
+}
+
+/// The position that a flush has reached: next offset and lost records. What is counted up to there is always the same.
+pub type Reached = (Offset, u64);
+
+/// What was written to a generation since a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The counts in the order in which they were written: the last one of a key is what is stored.
+    pub slice: LiveSlice,
+    /// Behind them.
+    pub mark: Mark,
+    /// Of the mark that was given, if one was, and of each flush since.
+    pub reached: Vec<Reached>,
 }
 
 /// One atomic read of a partition for a reader.
@@ -109,7 +125,6 @@ pub struct LiveSlice {
     pub meta: Meta,
     /// Another generation is counted beside the live one, to take its place.
     pub is_in_doubt: bool,
-    pub mark: Mark,
     /// Counts of the query's ads and windows; not sorted.
     pub counts: Vec<(CountKey, u64)>,
     /// Late counts of the query's ads whose minute lies in the range; not sorted.
@@ -159,11 +174,10 @@ pub trait SpeedStore: Send + Sync + fmt::Debug {
         }))
     }
 
-    /// What was written since an earlier read of all counts that may still change: the counts in the order in which they
-    /// were written, the last one of a key being what is stored. `None` when the store does not remember it any more, or
-    /// another generation is live: then everything has to be read again.
-    /// A store that remembers nothing has nothing to do.
-    async fn read_changes(&self, _: &PartitionId, _since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+    /// What was written to the live generation since a mark, or without one no counts and a mark to begin with. `None` when
+    /// that cannot be told: no generation is live or another one, the store does not remember so much, or some writer does
+    /// not let it remember. A store that remembers nothing has nothing to do.
+    async fn read_changes(&self, _: &PartitionId, _since: Option<&Mark>) -> Result<Option<Changes>, StoreError> {
         Ok(None)
     }
 
@@ -185,30 +199,15 @@ enum Whose {
     Current,
 }
 
-impl Mark {
-    /// Of a generation whose counts nobody has written yet.
-    pub const fn of_nothing(generation: Generation) -> Self {
-        Mark { generation, last: None }
-    }
-
-    /// Those of the remembered entries, in their order, that a read with this mark has not seen; `None` when some of them may
-    /// be forgotten.
-    fn unseen<'a, T>(&self, entries: &'a [T], id: impl Fn(&T) -> (u64, u64)) -> Option<&'a [T]> {
-        match self.last {
-            // Nothing is forgotten while there are fewer than are ever kept.
-            None => (entries.len() < changes_kept(CHANGES_MAX)).then_some(entries),
-            Some(last) => {
-                let seen = entries.iter().position(|entry| id(entry) == last)?;
-                Some(&entries[seen + 1..])
-            }
-        }
-    }
-}
-
 impl LiveSlice {
+    /// The position up to which it is counted.
+    pub fn reached(&self) -> Reached {
+        reached(&self.meta)
+    }
+
     /// As the merge takes it.
     pub fn live(&self) -> Live<'_> {
-        let LiveSlice { generation: _, meta, is_in_doubt, mark: _, counts, late } = self;
+        let LiveSlice { generation: _, meta, is_in_doubt, counts, late } = self;
         Live { meta, is_in_doubt: *is_in_doubt, counts, late }
     }
 
@@ -217,4 +216,8 @@ impl LiveSlice {
         let stage = if self.is_in_doubt { Stage::Beside } else { Stage::Live };
         Loaded { generation: self.generation, stage, meta: self.meta, counts: self.counts, late: self.late }
     }
+}
+
+fn reached(meta: &Meta) -> Reached {
+    (meta.next_offset, meta.lost.records)
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, FromRedisValue, RedisResult, Script, Value, cmd, from_redis_value};
 use async_trait::async_trait;
-use clicks::keyspace::KeyspaceError;
+use clicks::keyspace::{KeyspaceError, PREFIX};
 use clicks::live::{Flush, FlushOutcome, Generation, Loaded};
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::RulesBook;
@@ -31,7 +31,7 @@ use self::error::{damage, store_error};
 use self::link::Link;
 use super::scope::Scope;
 use super::step::{refused, validate};
-use super::{CHANGES_MAX, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
+use super::{CHANGES_MAX, Changes, LiveQuery, LiveSlice, Mark, Part, SpeedStore, StoreError, Whose};
 
 pub use self::command::{FLUSH_SCRIPT, flush_arguments};
 
@@ -251,7 +251,7 @@ impl SpeedStore for RedisStore {
         self.select(partition, Whose::Live, |meta| Scope::to_part(meta, part)).await
     }
 
-    async fn read_changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
+    async fn read_changes(&self, partition: &PartitionId, since: Option<&Mark>) -> Result<Option<Changes>, StoreError> {
         self.changes(partition, since).await
     }
 
@@ -272,7 +272,11 @@ impl SpeedStore for RedisStore {
                        Redis drops counts without an error when its memory is full",
             });
         }
-        // A user who may not run scripts is told now and not at the first flush.
+        // A user who may not do all that a flush does is told now and not at the first one.
+        let mut xadd = cmd("XADD");
+        xadd.arg(format!("{PREFIX}:check")).arg("NOMKSTREAM").arg("*").arg("name").arg("value");
+        let tried = self.ask_masters::<Value>(&xadd).await;
+        tried.map_err(|error| self.error("XADD", &error))?;
         let loaded = self.script.load_async(&mut self.link.clone()).await;
         loaded.map_err(|error| self.error("loading the flush script", &error))?;
         if let Some(dedicated) = &self.dedicated {

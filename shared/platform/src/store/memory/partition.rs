@@ -11,7 +11,7 @@ use clicks::time::Day;
 use clicks::window::Hour;
 
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, Mark, StoreError, Whose, changes_kept};
+use crate::store::{Changes, LiveSlice, Mark, Reached, StoreError, Whose, changes_kept, reached};
 
 /// Flushes that can be taken back.
 const HISTORY_MAX: usize = 64;
@@ -46,6 +46,7 @@ struct Change {
     number: u64,
     counts: Vec<(CountKey, u64)>,
     late: Vec<(LateKey, u64)>,
+    reached: Reached,
 }
 
 /// Why a flush changed nothing.
@@ -248,18 +249,27 @@ impl Partition {
         keys
     }
 
-    pub(super) fn changes(&self, since: &Mark) -> Result<Option<LiveSlice>, Damage> {
-        let Some(live) = self.live.as_ref().filter(|live| live.generation == since.generation) else { return Ok(None) };
+    pub(super) fn changes(&self, since: Option<&Mark>) -> Result<Option<Changes>, Damage> {
+        let Some(live) = &self.live else { return Ok(None) };
         let meta = live.meta()?;
-        let Some(unseen) = since.unseen(&live.changes, |change| change.id()) else { return Ok(None) };
-        Ok(Some(LiveSlice {
+        let Some(last) = live.changes.last() else { return Ok(None) };
+        let seen = match since {
+            None => live.changes.len() - 1,
+            Some(mark) => match live.changes.iter().position(|change| live.mark(change) == *mark) {
+                Some(seen) => seen,
+                None => return Ok(None),
+            },
+        };
+        let unseen = &live.changes[seen + 1..];
+        let slice = LiveSlice {
             generation: live.generation,
             meta: meta.clone(),
             is_in_doubt: self.building.is_some(),
-            mark: live.mark(),
             counts: unseen.iter().flat_map(|change| change.counts.iter().cloned()).collect(),
             late: unseen.iter().flat_map(|change| change.late.iter().cloned()).collect(),
-        }))
+        };
+        let reached = live.changes[seen..].iter().map(|change| change.reached).collect();
+        Ok(Some(Changes { slice, mark: live.mark(last), reached }))
     }
 
     pub(super) fn select(
@@ -282,7 +292,6 @@ impl Partition {
             generation: stored.generation,
             meta: meta.clone(),
             is_in_doubt: self.building.is_some(),
-            mark: stored.mark(),
             counts: hours.map(|(key, count)| (key.clone(), *count)).collect(),
             late: nights.map(|(key, count)| (key.clone(), *count)).collect(),
         }))
@@ -295,8 +304,9 @@ impl Stored {
         Stored { generation, meta: Some(meta), hours, nights, changes: Vec::new() }
     }
 
-    fn mark(&self) -> Mark {
-        Mark { generation: self.generation, last: self.changes.last().map(|change| change.id()) }
+    /// Behind a flush.
+    fn mark(&self, change: &Change) -> Mark {
+        Mark { generation: self.generation, id: (change.number, 0), reached: change.reached }
     }
 
     fn meta(&self) -> Result<&Meta, Damage> {
@@ -309,8 +319,8 @@ impl Stored {
 
     /// As many as Redis would hold of it.
     fn keys(&self) -> u64 {
-        let [meta, changes] = [self.meta.is_some(), !self.changes.is_empty()].map(u64::from);
-        meta + changes + self.hours.len() as u64 + self.nights.len() as u64
+        // The stream of changes is one.
+        1 + u64::from(self.meta.is_some()) + self.hours.len() as u64 + self.nights.len() as u64
     }
 
     fn apply(&mut self, flush: &Flush, number: u64) -> Step {
@@ -328,12 +338,12 @@ impl Stored {
             late.push((key.clone(), before));
         }
         let changes = self.changes.clone();
-        if !flush.counts.is_empty() || !flush.late.is_empty() {
-            let (counts, late) = (flush.counts.clone(), flush.late.clone());
-            self.changes.push(Arc::new(Change { number, counts, late }));
-            let kept = changes_kept(flush.counts.len() + flush.late.len());
-            self.changes.drain(..self.changes.len().saturating_sub(kept));
-        }
+        let change =
+            Change { number, counts: flush.counts.clone(), late: flush.late.clone(), reached: reached(&flush.meta) };
+        self.changes.push(Arc::new(change));
+        // Two entries each, where they are entries.
+        let kept = changes_kept(flush.counts.len() + flush.late.len()) / 2;
+        self.changes.drain(..self.changes.len().saturating_sub(kept));
         Step { meta, counts, late, hours, nights, changes }
     }
 
@@ -349,12 +359,6 @@ impl Stored {
         self.nights.extend(step.nights);
         self.meta = step.meta;
         self.changes = step.changes;
-    }
-}
-
-impl Change {
-    fn id(&self) -> (u64, u64) {
-        (self.number, 0)
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Command {
     pub(super) generation: String,
     pub(super) stage: Stage,
     pub(super) meta: Vec<(&'static str, String)>,
+    /// Next offset and lost records afterwards, as above.
+    pub(super) reached: String,
     /// Field, count, field, count, ... of each hour and night that is written.
     pub(super) hashes: Vec<Texts>,
     /// How many of the hashes are hours.
@@ -91,6 +93,7 @@ impl Command {
             generation: generation.to_string(),
             stage: flush.stage,
             meta: meta_fields(&flush.meta),
+            reached: format!("{}:{}", flush.meta.next_offset, flush.meta.lost.records),
             hours: hours.len(),
             hashes: hours.into_values().chain(nights.into_values()).collect(),
         }

@@ -9,7 +9,8 @@
 -- KEYS[3]  meta of the expected generation; the same as KEYS[4] when none is expected
 -- KEYS[4]  meta of the generation that is written
 -- KEYS[5]  retired: set of generations that were replaced
--- KEYS[6]  changes: stream of what was last written to the generation's counts, for readers that hold the rest
+-- KEYS[6]  changes: stream of what the last flushes wrote to the generation, for readers that hold the rest. Nothing
+--          depends on it but they, and they see it when something is missing
 -- KEYS[…]  the hours that are written, then the nights that are written, then the hours and nights that are dropped
 --
 -- ARGV[1]  expected generation, 32 hexadecimal digits; empty: there may be none; ?: one that is none
@@ -107,7 +108,7 @@ local live, building = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
 local current = building or live
 for i = 4, #KEYS do
   -- What is left of a generation that is replaced may be anything.
-  if i ~= RETIRED and not is_of_type(KEYS[i], i == CHANGES and 'stream' or 'hash') then
+  if i ~= RETIRED and i ~= CHANGES and not is_of_type(KEYS[i], 'hash') then
     if current == generation then return damaged(foreign(KEYS[i])) end
     return refuse(foreign(KEYS[i]))
   end
@@ -221,10 +222,15 @@ for _, block in ipairs(blocks) do
   for first = block[2], block[3], CHUNK do
     redis.call('HSET', block[1], unpack(ARGV, first, math.min(first + CHUNK - 1, block[3])))
   end
-  -- As many entries as `changes_kept` says, so that the stream takes little memory.
-  local kept = math.max(8, math.min(64, math.floor(64000 / ((block[3] - block[2] + 1) / 2))))
-  local changes = table.concat(ARGV, ' ', block[2], block[3])
-  redis.call('XADD', KEYS[CHANGES], 'MAXLEN', kept, '*', string.sub(block[1], #prefix + 1), changes)
 end
 redis.call('HSET', KEYS[4], unpack(ARGV, SIZES + 1, meta_end))
+
+-- Remember. As many entries are kept as `changes_kept` says.
+if not is_of_type(KEYS[CHANGES], 'stream') then redis.call('UNLINK', KEYS[CHANGES]) end
+for _, block in ipairs(blocks) do
+  local kept = math.max(16, math.min(128, math.floor(128000 / ((block[3] - block[2] + 1) / 2))))
+  local changes = table.concat(ARGV, ' ', block[2], block[3])
+  redis.pcall('XADD', KEYS[CHANGES], 'MAXLEN', kept, '*', string.sub(block[1], #prefix + 1), changes)
+end
+redis.pcall('XADD', KEYS[CHANGES], 'MAXLEN', 128, '*', 'at', meta.next_offset .. ':' .. meta.lost)
 return {1}

@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
 use clicks::event::Class;
 use clicks::keyspace::{
-    KeyspaceError, PartitionKeys, hour_field, parse_change, parse_hour_field, parse_late_field, parse_meta,
+    CHANGES_END, KeyspaceError, PartitionKeys, hour_field, parse_change, parse_hour_field, parse_late_field, parse_meta,
 };
 use clicks::live::{CountKey, Generation, LateKey, Meta};
-use clicks::position::PartitionId;
+use clicks::position::{Offset, PartitionId};
 use clicks::time::Day;
 use clicks::window::Hour;
 
 use super::error::{damage, is_out_of_memory};
 use super::{RedisStore, content};
 use crate::store::scope::Scope;
-use crate::store::{LiveSlice, Mark, StoreError, Whose};
+use crate::store::{Changes, LiveSlice, Mark, Reached, StoreError, Whose, reached};
 
 /// Tries of one read before it gives up: each fails only when an hour begins or a generation changes at that moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -96,9 +96,7 @@ impl RedisStore {
                 seen = Some(Seen { generation, meta });
                 continue;
             }
-            let last = read_entries(partition, generation, answers.next())?.first().map(|entry| entry.id);
-            let mark = Mark { generation, last };
-            let mut slice = LiveSlice { generation, meta, is_in_doubt, mark, counts: Vec::new(), late: Vec::new() };
+            let mut slice = LiveSlice { generation, meta, is_in_doubt, counts: Vec::new(), late: Vec::new() };
             for (hour, read) in hours {
                 let answer = answers.next();
                 slice.counts.extend(
@@ -115,14 +113,29 @@ impl RedisStore {
     }
 
     /// One atomic read of what was written since a mark.
-    pub(super) async fn changes(&self, partition: &PartitionId, since: &Mark) -> Result<Option<LiveSlice>, StoreError> {
-        let Mark { generation, last } = *since;
+    pub(super) async fn changes(
+        &self,
+        partition: &PartitionId,
+        since: Option<&Mark>,
+    ) -> Result<Option<Changes>, StoreError> {
         let keys = PartitionKeys::new(partition);
-        let from = last.map_or_else(|| "-".to_owned(), |(time, number)| format!("{time}-{number}"));
+        let generation = match since {
+            Some(mark) => mark.generation,
+            None => match self.look(partition, Whose::Live).await? {
+                Some(seen) => seen.generation,
+                None => return Ok(None),
+            },
+        };
         let questions = || {
             let mut pipeline = pipe();
             pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
-            pipeline.cmd("XRANGE").arg(keys.changes(generation)).arg(&from).arg("+");
+            let changes = keys.changes(generation);
+            match since {
+                Some(Mark { id: (time, number), .. }) => {
+                    pipeline.cmd("XRANGE").arg(changes).arg(format!("{time}-{number}")).arg("+")
+                }
+                None => pipeline.cmd("XREVRANGE").arg(changes).arg("+").arg("-").arg("COUNT").arg(1),
+            };
             pipeline
         };
         let Some(answers) = self.ask_of_one_moment(partition, generation, questions).await? else { return Ok(None) };
@@ -132,15 +145,25 @@ impl RedisStore {
             _ => return Ok(None),
         };
         let meta = read_meta(partition, generation, answers.next())?;
-        let entries = read_entries(partition, generation, answers.next())?;
-        let Some(new) = since.unseen(&entries, |entry| entry.id) else { return Ok(None) };
-        let mark = Mark { generation, last: new.last().map(|entry| entry.id).or(last) };
+        let entries = read_entries(partition, answers.next())?;
+        let ends = entries.iter().filter_map(|entry| Some((entry.id, entry.end()?))).collect::<Vec<_>>();
+        let first = entries.first().map(|entry| entry.id);
+        let (Some((id, last)), Some((_, begin))) = (ends.last().copied(), ends.first().copied()) else {
+            return Ok(None);
+        };
+        // The stream goes on from the very flush that the mark is behind, and tells of all that the meta record knows of.
+        let goes_on = since.is_none_or(|mark| first == Some(mark.id) && begin == mark.reached);
+        if !goes_on || last != reached(&meta) || entries.last().map(|entry| entry.id) != Some(id) {
+            return Ok(None);
+        }
         let (mut counts, mut late) = (Vec::new(), Vec::new());
-        for Entry { name, changes, .. } in new {
-            let parsed = parse_change(name, changes, &mut counts, &mut late);
+        for entry in entries.iter().filter(|entry| since.is_some() && entry.end().is_none()) {
+            let parsed = parse_change(&entry.name, &entry.value, &mut counts, &mut late);
             parsed.map_err(|source| content(partition, Some(generation), source))?;
         }
-        Ok(Some(LiveSlice { generation, meta, is_in_doubt, mark, counts, late }))
+        let slice = LiveSlice { generation, meta, is_in_doubt, counts, late };
+        let reached = ends.into_iter().map(|(_, reached)| reached).collect();
+        Ok(Some(Changes { slice, mark: Mark { generation, id, reached: last }, reached }))
     }
 
     /// Whole hashes, unless the query's ads have fewer fields than those hold: one ad of thousands is read by name.
@@ -228,12 +251,11 @@ impl RedisStore {
     }
 }
 
-/// For the live generation and the one beside it, the meta record, the last change, and every hash of the plan.
+/// For the live generation and the one beside it, the meta record, and every hash of the plan.
 fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
     let keys = PartitionKeys::new(partition);
     let mut pipeline = pipe();
     pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
-    pipeline.cmd("XREVRANGE").arg(keys.changes(generation)).arg("+").arg("-").arg("COUNT").arg(1);
     for (hour, read) in hours {
         let key = keys.hour(generation, *hour);
         match read {
@@ -278,20 +300,27 @@ fn read_meta(partition: &PartitionId, live: Generation, answer: Option<Value>) -
 struct Entry {
     id: (u64, u64),
     name: String,
-    changes: String,
+    value: String,
 }
 
-fn read_entries(partition: &PartitionId, live: Generation, answer: Option<Value>) -> Result<Vec<Entry>, StoreError> {
-    let entries: Vec<(String, Vec<(String, String)>)> = read(partition, answer)?;
-    let entry = |(id, fields): (String, Vec<(String, String)>)| {
-        let number = |text: &str| text.parse::<u64>().ok();
-        let parsed = id.split_once('-').and_then(|(time, count)| Some((number(time)?, number(count)?)));
-        let (Some(id), Some((name, changes))) = (parsed, fields.into_iter().next()) else {
-            return Err(content(partition, Some(live), KeyspaceError::BadChange(id)));
-        };
-        Ok(Entry { id, name, changes })
+impl Entry {
+    /// The position that is reached with it, if a flush ends here.
+    fn end(&self) -> Option<Reached> {
+        let (offset, lost) = self.value.split_once(':').filter(|_| self.name == CHANGES_END)?;
+        Some((Offset::new(offset.parse().ok()?), lost.parse().ok()?))
+    }
+}
+
+fn read_entries(partition: &PartitionId, answer: Option<Value>) -> Result<Vec<Entry>, StoreError> {
+    let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> = read(partition, answer)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let entry = |(id, fields): (String, Vec<(Vec<u8>, Vec<u8>)>)| {
+        let (time, number) = id.split_once('-')?;
+        let (name, value) = fields.first()?;
+        Some(Entry { id: (time.parse().ok()?, number.parse().ok()?), name: text(name), value: text(value) })
     };
-    entries.into_iter().map(entry).collect()
+    let wrong = || StoreError::Failed(format!("{}: the server gave an entry without an id", read_of(partition)));
+    entries.into_iter().map(|found| entry(found).ok_or_else(wrong)).collect()
 }
 
 fn read_hour(

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 1  WATCH every key; GET live, building; HMGET of the metas; TYPE of every key     compare (compare.rs)
-//! 2  MULTI; UNLINK, SADD, SET, HSET …; EXEC                                         nil: 1 again
+//! 2  MULTI; UNLINK, SADD, SET, HSET, …, XADD; EXEC                                  nil: 1 again
 //! ```
 //!
 //! EXEC does nothing when a key has changed since step 1. A flush that must not be carried out ends with an EXEC of
@@ -12,7 +12,7 @@
 //! the others, so the types of the keys are known before, and nothing else can fail.
 
 use ::redis::{Pipeline, RedisResult, ToRedisArgs, Value, from_redis_value, pipe};
-use clicks::keyspace::{PREFIX, change_name};
+use clicks::keyspace::{CHANGES_END, PREFIX, change_name};
 use clicks::live::Stage;
 use clicks::position::PartitionId;
 
@@ -21,7 +21,7 @@ use super::command::{BUILDING, CHANGES, Command, EXPECTED_META, HEAD, LIVE, META
 use super::compare::{Found, META_FIELDS, POSITION_FIELDS, Stop, compare};
 use super::dedicated::{Dedicated, Executed};
 use super::error::damage;
-use crate::store::{StoreError, changes_kept};
+use crate::store::{CHANGES_KEPT, StoreError, changes_kept};
 
 /// Each fails only when somebody else writes the same keys at that moment.
 const ATTEMPTS_MAX: usize = 8;
@@ -44,11 +44,13 @@ impl RedisStore {
             let (connection, answers) = asked.map_err(|error| self.error(&what(), &error))?;
             let found = Found::read(answers, command.keys.len()).map_err(|error| self.error(&what(), &error))?;
             let verdict = compare(command, &found);
-            let mut commands = if verdict.is_ok() { commands(command, &found) } else { pipe() };
+            let (mut commands, remembered) = if verdict.is_ok() { commands(command, &found) } else { (pipe(), 0) };
             let executed = connection.execute(&mut commands).await;
             match executed.map_err(|error| self.error(&what(), &error))? {
                 _ if matches!(verdict, Err(Stop::Mismatch(_))) => return Ok(verdict),
-                Executed::All(answers) => {
+                Executed::All(mut answers) => {
+                    // Nobody depends on what is remembered: a reader sees that it is not.
+                    answers.truncate(answers.len() - remembered);
                     return match answers.iter().find(|answer| matches!(answer, Value::ServerError(_))) {
                         None => Ok(verdict),
                         Some(error) => Err(StoreError::Failed(format!("{} was cut short by {error:?}", what()))),
@@ -115,7 +117,8 @@ fn texts<const N: usize>(value: Value) -> [Option<String>; N] {
     texts
 }
 
-fn commands(command: &Command, found: &Found) -> Pipeline {
+/// And how many of the last ones may fail.
+fn commands(command: &Command, found: &Found) -> (Pipeline, usize) {
     let keys = &command.keys;
     let mut pipeline = pipe();
     if !command.dropped().is_empty() {
@@ -133,11 +136,22 @@ fn commands(command: &Command, found: &Found) -> Pipeline {
     }
     for (key, counts) in keys[HEAD..].iter().zip(&command.hashes) {
         counts.chunks(CHUNK).for_each(|few| hset(&mut pipeline, key, few));
-        let change = pipeline.cmd("XADD").arg(&keys[CHANGES]).arg("MAXLEN").arg(changes_kept(counts.len() / 2));
-        change.arg("*").arg(change_name(key)).arg(counts.joined());
     }
     hset(&mut pipeline, &keys[META], &command.meta);
-    pipeline
+    let before = pipeline.len();
+    if !found.is_of_type(CHANGES, "stream") {
+        pipeline.unlink(&keys[CHANGES]);
+    }
+    for (key, counts) in keys[HEAD..].iter().zip(&command.hashes) {
+        xadd(&mut pipeline, &keys[CHANGES], changes_kept(counts.len() / 2), change_name(key), &counts.joined());
+    }
+    xadd(&mut pipeline, &keys[CHANGES], CHANGES_KEPT, CHANGES_END, &command.reached);
+    let remembered = pipeline.len() - before;
+    (pipeline, remembered)
+}
+
+fn xadd(pipeline: &mut Pipeline, key: &str, kept: usize, name: &str, value: &str) {
+    pipeline.cmd("XADD").arg(key).arg("MAXLEN").arg(kept).arg("*").arg(name).arg(value);
 }
 
 fn hset(pipeline: &mut Pipeline, key: &str, fields: impl ToRedisArgs) {
