@@ -102,6 +102,8 @@ impl System {
         let serving_options = serving::Options {
             listen: layout.page,
             ledger_refresh: LEDGER_REFRESH,
+            // The played clock passes a day in the time for which an answer would be good.
+            live_refresh: Duration::ZERO,
             access,
             ..serving::Options::default()
         };
