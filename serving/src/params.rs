@@ -146,21 +146,38 @@ impl Params {
             let reason = format!("{} is later than `to`, {}", zone.rfc3339(start), zone.rfc3339(end));
             return Err(Problem::parameter("from", reason, "exchange the two"));
         }
-        for (name, time) in [("from", start), ("to", end)] {
-            if !YEARS.contains(&time.day().number()) {
-                let reason = "it lies outside of the years 1900 to 2999, or the default before it does";
-                return Err(Problem::parameter(name, reason, "nothing is counted there: give a time of this century"));
-            }
-            let window = zone.window(grain, time);
-            if window.start != time {
-                let [time, before, after] = [time, window.start, window.end].map(|time| zone.rfc3339(time));
-                let reason = format!("{time} does not begin a {grain} in {zone}");
-                let mend = format!("use {before} or {after}, or a finer granularity");
-                return Err(Problem::parameter(name, reason, mend));
-            }
-        }
+        check_begin("from", start, grain, zone)?;
+        check_begin("to", end, grain, zone)?;
         Ok(Interval::new(start, end))
     }
+
+    /// `compare`: another range of as many periods, from there on.
+    pub(crate) fn compared(&self, range: Interval, grain: Grain, zone: Zone) -> Result<Option<Interval>, Problem> {
+        let Some(start) = self.time("compare", zone)? else { return Ok(None) };
+        check_begin("compare", start, grain, zone)?;
+        // By the clocks of the zone: a week may have an hour more than the one before.
+        let (mut time, mut end) = (range.start, start);
+        while time < range.end {
+            (time, end) = (zone.window(grain, time).end, zone.window(grain, end).end);
+        }
+        Ok(Some(Interval::new(start, end)))
+    }
+}
+
+/// Refuses a time at which no period begins.
+fn check_begin(name: &str, time: Timestamp, grain: Grain, zone: Zone) -> Result<(), Problem> {
+    if !YEARS.contains(&time.day().number()) {
+        let reason = "it lies outside of the years 1900 to 2999, or the default before it does";
+        return Err(Problem::parameter(name, reason, "nothing is counted there: give a time of this century"));
+    }
+    let window = zone.window(grain, time);
+    if window.start != time {
+        let [time, before, after] = [time, window.start, window.end].map(|time| zone.rfc3339(time));
+        let reason = format!("{time} does not begin a {grain} in {zone}");
+        let mend = format!("use {before} or {after}, or a finer granularity");
+        return Err(Problem::parameter(name, reason, mend));
+    }
+    Ok(())
 }
 
 fn unknown(name: &str, known: &[&str]) -> Problem {

@@ -78,6 +78,52 @@ async fn a_zone_that_cuts_hours_is_answered_from_minutes_and_not_for_years() {
 }
 
 #[tokio::test]
+async fn as_many_periods_from_another_time_on_are_answered_beside() {
+    let (_system, running) = filled().await;
+    for (path, compare, beside) in [
+        (
+            "/v1/clicks?from=2026-03-03&to=2026-03-05&granularity=day",
+            "2026-03-01",
+            "/v1/clicks?from=2026-03-01&to=2026-03-03&granularity=day",
+        ),
+        (
+            "/v1/clicks?from=2026-03-04T01:00:00Z&to=2026-03-04T03:00:00Z&granularity=hour&ad_id=a,b",
+            "2026-03-01T22:00:00Z",
+            "/v1/clicks?from=2026-03-01T22:00:00Z&to=2026-03-02T00:00:00Z&granularity=hour&ad_id=a,b",
+        ),
+        // The clocks go forward on the 29th: the 23 hours of that day beside the first 23 of another one.
+        (
+            "/v1/clicks?from=2026-03-02&to=2026-03-03&granularity=hour&tz=Europe/Berlin",
+            "2025-03-30",
+            "/v1/clicks?from=2025-03-30&to=2025-03-31T01:00:00%2B02:00&granularity=hour&tz=Europe/Berlin",
+        ),
+    ] {
+        let [alone, beside] = [path, beside].map(|path| json_of(&running, path));
+        let (alone, beside) = (alone.await, beside.await);
+        let mut both = json_of(&running, &format!("{path}&compare={compare}")).await;
+        let compared = both.as_object_mut().unwrap().remove("compared").unwrap();
+        assert_eq!((&compared["data"], &compared["meta"]["from"]), (&beside["data"], &beside["meta"]["from"]), "{path}");
+        assert_eq!((&both["data"], &both["meta"]), (&alone["data"], &alone["meta"]));
+        assert_eq!(alone.get("compared"), None);
+    }
+    for (query, parameter) in [
+        ("from=2026-03-03&granularity=day&compare=2026-03-01T01:00:00Z", "compare"),
+        ("from=2026-03-03&granularity=day&compare=1", "compare"),
+        ("from=2026-03-03&granularity=day&compare=2026-03-01&format=csv", "compare"),
+        ("from=2026-02-20&compare=2026-02-10", "from"),
+    ] {
+        let refused = ask(&running, &format!("/v1/clicks?{query}"), &[]).await;
+        assert_eq!(refused.status(), 400, "{query}");
+        let problem: Value = serde_json::from_slice(&refused.bytes().await.unwrap()).unwrap();
+        assert_eq!(problem["parameter"], parameter, "{problem}");
+    }
+    // What is compared with a live period has no tag; what was published has.
+    let tag = async |path: &str| ask(&running, path, &[]).await.headers().get("etag").cloned();
+    assert!(tag("/v1/clicks?from=2026-03-02&to=2026-03-03&granularity=day&compare=2026-03-01").await.is_some());
+    assert!(tag("/v1/clicks?from=2026-03-02&to=2026-03-03&granularity=day&compare=2026-03-04").await.is_none());
+}
+
+#[tokio::test]
 async fn csv_and_arrow_hold_what_json_holds() {
     let (system, running) = filled().await;
     let paths = [

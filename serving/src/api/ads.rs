@@ -115,7 +115,7 @@ pub(super) async fn get(
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();
     let meta = Meta::new(&ranking.standing, &position, None, zone, caller.sees()).pinned(wanted.is_some());
     let meta = meta.by_ads((version.number > 0).then_some(version.number));
-    Ok(Reply { meta, count: Some(ranking.count), data, read }.written(format))
+    Ok(Reply { meta, count: Some(ranking.count), data, compared: None, read }.written(format))
 }
 
 fn coarsest(range: Interval, zone: Zone) -> Grain {

@@ -1,4 +1,5 @@
-//! `GET /v1/clicks?ad_id=&tenant=&campaign=&group_by=&from=&to=&granularity=&tz=&position=&format=`: clicks per period.
+//! `GET /v1/clicks?ad_id=&tenant=&campaign=&group_by=&from=&to=&granularity=&tz=&compare=&position=&format=`: clicks per
+//! period.
 
 use std::sync::Arc;
 
@@ -96,6 +97,8 @@ impl reply::Row for Row {
         ("to" = Option<String>, Query, example = "2026-03-02", description = "Exclusive; by default the end of the running period."),
         ("granularity" = Option<openapi::Granularity>, Query, description = "By default minute.", example = "hour"),
         ("tz" = Option<String>, Query, description = "IANA time zone of periods and days; UTC by default.", example = "Europe/Berlin"),
+        ("compare" = Option<String>, Query, example = "2026-02-22",
+            description = "RFC 3339 timestamp or day of the zone: as many periods from there on are answered beside them. In JSON only."),
         ("position" = Option<u64>, Query, description = "What was published at this ledger position, of closed days only."),
         ("format" = Option<Format>, Query, description = "What `Accept` says without it.", example = "json"),
     ),
@@ -115,16 +118,30 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let own = ["from", "to", "granularity", "tz", "position", "format"];
+    let own = ["from", "to", "granularity", "tz", "compare", "position", "format"];
     let params = Params::read(&uri, &[&Subject::PARAMETERS[..], &own].concat())?;
     let format = Format::asked(&params, &headers)?;
     let grain = params.grain("granularity")?.unwrap_or(Grain::Minute);
     let (zone, now) = (params.zone()?, app.sources.clock.now());
     let series = Subject::read(&params, app.options.ads_max)?.series(&caller, &app.catalog, app.options.ads_max)?;
     let range = params.range(grain, zone, periods_default(grain), now)?;
-    check_size(range, grain, series.labels.len(), now, app.options.rows_max)?;
-    let period = Period { range, grain, zone };
-    Ok(ask(&app, &caller, series, period, params.position()?).await?.written(format))
+    let compared = params.compared(range, grain, zone)?;
+    if compared.is_some() && format != Format::Json {
+        let mend = "ask for JSON, or about each of the two ranges by itself";
+        return Err(Problem::parameter("compare", "a table holds one answer", mend));
+    }
+    let answers = 1 + usize::from(compared.is_some());
+    check_size(range, grain, answers * series.labels.len(), now, app.options.rows_max)?;
+    let (period, wanted) = (Period { range, grain, zone }, params.position()?);
+    let reply = ask(&app, &caller, &series, period, wanted).await?;
+    let Some(range) = compared else { return Ok(reply.written(format)) };
+    let compared = ask(&app, &caller, &series, Period { range, ..period }, wanted).await?;
+    // The ledger may have moved between the two; it seldom does.
+    let reply = match reply.meta.ledger_position == compared.meta.ledger_position {
+        true => reply,
+        false => ask(&app, &caller, &series, period, wanted).await?,
+    };
+    Ok(reply.compared_with(compared).written(format))
 }
 
 /// Which periods are asked for.
@@ -139,16 +156,16 @@ pub(super) struct Period {
 pub(super) async fn ask(
     app: &App,
     caller: &Caller,
-    series: Series,
+    series: &Series,
     Period { range, grain, zone }: Period,
     wanted: Option<EntryNumber>,
 ) -> Result<Reply<Row>, Problem> {
     let Series { asked, labels, ads_version } = series;
-    let asked = app.sources.answer(&Question { asked, range, grain, zone }, wanted).await?;
-    let Answered { position, read, answer } = asked;
+    let question = Question { asked: asked.clone(), range, grain, zone };
+    let Answered { position, read, answer } = app.sources.answer(&question, wanted).await?;
     let meta = Meta::new(&answer.standing, &position, Some(grain), zone, caller.sees());
-    let meta = meta.pinned(wanted.is_some()).by_ads(ads_version);
-    Ok(Reply { meta, count: None, data: rows(answer, &labels, zone), read })
+    let meta = meta.pinned(wanted.is_some()).by_ads(*ads_version);
+    Ok(Reply { meta, count: None, data: rows(answer, labels, zone), compared: None, read })
 }
 
 /// The last hour, the last day, the last month.

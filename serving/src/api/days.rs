@@ -98,7 +98,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     let periods = answer.series.iter().flat_map(|series| series.periods.iter().rev());
     let data = periods.map(|period| row(&position.books, period)).collect();
     let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC, Sees::All);
-    Ok(Reply { meta, count: None, data, read }.written(format))
+    Ok(Reply { meta, count: None, data, compared: None, read }.written(format))
 }
 
 fn row(books: &Books, period: &PeriodAnswer) -> Row {

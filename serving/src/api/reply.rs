@@ -105,12 +105,27 @@ pub(super) struct Reply<R> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
     pub data: Vec<R>,
+    /// The same about the range that it is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared<R>>,
     /// Every click that was stored before it is in the answer.
     #[serde(skip)]
     pub read: Instant,
 }
 
+/// The answer about another range of as many periods.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Compared<R> {
+    meta: Meta,
+    data: Vec<R>,
+}
+
 impl<R: Row> Reply<R> {
+    /// With another answer beside it.
+    pub(super) fn compared_with(self, Reply { meta, data, read, .. }: Self) -> Self {
+        Reply { read: self.read.min(read), compared: Some(Compared { meta, data }), ..self }
+    }
+
     /// In the form that the client wants. Where no period is live and nothing is missing, the answer has a tag. It is asked
     /// for again each time all the same: a closed day can still be restated. Only what was published at a named position may
     /// be kept, for an hour, because the address does not say of which ledger.
@@ -121,10 +136,12 @@ impl<R: Row> Reply<R> {
             Format::Arrow => self.arrow(),
         };
         let mut headers = HeaderMap::new();
-        let kept = if self.meta.pinned && self.meta.complete { "max-age=3600, immutable" } else { "no-cache" };
+        let is_kept = |meta: &Meta| meta.pinned && meta.complete;
+        let is_kept = is_kept(&self.meta) && self.compared.as_ref().is_none_or(|compared| is_kept(&compared.meta));
+        let kept = if is_kept { "max-age=3600, immutable" } else { "no-cache" };
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(kept));
         headers.insert(header::VARY, HeaderValue::from_static("accept"));
-        if self.meta.is_settled() {
+        if self.meta.is_settled() && self.compared.as_ref().is_none_or(|compared| compared.meta.is_settled()) {
             // Weak: the same bytes may be compressed or not.
             let said: Vec<String> = self.meta.as_headers().map(|(_, text)| text).collect();
             let tag = format!("W/\"{}\"", &sha256(&[&body, said.join("\n").as_bytes()].concat())[..32]);

@@ -133,7 +133,7 @@ impl Stream {
         let period = Period { range: Interval::new(start, end), grain: self.grain, zone: self.zone };
         self.app.gate.check(&self.caller)?;
         let series = self.subject.series(&self.caller, &self.app.catalog, SERIES_MAX)?;
-        ask(&self.app, &self.caller, series, period, None).await
+        ask(&self.app, &self.caller, &series, period, None).await
     }
 
     /// Waits for something to tell.
@@ -165,7 +165,7 @@ impl Stream {
     }
 
     /// What the client does not know yet; `None` when that is nothing worth an event.
-    fn changed(&mut self, Reply { meta, count, data, read }: Reply<Row>) -> Option<Event> {
+    fn changed(&mut self, Reply { meta, count, data, compared, read }: Reply<Row>) -> Option<Event> {
         let stands = |meta: &Meta| (meta.complete, meta.reasons.clone(), meta.ledger_position);
         let same = self.known == data && self.told.as_ref().map(stands) == Some(stands(&meta));
         if same && self.told_at.elapsed() < SILENCE_MAX {
@@ -173,7 +173,7 @@ impl Stream {
         }
         let known: HashSet<&Row> = self.known.iter().collect();
         let changed = data.iter().filter(|row| !known.contains(row)).cloned().collect();
-        let reply = Reply { meta, count, data: changed, read };
+        let reply = Reply { meta, count, data: changed, compared, read };
         let event = Event::default().event("clicks").id(id_of(&data)).data(json(&reply));
         (self.known, self.told, self.problem, self.told_at) = (data, Some(reply.meta), None, Instant::now());
         Some(event)
