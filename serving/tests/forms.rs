@@ -102,7 +102,11 @@ async fn as_many_periods_from_another_time_on_are_answered_beside() {
         let (alone, beside) = (alone.await, beside.await);
         let mut both = json_of(&running, &format!("{path}&compare={compare}")).await;
         let compared = both.as_object_mut().unwrap().remove("compared").unwrap();
-        assert_eq!((&compared["data"], &compared["meta"]["from"]), (&beside["data"], &beside["meta"]["from"]), "{path}");
+        assert_eq!(
+            (&compared["data"], &compared["meta"]["from"]),
+            (&beside["data"], &beside["meta"]["from"]),
+            "{path}"
+        );
         assert_eq!((&both["data"], &both["meta"]), (&alone["data"], &alone["meta"]));
         assert_eq!(alone.get("compared"), None);
     }
