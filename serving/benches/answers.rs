@@ -135,7 +135,7 @@ async fn cold(endpoint: &str, bucket: &str) {
         for day in first.until(first.plus(10)) {
             let path = format!("/v1/clicks?granularity=hour&ad_id=ad-7&from={day}&to={}", day.next());
             let begun = Instant::now();
-            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes()).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
             read(&mut stream, &mut buffer, &path).await;
             times.push(begun.elapsed().as_millis() as u64);
         }

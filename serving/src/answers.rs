@@ -81,12 +81,11 @@ pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, ne
     // What is remembered is for everybody.
     let known: Vec<HeaderValue> = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
     request.headers_mut().remove(header::IF_NONE_MATCH);
-    let head = || app.sources.positions.current().ok().map(|position| position.books.head());
-    let (asking, now) = (Asking::new(&request), head());
+    let head = app.sources.positions.current().ok().map(|position| position.books.head());
+    let asking = Asking::new(&request);
     let mut making = None;
-    if let Some((asking, head)) = asking.as_ref().zip(now) {
-        let turn = app.answers.turn(asking, head);
-        let given = match turn {
+    if let Some((asking, head)) = asking.as_ref().zip(head) {
+        let given = match app.answers.turn(asking, head) {
             Turn::Given(answer) => Some(answer),
             Turn::Wait(mut over) => {
                 let asked = Instant::now();

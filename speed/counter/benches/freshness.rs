@@ -215,8 +215,8 @@ async fn main() {
     }
     tokio::spawn(follow(client.http.clone(), url.clone(), tell));
     let places = Places { client: client.clone(), store, topic, url, streamed: Arc::default(), told };
-    for number in 0..PLACES.len() {
-        assert!(places.clone().probe(number as u64).await.is_some(), "it is never {}", PLACES[number]);
+    for (number, place) in (0..).zip(PLACES) {
+        assert!(places.clone().probe(number).await.is_some(), "it is never {place}");
     }
 
     highest_rate(&client, Duration::from_secs(2)).await;

@@ -110,7 +110,8 @@ impl Columns {
         let numbers: Vec<u32> = counted.collect();
         for column in self.live.values_mut().chain(self.late.values_mut().flat_map(BTreeMap::values_mut)) {
             column.places.iter_mut().for_each(|place| {
-                *place = numbers[(*place / CLASSES) as usize] * CLASSES + *place % CLASSES;
+                let ad = *place / CLASSES;
+                *place = *place - ad * CLASSES + numbers[ad as usize] * CLASSES;
             });
         }
         let mut used = used.into_iter();

@@ -312,9 +312,10 @@ impl Entry {
 }
 
 fn read_entries(partition: &PartitionId, answer: Option<Value>) -> Result<Vec<Entry>, StoreError> {
-    let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> = read(partition, answer)?;
+    type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+    let entries: Vec<(String, Fields)> = read(partition, answer)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let entry = |(id, fields): (String, Vec<(Vec<u8>, Vec<u8>)>)| {
+    let entry = |(id, fields): (String, Fields)| {
         let (time, number) = id.split_once('-')?;
         let (name, value) = fields.first()?;
         Some(Entry { id: (time.parse().ok()?, number.parse().ok()?), name: text(name), value: text(value) })
