@@ -17,7 +17,7 @@ use futures::future::join_all;
 use platform::store::{Ads, LiveQuery, LiveSlice, SpeedStore};
 use tokio::sync::OnceCell;
 
-use self::kept::Kept;
+pub(crate) use self::kept::Kept;
 
 /// What each partition answered.
 pub(crate) type LiveRead = Vec<(PartitionId, Result<LiveSlice, Missing>)>;
@@ -69,20 +69,20 @@ impl LiveReader {
         LiveReader { store, refresh, deadline, bytes_max, kept, recent, hung }
     }
 
-    /// Sees that what is kept of the partitions is as they are now, or were less than the refresh interval ago.
-    pub(crate) async fn catch_up(&self, partitions: &[PartitionId]) {
-        join_all(self.kept_of(partitions).iter().map(|kept| kept.catch_up(&*self.store, self.refresh, self.deadline)))
-            .await;
+    /// What is kept of the partitions, as they are now, or were less than the refresh interval ago.
+    pub(crate) async fn catch_up(&self, partitions: impl Iterator<Item = &PartitionId>) -> Vec<Arc<Kept>> {
+        let kept = self.kept_of(partitions);
+        join_all(kept.iter().map(|kept| kept.catch_up(&*self.store, self.refresh, self.deadline))).await;
+        kept
     }
 
     /// Gives a question what is kept, and returns the partitions that it has to read, and since when the rest was read.
-    pub(crate) fn give(&self, partitions: Vec<PartitionId>, merge: &mut Merge) -> (Vec<PartitionId>, Instant) {
-        let kept = self.kept_of(&partitions);
+    pub(crate) fn give(kept: &[Arc<Kept>], merge: &mut Merge) -> (Vec<PartitionId>, Instant) {
         let (mut to_read, mut oldest) = (Vec::new(), Instant::now());
-        for (partition, kept) in partitions.into_iter().zip(kept) {
+        for kept in kept {
             match kept.give(merge) {
                 Some(read) => oldest = oldest.min(read),
-                None => to_read.push(partition),
+                None => to_read.push(kept.partition().clone()),
             }
         }
         (to_read, oldest)
@@ -110,13 +110,13 @@ impl LiveReader {
         }
     }
 
-    fn kept_of(&self, partitions: &[PartitionId]) -> Vec<Arc<Kept>> {
+    fn kept_of<'a>(&self, partitions: impl Iterator<Item = &'a PartitionId>) -> Vec<Arc<Kept>> {
         let mut kept = self.kept();
         let of_one = |partition: &PartitionId| match kept.get(partition) {
             Some(found) => found.clone(),
             None => kept.entry(partition.clone()).or_insert(Arc::new(Kept::new(partition.clone()))).clone(),
         };
-        partitions.iter().map(of_one).collect()
+        partitions.map(of_one).collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<PartitionId, Arc<Kept>>> {

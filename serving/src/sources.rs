@@ -17,7 +17,7 @@ use platform::ledger::LedgerError;
 use platform::store::{Ads, LiveQuery};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::live::{LiveReader, is_wide};
+use crate::live::{Kept, LiveReader, is_wide};
 use crate::position::{Position, Positions};
 use crate::room::{Room, Taken};
 use crate::table_cache::TableCache;
@@ -173,21 +173,19 @@ impl Sources {
         question: &Question,
         mut merge: Merge,
     ) -> Result<Answered<Merge>, AskError> {
-        let partitions: Vec<PartitionId> = merge.partitions().cloned().collect();
-        let live = stream::once(async {
-            self.live.catch_up(&partitions).await;
-            Fetched::Live
-        });
-        let days = self.days(&position, question, &merge)?;
         let mut read = Instant::now();
-        let mut fetched = Box::pin(stream::select(live, days));
-        while let Some(fetched) = fetched.next().await {
-            match fetched {
-                Fetched::Live => read = self.give_live(&mut merge, &question.asked, partitions.clone()).await,
-                Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
+        {
+            let partitions: Vec<PartitionId> = merge.partitions().cloned().collect();
+            let live = stream::once(async move { Fetched::Live(self.live.catch_up(partitions.iter()).await) });
+            let days = self.days(&position, question, &merge)?;
+            let mut fetched = std::pin::pin!(stream::select(live, days));
+            while let Some(fetched) = fetched.next().await {
+                match fetched {
+                    Fetched::Live(kept) => read = self.give_live(&mut merge, &question.asked, &kept).await,
+                    Fetched::Day(day, tables, _room) => give_day(&mut merge, day, tables, &question.asked),
+                }
             }
         }
-        drop(fetched);
         Ok(Answered { position, read, answer: merge })
     }
 
@@ -231,8 +229,8 @@ impl Sources {
     }
 
     /// Hands over what is kept in memory, and what has to be read. Tells when the oldest of it was read.
-    async fn give_live(&self, merge: &mut Merge, asked: &Asked, partitions: Vec<PartitionId>) -> Instant {
-        let (to_read, read) = self.live.give(partitions, merge);
+    async fn give_live(&self, merge: &mut Merge, asked: &Asked, kept: &[Arc<Kept>]) -> Instant {
+        let (to_read, read) = LiveReader::give(kept, merge);
         if to_read.is_empty() {
             return read;
         }
@@ -274,8 +272,8 @@ fn ads_of(asked: &Asked) -> Ads {
 
 /// What one of the layers has answered.
 enum Fetched<'a> {
-    /// What is kept of the live counts is up to date.
-    Live,
+    /// What is kept of the live counts, up to date.
+    Live(Vec<Arc<Kept>>),
     /// The room that its tables take is held as long as they are; those that were kept before take none.
     Day(Day, Result<DayTables, TableError>, Option<Taken<'a>>),
 }

@@ -28,7 +28,7 @@ const REST_SHORT: Duration = Duration::from_secs(1);
 const BEGIN_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     partition: PartitionId,
     state: RwLock<State>,
     /// When it was last asked for. Apart, so that no question waits for another one to be answered.
@@ -53,7 +53,6 @@ struct State {
 #[derive(Debug)]
 struct Counts {
     mark: Mark,
-    generation: Generation,
     meta: Meta,
     is_in_doubt: bool,
     columns: Columns,
@@ -85,6 +84,10 @@ impl Kept {
     /// How long nobody has asked for it.
     pub(super) fn idle(&self) -> Duration {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    pub(super) fn partition(&self) -> &PartitionId {
+        &self.partition
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -222,7 +225,7 @@ impl Kept {
         }
         let read = Instant::now();
         let Some(changes) = store.read_changes(&self.partition, Some(&mark)).await? else { return Ok(()) };
-        let mut counts = Counts { generation, mark, meta, is_in_doubt, columns: Columns::default(), from };
+        let mut counts = Counts { mark, meta, is_in_doubt, columns: Columns::default(), from };
         if are_of(&slices, &changes) {
             slices.iter().for_each(|slice| counts.columns.write(&slice.counts, &slice.late));
             if counts.change(changes) {
@@ -289,7 +292,11 @@ impl State {
     fn reach(&self, bytes_max: usize) -> Option<(Generation, Timestamp, Timestamp)> {
         let counts = self.counts.as_ref().filter(|counts| counts.columns.bytes() < bytes_max / 4 * 3)?;
         let base = counts.meta.base_day.start();
-        (counts.from > base && !is_before(self.reaches_no_further)).then_some((counts.generation, counts.from, base))
+        (counts.from > base && !is_before(self.reaches_no_further)).then_some((
+            counts.mark.generation(),
+            counts.from,
+            base,
+        ))
     }
 }
 

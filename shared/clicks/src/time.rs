@@ -49,7 +49,7 @@ fn spell(time: &DateTime<Utc>) -> Option<String> {
             number /= 10;
         }
     }
-    Some(text.iter().copied().map(char::from).collect())
+    std::str::from_utf8(&text).ok().map(str::to_owned)
 }
 
 /// Why a text is no timestamp.

@@ -31,10 +31,12 @@
 //! answered as far as it has come.
 
 mod columns;
+mod known;
 mod merge;
 mod owner;
 mod partitions;
 mod pieces;
+mod ranking;
 mod reason;
 mod standing;
 mod sums;

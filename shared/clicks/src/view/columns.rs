@@ -24,6 +24,8 @@ pub struct Columns {
     hashes: Vec<u64>,
     live: Minutes,
     late: BTreeMap<Day, Minutes>,
+    /// Of all columns; it is asked for often, and they are many.
+    bytes: usize,
 }
 
 type Minutes = BTreeMap<Minute, Column>;
@@ -52,34 +54,36 @@ impl Columns {
         for (key, clicks) in counts {
             placed.push((key.minute, place(self.number(&key.ad), key.class), *clicks));
         }
-        write(&mut self.live, placed);
+        write(&mut self.live, &mut self.bytes, placed);
         let mut nights: BTreeMap<Day, Vec<(Minute, u32, u64)>> = BTreeMap::new();
         for (LateKey { night, count }, clicks) in late {
             let place = place(self.number(&count.ad), count.class);
             nights.entry(*night).or_default().push((count.minute, place, *clicks));
         }
         for (night, placed) in nights {
-            write(self.late.entry(night).or_default(), placed);
+            write(self.late.entry(night).or_default(), &mut self.bytes, placed);
         }
     }
 
     /// Forgets minutes before `start`, late counts of nights before `night`, and ads that are left without a count.
     pub fn forget(&mut self, start: Timestamp, night: Day) {
-        let kept = self.live.split_off(&Minute::of(start));
-        let dropped = std::mem::replace(&mut self.live, kept);
-        let kept = self.late.split_off(&night);
-        let dropped_late = std::mem::replace(&mut self.late, kept);
-        if !dropped.is_empty() || !dropped_late.is_empty() {
+        let (minutes, nights) = (self.live.len(), self.late.len());
+        self.live = self.live.split_off(&Minute::of(start));
+        self.late = self.late.split_off(&night);
+        if (self.live.len(), self.late.len()) != (minutes, nights) {
+            self.bytes = self.columns().map(Column::bytes).sum();
             self.renumber();
         }
     }
 
     /// About what it takes in memory.
     pub fn bytes(&self) -> usize {
-        let all = self.live.values().chain(self.late.values().flat_map(BTreeMap::values));
-        let columns: usize = all.map(|column| 64 + 12 * column.places.capacity()).sum();
         // An ad's text lies in memory once, and is pointed at twice.
-        columns + 128 * self.ads.len()
+        self.bytes + 128 * self.ads.len()
+    }
+
+    fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.live.values().chain(self.late.values().flat_map(BTreeMap::values))
     }
 
     fn number(&mut self, ad: &AdId) -> u32 {
@@ -95,7 +99,7 @@ impl Columns {
 
     fn renumber(&mut self) {
         let mut used = vec![false; self.ads.len()];
-        for column in self.live.values().chain(self.late.values().flat_map(BTreeMap::values)) {
+        for column in self.columns() {
             column.places.iter().for_each(|place| used[(place / CLASSES) as usize] = true);
         }
         if used.iter().all(|used| *used) {
@@ -146,11 +150,15 @@ impl Columns {
     }
 }
 
-fn write(minutes: &mut Minutes, mut counts: Vec<(Minute, u32, u64)>) {
+fn write(minutes: &mut Minutes, bytes: &mut usize, mut counts: Vec<(Minute, u32, u64)>) {
     // Those of one key stay in their order.
     counts.sort_by_key(|(minute, place, _)| (*minute, *place));
     for of_minute in counts.chunk_by(|a, b| a.0 == b.0) {
-        minutes.entry(of_minute[0].0).or_default().write(of_minute);
+        let minute = of_minute[0].0;
+        let before = minutes.get(&minute).map_or(0, Column::bytes);
+        let column = minutes.entry(minute).or_default();
+        column.write(of_minute);
+        *bytes = *bytes + column.bytes() - before;
     }
 }
 
@@ -169,7 +177,6 @@ impl Column {
     fn write(&mut self, counts: &[(Minute, u32, u64)]) {
         let before = std::mem::take(self);
         let all = before.places.len() + counts.len();
-        // Room to grow, where it has grown before.
         (self.places, self.clicks) = (Vec::with_capacity(all), Vec::with_capacity(all));
         let mut old = before.places.into_iter().zip(before.clicks).peekable();
         for (_, place, clicks) in counts {
@@ -192,6 +199,10 @@ impl Column {
         self.clicks.push(clicks);
         // Damaged counts may be larger than any sum of real ones; they are counted anew.
         self.total = self.total.wrapping_add(clicks);
+    }
+
+    fn bytes(&self) -> usize {
+        64 + 12 * self.places.capacity()
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -262,6 +273,7 @@ mod tests {
                     }
                 }
             }
+            prop_assert_eq!(columns.bytes, columns.columns().map(Column::bytes).sum::<usize>());
             let range = Interval::new(Timestamp::from_millis(from), Timestamp::from_millis(to));
             let mut found = BTreeMap::new();
             for (start, column) in columns.live(range) {

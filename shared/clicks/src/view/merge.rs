@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use super::columns::Columns;
 use super::owner::{Slot, clip, segments, slots};
-use super::partitions::{End, Partition, Status, has_counted, partitions};
+use super::partitions::{Partition, Status, partitions};
 use super::pieces::whole;
 use super::reason::Missing;
 use super::sums::{Numbers, Sums};
-use super::{Answer, PeriodAnswer, Question, QuestionError, Ranked, Ranking, Series, Source, Split};
-use crate::ads::Groups;
+use super::{Answer, PeriodAnswer, Question, QuestionError, Series, Source, Split};
 use crate::books::Books;
 use crate::id::AdId;
 use crate::ledger::{Check, Objection};
@@ -73,9 +72,9 @@ pub struct Merge {
     pub(super) lossy: BTreeMap<Day, String>,
     pub(super) partitions: Vec<Partition>,
     /// See [`Merge::published`].
-    asks_live: bool,
+    pub(super) asks_live: bool,
     /// Days up to this one have live counts in topic lives that are not asked any more.
-    not_asked_through: Option<Day>,
+    pub(super) not_asked_through: Option<Day>,
     pub(super) sums: Sums,
 }
 
@@ -295,61 +294,6 @@ impl Merge {
         Answer { standing, series }
     }
 
-    /// The ads with the largest total over the whole range, of [`Asked::EachAd`] or [`Asked::EachOf`], as far as they are
-    /// wanted.
-    pub fn ranking(self, limit: usize, wanted: impl Fn(&AdId) -> bool) -> Ranking<AdId> {
-        let name = |n: usize| self.sums.names[n].as_ref();
-        let ranking = self.largest(limit, &self.sums.numbers, |n| name(n).is_some_and(&wanted), name);
-        ranking.map(|ad| ad.expect("what has no name is not wanted").clone())
-    }
-
-    /// The same of groups of ads, by their numbers.
-    pub fn ranking_of(self, limit: usize, groups: &Groups) -> Ranking<usize> {
-        let mut sums = vec![Numbers::default(); groups.names().len()];
-        for (ad, numbers) in self.sums.names.iter().zip(&self.sums.numbers) {
-            if let Some(group) = ad.as_ref().and_then(|ad| groups.of(ad)) {
-                sums[group] += *numbers;
-            }
-        }
-        self.largest(limit, &sums, |_| true, |group| group)
-    }
-
-    /// The largest of those that are wanted, by name where they are the same.
-    fn largest<K: Ord>(
-        &self,
-        limit: usize,
-        numbers: &[Numbers],
-        wanted: impl Fn(usize) -> bool,
-        name: impl Fn(usize) -> K,
-    ) -> Ranking<K> {
-        let late_known = self.late_known(None, &self.slots);
-        let total = |n: usize| numbers[n].clicks + numbers[n].adjustment;
-        let has_clicks = |n: usize| total(n) > 0 || (late_known && numbers[n].late_pending > 0);
-        let found = (0..numbers.len()).filter(|n| has_clicks(*n) && wanted(*n));
-        let mut found: Vec<(u64, usize)> = found.map(|n| (total(n), n)).collect();
-        let count = found.len();
-        let order = |a: &(u64, usize), b: &(u64, usize)| b.0.cmp(&a.0).then_with(|| name(a.1).cmp(&name(b.1)));
-        if 0 < limit && limit < count {
-            // By the numbers alone first: many ads have few clicks, and their names need not be compared.
-            let mut totals: Vec<u64> = found.iter().map(|(total, _)| *total).collect();
-            let least = *totals.select_nth_unstable_by(limit - 1, |a, b| b.cmp(a)).1;
-            found.retain(|(total, _)| *total >= least);
-        }
-        if limit < found.len() {
-            found.select_nth_unstable_by(limit, order);
-            found.truncate(limit);
-        }
-        found.sort_unstable_by(order);
-        let ranked = found.into_iter().map(|(total, n)| Ranked {
-            key: name(n),
-            clicks: numbers[n].clicks,
-            adjustment: numbers[n].adjustment,
-            total,
-            late_pending: late_known.then_some(numbers[n].late_pending),
-        });
-        Ranking { standing: self.standing(), ranked: ranked.collect(), count }
-    }
-
     fn closed(&mut self, day: Day, cell: &Cell<'_>) -> Option<&mut Numbers> {
         let slot = self.slot(cell.start)?;
         // A night's adjustments hold rows of other days, too.
@@ -413,88 +357,6 @@ impl Merge {
             revision: slot.revision,
             complete,
         }
-    }
-
-    /// Partitions that can hold clicks of a series.
-    fn holders(&self, series: Option<usize>) -> impl Iterator<Item = &Partition> {
-        self.partitions.iter().filter(move |partition| {
-            series.is_none_or(|n| partition.series.is_empty() || partition.series.contains(&n))
-        })
-    }
-
-    /// Whether anybody knows a live period, and whether everybody does.
-    fn live_standing(&self, series: usize, slot: &Slot) -> (bool, bool) {
-        let (mut known, mut complete) = (false, !self.partitions.is_empty());
-        let day = slot.period.start.day();
-        for partition in self.holders(Some(series)).filter(|partition| partition.end.reaches(day)) {
-            let Status::Known(meta) = &partition.status else {
-                complete = false;
-                continue;
-            };
-            let stored = meta.base_day <= day;
-            let reached = self.has_reached(partition, meta, slot.settled_at);
-            known |= stored && (reached || meta.append_time >= slot.period.start);
-            complete &= stored && reached && !partition.is_recounted(meta) && slot.is_counted_exactly(meta);
-        }
-        (known, complete)
-    }
-
-    /// Everything that was appended before `time` is counted. The lag that is allowed excuses only what has just arrived:
-    /// whoever stopped earlier than that has to have come to the end. Nobody goes on counting a life that is over.
-    pub(super) fn has_reached(&self, partition: &Partition, meta: &Meta, time: Timestamp) -> bool {
-        let due = match partition.end {
-            End::Open => time.min(self.now - self.lag_max),
-            End::Unknown | End::Known { .. } => time,
-        };
-        has_counted(partition, meta, due)
-    }
-
-    /// Every live count of a period is still stored, and nothing else beside them. No lag is excused here: a difference
-    /// between the layers has to mean something.
-    fn all_stored(&self, series: usize, slot: &Slot) -> bool {
-        let day = slot.period.start.day();
-        !self.sums.ranked
-            && !self.partitions.is_empty()
-            && self.not_asked_through.is_none_or(|last_day| last_day < day)
-            && self.holders(Some(series)).all(|partition| match &partition.status {
-                Status::Known(meta) => {
-                    meta.base_day <= day
-                        && !partition.is_recounted(meta)
-                        && slot.is_counted_exactly(meta)
-                        && has_counted(partition, meta, slot.settled_at)
-                }
-                Status::NotYet | Status::Missing(_) => false,
-            })
-    }
-
-    /// No late click of these periods is missing, of the nights that are still to come. Without a topic there can be none.
-    fn late_known(&self, series: Option<usize>, slots: &[Slot]) -> bool {
-        if !self.asks_live {
-            return false;
-        }
-        let Some(until) = self.late_until(slots) else { return true };
-        self.holders(series).filter(|partition| partition.end.has_pending()).all(|partition| match &partition.status {
-            Status::Known(meta) => {
-                meta.base_night <= self.next_night
-                    && !partition.is_recounted(meta)
-                    && !self.may_lack_late(slots, meta)
-                    && self.has_reached(partition, meta, until)
-            }
-            Status::NotYet | Status::Missing(_) => false,
-        })
-    }
-
-    /// Late clicks of these periods that no night has taken in may have fallen off the log before they were counted.
-    pub(super) fn may_lack_late(&self, slots: &[Slot], meta: &Meta) -> bool {
-        let mut pending = meta.lost.appended;
-        pending.start = self.last_cut.map_or(pending.start, |cut| pending.start.max(cut));
-        slots.iter().any(|slot| slot.may_be_late_in(pending))
-    }
-
-    /// Until when late clicks of these periods may be appended; `None` when the last night has taken in all of them.
-    pub(super) fn late_until(&self, slots: &[Slot]) -> Option<Timestamp> {
-        let until = slots.iter().map(|slot| slot.too_old_at).max()?;
-        self.last_cut.is_none_or(|cut| until > cut).then_some(until)
     }
 }
 

@@ -199,6 +199,12 @@ enum Whose {
     Current,
 }
 
+impl Mark {
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+}
+
 impl LiveSlice {
     /// The position up to which it is counted.
     pub fn reached(&self) -> Reached {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clicks::keyspace::{PartitionKeys, late_field, meta_fields, write_hour_field};
 use clicks::live::{Expected, Flush, Stage};
-use clicks::position::PartitionId;
+use clicks::position::{Offset, PartitionId};
 use clicks::time::Day;
 use clicks::window::Hour;
 
@@ -53,6 +53,11 @@ pub(super) const CHANGES: usize = 5;
 /// How many they are.
 pub(super) const HEAD: usize = 6;
 
+/// Next offset and lost records, as they are compared and remembered.
+fn position(next_offset: Offset, lost: u64) -> String {
+    format!("{next_offset}:{lost}")
+}
+
 impl Command {
     pub(super) fn new(partition: &PartitionId, flush: &Flush) -> Self {
         let names = PartitionKeys::new(partition);
@@ -60,7 +65,7 @@ impl Command {
         let (expected_meta, expected, expected_position) = match flush.expected {
             Expected::Nothing => (generation, String::new(), String::new()),
             Expected::At { generation, next_offset, lost } => {
-                (generation, generation.to_string(), format!("{next_offset}:{lost}"))
+                (generation, generation.to_string(), position(next_offset, lost))
             }
             Expected::Damaged { generation: Some(damaged) } => (damaged, damaged.to_string(), String::new()),
             Expected::Damaged { generation: None } => (generation, NO_GENERATION.to_owned(), String::new()),
@@ -93,7 +98,7 @@ impl Command {
             generation: generation.to_string(),
             stage: flush.stage,
             meta: meta_fields(&flush.meta),
-            reached: format!("{}:{}", flush.meta.next_offset, flush.meta.lost.records),
+            reached: position(flush.meta.next_offset, flush.meta.lost.records),
             hours: hours.len(),
             hashes: hours.into_values().chain(nights.into_values()).collect(),
         }
@@ -127,7 +132,6 @@ mod tests {
     use clicks::event::Class;
     use clicks::id::{AdId, Region, TopicId};
     use clicks::live::{CountKey, Generation, LateKey, Meta, Totals};
-    use clicks::position::Offset;
     use clicks::time::Timestamp;
     use clicks::window::Minute;
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ::redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, from_redis_value, pipe};
 use clicks::event::Class;
 use clicks::keyspace::{
-    CHANGES_END, KeyspaceError, PartitionKeys, hour_field, parse_change, parse_hour_field, parse_late_field, parse_meta,
+    CHANGES_END, KeyspaceError, PartitionKeys, hour_field, parse_change, parse_count, parse_hour_field,
+    parse_late_field, parse_meta,
 };
 use clicks::live::{CountKey, Generation, LateKey, Meta};
 use clicks::position::{Offset, PartitionId};
@@ -127,8 +128,7 @@ impl RedisStore {
             },
         };
         let questions = || {
-            let mut pipeline = pipe();
-            pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
+            let mut pipeline = head(&keys, generation);
             let changes = keys.changes(generation);
             match since {
                 Some(Mark { id: (time, number), .. }) => {
@@ -251,11 +251,17 @@ impl RedisStore {
     }
 }
 
-/// For the live generation and the one beside it, the meta record, and every hash of the plan.
-fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
-    let keys = PartitionKeys::new(partition);
+/// What each atomic read begins with: the live generation and the one beside it, and the meta record.
+fn head(keys: &PartitionKeys, generation: Generation) -> Pipeline {
     let mut pipeline = pipe();
     pipeline.get(keys.live()).get(keys.building()).hgetall(keys.meta(generation));
+    pipeline
+}
+
+/// That, and every hash of the plan.
+fn questions(partition: &PartitionId, generation: Generation, hours: &[(Hour, HourRead)], plan: &Scope) -> Pipeline {
+    let keys = PartitionKeys::new(partition);
+    let mut pipeline = head(&keys, generation);
     for (hour, read) in hours {
         let key = keys.hour(generation, *hour);
         match read {
@@ -363,8 +369,7 @@ fn read_hash<K>(
 }
 
 fn read_count(value: &[u8]) -> Result<u64, KeyspaceError> {
-    let text = String::from_utf8_lossy(value);
-    text.parse().map_err(|_| KeyspaceError::BadCount(text.chars().take(64).collect()))
+    parse_count(&String::from_utf8_lossy(value))
 }
 
 /// An answer as the type that the command is known to give.
