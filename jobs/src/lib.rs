@@ -11,6 +11,7 @@ pub mod input;
 pub mod key;
 pub mod period;
 pub mod prune;
+pub mod reach;
 pub mod services;
 pub mod speed;
 pub mod topic;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clicks::time::Span;
@@ -15,6 +16,7 @@ use tracing::info;
 
 use crate::connect;
 use crate::exit::{self, Exit};
+use crate::reach::StoredChains;
 
 pub async fn collect(settings: &Settings) -> Result<Exit> {
     until_signal(|stop| collector(settings.clone(), stop)).await
@@ -175,7 +177,9 @@ async fn server(settings: Settings, stop: CancellationToken) -> Result<()> {
     };
     let (objects, ledger) = (connect::objects(&settings)?, connect::ledger(&settings)?);
     let store = connect::store(&settings)?;
-    let server = serving::Server::bind(options, objects, ledger, store, connect::clock(&settings)).await?;
+    let archive: Arc<dyn serving::Archive> = Arc::new(StoredChains::new(objects.clone()));
+    let clock = connect::clock(&settings);
+    let server = serving::Server::bind(options, objects, ledger, store, Some(archive), clock).await?;
     info!(address = %server.address(), "the page and the API are served");
     server.run(stop).await.context("the server failed")
 }

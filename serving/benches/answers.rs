@@ -190,7 +190,7 @@ async fn twofold(redis: &str, folder: &str) {
     }
     let options = Options { listen: support::listen(), access: Access::Open, ..Options::default() };
     let clock = system.clock.clone();
-    let server = Server::bind(options, system.objects, system.ledger, store, clock).await.unwrap();
+    let server = Server::bind(options, system.objects, system.ledger, store, None, clock).await.unwrap();
     let address = server.address();
     let running = tokio::spawn(server.run(CancellationToken::new()));
     support::until_ready(address).await;

@@ -6,6 +6,8 @@ const EVERY_MS = 5_000;
 /** Numbers of that age are old, whatever the reason: a slow server, or a page that nobody looked at. */
 const OLD_AFTER_MS = 20_000;
 const LAG_MAX_MS = 30_000;
+/** An hour's records are stored when the hour is over, if not before. */
+const ARCHIVE_LAG_MAX_MS = 2 * 3_600_000;
 const OVERDUE_AFTER_MS = 2 * 3_600_000;
 
 /** In the order of asking. `body`: the last answer; `at`: when it came, by this browser; `trouble`: why no other came since. */
@@ -18,6 +20,8 @@ let broken = null;
 
 const signed = (value) => (value > 0 ? '+' : '') + shown(value);
 const moment = (text) => (text ? local(Date.parse(text)) : 'unknown');
+/** In the unit that says most. */
+const age = (ms) => (!isKnown(ms) ? 'unknown' : ms < 120_000 ? `${Math.round(ms / 1000)} s` : ms < 7_200_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`);
 const seconds = (ms) => (isKnown(ms) ? `${number.format(Math.round(ms / 100) / 10)} s` : 'unknown');
 const clockOf = (part) => clock(part.at + ahead);
 const isOld = (part) => part.trouble !== null || Date.now() - part.at > OLD_AFTER_MS;
@@ -104,6 +108,7 @@ async function follow() {
 const NO_GENERATION = 'no generation is live';
 const CHECK = '`twofold check` says what to mend.';
 const STARTED = 'See that `twofold speed` (or `twofold up`) runs; `twofold speed status` says more.';
+const ARCHIVES = 'Nights wait for it. See that `twofold archive` (or `twofold up`) runs; `twofold batch status` says more.';
 const ENDS = 'This ends by itself; `twofold speed status` says how far it is.';
 
 /** Worst first. `head`: in short, the same from one second to the next; `text`: in full; `mend`: what to do, if known. */
@@ -154,6 +159,7 @@ function wrongPartitions(all) {
   // A life that is over is counted no further: it neither lags nor lacks a generation.
   const live = (is) => all.filter((row) => row.live && is(row.live));
   const open = (is) => live(is).filter((row) => !row.ended);
+  const stored = (is) => all.filter((row) => row.archive && !row.ended && is(row.archive));
   const away = (trouble) => line(all.filter((row) => row.trouble === trouble && !row.ended), 'away', trouble === NO_GENERATION ? STARTED : CHECK, `: ${trouble}`);
   return [
     ...[...new Set(all.filter((row) => !row.ended).map((row) => row.trouble))].filter(Boolean).flatMap(away),
@@ -161,6 +167,9 @@ function wrongPartitions(all) {
     ...line(live((it) => it.in_doubt), 'in doubt', ENDS, ': another generation is counted to take its place'),
     ...line(open((it) => it.lag_ms > LAG_MAX_MS), 'behind', STARTED, '', (row) => ` (${seconds(row.live.lag_ms)})`),
     ...line(open((it) => !it.append_time), 'not counted yet', STARTED),
+    ...line(stored((it) => it.lag_ms > ARCHIVE_LAG_MAX_MS), 'archived late', ARCHIVES, '', (row) => ` (${age(row.archive.lag_ms)} behind)`),
+    ...[...new Set(stored((it) => it.trouble).map((row) => row.archive.trouble))].flatMap((trouble) => (
+      line(stored((it) => it.trouble === trouble), 'archived to an unknown point', CHECK, `: ${trouble}`))),
     ...line(live((it) => it.lost > 0), 'lacking records', 'Nights count what was archived of them.', ': they fell off the log before they were counted', (row) => ` (${shown(row.live.lost)})`),
     ...line(live((it) => it.drift_from), 'counting duplicates perhaps', 'Nights count exactly.', ': not all sightings are remembered', (row) => ` (since ${moment(row.live.drift_from)})`),
   ];
@@ -282,12 +291,15 @@ const naming = (rows) => ({ partition }) => partition.slice(prefix(rows).length)
 function partitionCells(row, rows) {
   const live = row.live || {};
   const [state, badge] = !row.live ? ['away', 'trouble'] : live.rebuilding ? ['rebuilding', 'trouble'] : live.in_doubt ? ['in doubt', 'trouble'] : row.ended ? ['ended', 'closed'] : ['live', 'good'];
+  const archive = row.archive || {};
+  const late = !row.ended && (archive.trouble || archive.lag_ms > ARCHIVE_LAG_MAX_MS);
   const again = row.live ? `${shown(live.rollbacks)} + ${shown(live.rebuilds)}` : 'unknown';
   return [
     [naming(rows)(row), 'ad'], [state, '', badge],
     [seconds(live.lag_ms), row.live && !row.ended && !(live.lag_ms <= LAG_MAX_MS && live.append_time) ? 'n lacking' : 'n'],
     [moment(live.append_time), 'when wide'], [shown(live.next_offset), 'n wide'], [shown(live.counted), 'n'],
     [shown(live.late), 'n wide'], [shown(live.duplicate), 'n wide'], [shown(live.rejected), 'n wide'],
+    [archive.next_offset === 0 ? 'nothing' : age(archive.lag_ms), late ? 'n lacking' : 'n'],
     [live.lost === 0 ? '–' : shown(live.lost), live.lost ? 'n lacking' : 'n'], [again === '0 + 0' ? '–' : again, 'n wide'],
   ];
 }

@@ -6,16 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use clicks::id::TenantId;
 use clicks::tables::EntryNumber;
 use tokio::sync::watch;
 
-use crate::api::App;
 use crate::gate::Caller;
 
 /// What a handler tells of an answer that may be given again, as an extension of its response.
@@ -43,100 +40,72 @@ struct Given {
     making: HashMap<Asking, watch::Receiver<()>>,
 }
 
-/// All that an answer depends on, beside what is known at the moment.
+/// All that an answer depends on, beside what is known at the moment: the address, some headers, and whose numbers the caller
+/// may see. None of its parts can hold a line feed, which ends each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Asking {
-    address: String,
-    accept: Vec<HeaderValue>,
-    encoding: Vec<HeaderValue>,
-    /// Whose numbers the caller may see; all without it.
-    tenant: Option<TenantId>,
-}
+pub(crate) struct Asking(Vec<u8>);
 
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     headers: HeaderMap,
     body: Bytes,
     basis: Basis,
 }
 
 /// What is done about a question.
-enum Turn<'a> {
+pub(crate) enum Turn {
     Given(Arc<Answer>),
-    /// Somebody is making the answer.
+    /// Somebody is making the answer. It is over when that one is gone, with an answer or without one.
     Wait(watch::Receiver<()>),
-    Make(Making<'a>),
+    Make(Making),
 }
 
 /// The answer to a question is being made. Whoever waits for it is told when that is over, whatever it ends with.
-struct Making<'a> {
-    answers: &'a Answers,
+pub(crate) struct Making {
+    answers: Arc<Answers>,
     asking: Asking,
     _over: watch::Sender<()>,
 }
 
-/// Gives the answer that was given to the same question a moment ago, or lets it be answered, once for all who ask it at
-/// the same time. A client that holds an answer with the same tag is told so.
-pub(crate) async fn repeat(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    // What is remembered is for everybody.
-    let known: Vec<HeaderValue> = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
-    request.headers_mut().remove(header::IF_NONE_MATCH);
-    let head = app.sources.positions.current().ok().map(|position| position.books.head());
-    let asking = Asking::new(&request);
-    let mut making = None;
-    if let Some((asking, head)) = asking.as_ref().zip(head) {
-        let given = match app.answers.turn(asking, head) {
-            Turn::Given(answer) => Some(answer),
-            Turn::Wait(mut over) => {
-                let asked = Instant::now();
-                // It is over when its maker is gone. Without an answer everybody tries for himself.
-                _ = over.changed().await;
-                app.answers.last(asking, asked).filter(|answer| answer.basis.position >= head)
-            }
-            Turn::Make(turn) => {
-                making = Some(turn);
-                None
-            }
-        };
-        if let Some(answer) = given {
-            metrics::counter!("twofold_serving_answers_repeated_total").increment(1);
-            return answer.respond(&known);
-        }
+impl Making {
+    /// The answer, for everybody who asks the same, if the handler says what it was made of.
+    pub(crate) async fn end(self, response: Response) -> Result<Arc<Answer>, Response> {
+        let answer = Answer::of(response).await?;
+        self.answers.keep(self.asking.clone(), answer.clone());
+        Ok(answer)
     }
-    let response = next.run(request).await;
-    let Some(basis) = response.extensions().get::<Basis>().copied() else { return response };
-    let (parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.expect("an answer lies in memory");
-    let answer = Arc::new(Answer { headers: parts.headers, body, basis });
-    if let Some(asking) = asking {
-        app.answers.keep(asking, answer.clone());
-    }
-    drop(making);
-    answer.respond(&known)
 }
 
-impl Drop for Making<'_> {
+impl Drop for Making {
     fn drop(&mut self) {
         self.answers.given().making.remove(&self.asking);
     }
 }
 
+/// Headers that may change an answer.
+const ASKED_BY: [header::HeaderName; 3] = [header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN];
+
 impl Asking {
-    /// `None` for what is no plain question.
-    fn new(request: &Request) -> Option<Self> {
-        let of = |name| request.headers().get_all(name).iter().cloned().collect();
-        let address = request.uri().path_and_query()?.as_str().to_owned();
-        let caller = request.extensions().get::<Caller>()?;
-        let (accept, encoding) = (of(header::ACCEPT), of(header::ACCEPT_ENCODING));
-        let tenant = caller.tenant().cloned();
-        // What is asked of an earlier position is never of the last one.
-        let is_pinned = request.uri().query().is_some_and(|query| query.contains("position="));
-        (request.method() == Method::GET && !is_pinned).then_some(Asking { address, accept, encoding, tenant })
+    /// `None` for what has no address of its own.
+    pub(crate) fn new(request: &Request, caller: &Caller) -> Option<Self> {
+        let mut key = Vec::with_capacity(256);
+        key.extend(request.uri().path_and_query()?.as_str().as_bytes());
+        for name in &ASKED_BY {
+            for value in request.headers().get_all(name) {
+                key.push(b'\r');
+                key.extend(value.as_bytes());
+            }
+            key.push(b'\n');
+        }
+        // One without a key sees all, too, and may be told so by caches that others share.
+        let whose = caller.tenant().map_or("", |tenant| tenant.as_str());
+        key.extend(if caller.key.is_some() { b"key " } else { b"all " });
+        key.extend(whose.as_bytes());
+        Some(Asking(key))
     }
 
     fn bytes(&self) -> usize {
-        let headers = self.accept.iter().chain(&self.encoding).map(HeaderValue::len).sum::<usize>();
-        256 + self.address.len() + headers
+        256 + self.0.len()
     }
 }
 
@@ -145,7 +114,20 @@ impl Answer {
         self.body.len() + 64 * self.headers.len()
     }
 
-    fn respond(&self, known: &[HeaderValue]) -> Response {
+    /// `None` as an error: the response, of which the handler does not say what it was made of.
+    pub(crate) async fn of(response: Response) -> Result<Arc<Self>, Response> {
+        let Some(basis) = response.extensions().get::<Basis>().copied() else { return Err(response) };
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("an answer lies in memory");
+        Ok(Arc::new(Answer { headers: parts.headers, body, basis }))
+    }
+
+    pub(crate) fn position(&self) -> EntryNumber {
+        self.basis.position
+    }
+
+    /// The answer, for a client that holds answers with these tags.
+    pub(crate) fn respond(&self, known: &[HeaderValue]) -> Response {
         let mut headers = self.headers.clone();
         let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
         if tag.is_some_and(|tag| known.iter().any(|known| names(known, tag))) {
@@ -179,7 +161,7 @@ impl Answers {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self, asking: &Asking, head: EntryNumber) -> Turn<'_> {
+    pub(crate) fn turn(self: &Arc<Self>, asking: &Asking, head: EntryNumber) -> Turn {
         let mut given = self.given();
         let answer = given.answers.get(asking);
         if let Some(answer) = answer.filter(|answer| answer.basis.position == head && self.is_young(answer)) {
@@ -190,11 +172,11 @@ impl Answers {
         }
         let (tell, over) = watch::channel(());
         given.making.insert(asking.clone(), over);
-        Turn::Make(Making { answers: self, asking: asking.clone(), _over: tell })
+        Turn::Make(Making { answers: self.clone(), asking: asking.clone(), _over: tell })
     }
 
     /// The last answer to this, if it was young at that time.
-    fn last(&self, asking: &Asking, time: Instant) -> Option<Arc<Answer>> {
+    pub(crate) fn last(&self, asking: &Asking, time: Instant) -> Option<Arc<Answer>> {
         let given = self.given();
         given.answers.get(asking).filter(|answer| answer.basis.read + self.age_max >= time).cloned()
     }
@@ -233,10 +215,34 @@ mod tests {
     }
 
     #[test]
+    fn all_that_changes_an_answer_makes_another_question() {
+        let anybody = Caller { key: None };
+        let asking = |address: &str, headers: &[(header::HeaderName, &'static str)]| {
+            let mut request = Request::builder().uri(address).body(Body::empty()).unwrap();
+            for (name, value) in headers {
+                request.headers_mut().append(name, HeaderValue::from_static(value));
+            }
+            Asking::new(&request, &anybody).unwrap()
+        };
+        let (accept, encoding, origin) = (header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN);
+        let others = [
+            asking("/a", &[]),
+            asking("/a?b", &[]),
+            asking("/a", &[(accept.clone(), "text/csv")]),
+            asking("/a", &[(encoding.clone(), "text/csv")]),
+            asking("/a", &[(origin.clone(), "text/csv")]),
+            asking("/a", &[(encoding.clone(), "gzip"), (encoding.clone(), "zstd")]),
+            asking("/a", &[(encoding, "gzip, zstd")]),
+            asking("/a", &[(accept, "gzip"), (origin, "zstd")]),
+        ];
+        assert_eq!(others.iter().collect::<std::collections::HashSet<_>>().len(), others.len());
+        assert_eq!(asking("/a", &[(header::USER_AGENT, "x")]), others[0]);
+    }
+
+    #[test]
     fn memory_is_bounded_and_what_is_old_or_of_another_position_is_not_given() {
-        let answers = Answers::new(Duration::from_secs(3600), 100_000);
-        let asking =
-            |n: usize| Asking { address: format!("/{n}"), accept: Vec::new(), encoding: Vec::new(), tenant: None };
+        let answers = Arc::new(Answers::new(Duration::from_secs(3600), 100_000));
+        let asking = |n: usize| Asking(format!("/{n}").into_bytes());
         let answer = |position, read| {
             let basis = Basis { position, read };
             Arc::new(Answer { headers: HeaderMap::new(), body: vec![0; 1_000].into(), basis })
@@ -258,8 +264,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_while_an_answer_is_made_waits_for_its_end() {
-        let answers = Answers::new(Duration::from_secs(1), 1_000);
-        let asking = Asking { address: "/".to_owned(), accept: Vec::new(), encoding: Vec::new(), tenant: None };
+        let answers = Arc::new(Answers::new(Duration::from_secs(1), 1_000));
+        let asking = Asking(b"/".to_vec());
         for _ in 0..2 {
             let Turn::Make(making) = answers.turn(&asking, 1) else { panic!("nobody makes it") };
             let Turn::Wait(mut over) = answers.turn(&asking, 1) else { panic!("somebody makes it") };

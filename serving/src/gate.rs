@@ -163,11 +163,24 @@ impl Gate {
     /// # Errors
     /// 401 for a key that opens nothing, also where none is needed: its owner should hear of it. 503 when it cannot be told.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        if let Some(known) = self.known(headers)? {
+            return Ok(known);
+        }
+        // Whether or not it comes in time: what is known by then counts.
+        let _ = tokio::time::timeout(LOOK_MAX, self.catch_up(LOOK_AGAIN)).await;
+        self.known(headers)?.ok_or_else(|| problem(Refused::Unknown))
+    }
+
+    /// Who asks with these headers, as far as keys are known; `None` for one that may have been made a moment ago.
+    ///
+    /// # Errors
+    /// As [`Gate::caller`].
+    pub(crate) fn known(&self, headers: &HeaderMap) -> Result<Option<Caller>, Problem> {
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let Some(first) = given.next() else {
             return match self.open_to {
-                OpenTo::Everybody => Ok(Caller { key: None }),
-                OpenTo::ThisMachine if is_from_here(headers) => Ok(Caller { key: None }),
+                OpenTo::Everybody => Ok(Some(Caller { key: None })),
+                OpenTo::ThisMachine if is_from_here(headers) => Ok(Some(Caller { key: None })),
                 OpenTo::ThisMachine => Err(Problem::no_key(
                     "without a key this server answers its own machine alone, and not through a proxy",
                 )),
@@ -180,18 +193,11 @@ impl Gate {
         }
         let text =
             first.to_str().ok().and_then(bearer).ok_or_else(|| Problem::no_key("`Authorization` holds no key"))?;
-        let now = self.clock.now();
-        let opened = self.ring()?.open(text, now).cloned();
-        let opened = match opened {
-            // It may have been made a moment ago.
-            Err(Refused::Unknown) => {
-                // Whether or not it comes in time: what is known by then counts.
-                let _ = tokio::time::timeout(LOOK_MAX, self.catch_up(LOOK_AGAIN)).await;
-                self.ring()?.open(text, now).cloned()
-            }
-            opened => opened,
-        };
-        opened.map(|key| Caller { key: Some(key) }).map_err(problem)
+        match self.ring()?.open(text, self.clock.now()) {
+            Ok(key) => Ok(Some(Caller { key: Some(key.clone()) })),
+            Err(Refused::Unknown) => Ok(None),
+            Err(refused) => Err(problem(refused)),
+        }
     }
 
     /// # Errors
@@ -295,14 +301,15 @@ impl Gate {
 }
 
 impl Allowance {
-    /// As the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
-    pub(crate) fn headers(self) -> [(&'static str, HeaderValue); 2] {
+    /// Sets the headers `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
         let Allowance { burst, left, per_second } = self;
         let full_in = (burst - left).div_ceil(per_second.get());
         let policy = format!("\"key\";q={burst};w={BURST_SECONDS}");
         let state = format!("\"key\";r={left};t={full_in}");
-        [("ratelimit-policy", policy), ("ratelimit", state)]
-            .map(|(name, text)| (name, HeaderValue::from_str(&text).expect("numbers are plain ASCII")))
+        for (name, text) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+            headers.insert(name, HeaderValue::from_str(&text).expect("numbers are plain ASCII"));
+        }
     }
 }
 

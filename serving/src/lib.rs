@@ -12,7 +12,9 @@
 //!   them and a ranking's sums, is held by [`Options::wide_max`] questions at a time.
 
 mod answers;
+mod archived;
 mod catalog;
+mod front;
 mod gate;
 mod live;
 mod nights;
@@ -29,5 +31,6 @@ mod params;
 mod problem;
 mod server;
 
+pub use archived::{Archive, Reach};
 pub use platform::settings::Access;
 pub use server::{Options, Server, ServingError};

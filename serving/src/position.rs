@@ -9,9 +9,12 @@ use clicks::ledger::LEDGER;
 use clicks::tables::EntryNumber;
 use clicks::time::Timestamp;
 use clicks::view::Reason;
+use clicks::window::Grain;
 use platform::clock::Clock;
 use platform::ledger::{Ledger, LedgerError};
 use platform::objects::ObjectError;
+
+use crate::table_cache::TableCache;
 
 /// Deadline of one catching up. An object store that answers more slowly than this is as good as away.
 const READ_MAX: Duration = Duration::from_secs(5);
@@ -41,6 +44,9 @@ const EARLIER_MAX: usize = 8;
 /// Deadline of reading one of them. Who asks again goes on where this came to.
 const EARLIER_READ_MAX: Duration = Duration::from_secs(20);
 
+/// Days before the next one whose tables are read as soon as they are published.
+const WARM_DAYS: i32 = 7;
+
 /// The current position, caught up from time to time.
 #[derive(Debug)]
 pub(crate) struct Positions {
@@ -49,6 +55,7 @@ pub(crate) struct Positions {
     /// Held while one of them is read.
     reading_earlier: tokio::sync::Mutex<()>,
     ledger: Ledger,
+    tables: Arc<TableCache>,
     clock: Arc<dyn Clock>,
     current: Mutex<Result<Position, String>>,
     /// Held while the ledger is read.
@@ -60,12 +67,14 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    pub(crate) fn new(ledger: Ledger, clock: Arc<dyn Clock>) -> Self {
+    /// `tables`: which hold those of a new position before it is given.
+    pub(crate) fn new(ledger: Ledger, tables: Arc<TableCache>, clock: Arc<dyn Clock>) -> Self {
         let current = Mutex::new(Err("the ledger has not been read yet".to_owned()));
         Positions {
             earlier: Mutex::default(),
             reading_earlier: tokio::sync::Mutex::default(),
             ledger,
+            tables,
             clock,
             current,
             reading: tokio::sync::Mutex::default(),
@@ -77,6 +86,11 @@ impl Positions {
     /// The last position; an error says why there is none yet.
     pub(crate) fn current(&self) -> Result<Position, String> {
         self.lock().clone()
+    }
+
+    /// The number of the last entry; `None` while there is no position yet.
+    pub(crate) fn head(&self) -> Option<EntryNumber> {
+        self.lock().as_ref().ok().map(|position| position.books.head())
     }
 
     /// The position at which this entry was the last one.
@@ -153,6 +167,9 @@ impl Positions {
             let closed_until = books.next_night().start().as_millis() as f64 / 1000.0;
             metrics::gauge!("twofold_serving_closed_until_seconds").set(closed_until);
         }
+        if let (Ok(before), Some(books)) = (&before, &books) {
+            self.warm(&before.books, books).await;
+        }
         *self.lock() = match (books, trouble.clone(), &before) {
             (Some(books), None, _) => Ok(Position { books, read_at: now, trouble: None }),
             // What was read before it went away counts; only the head is not known.
@@ -164,6 +181,23 @@ impl Positions {
             self.tell(&before, &trouble);
         }
         Ok(())
+    }
+
+    /// Has the tables read that the next questions need: those who ask would all wait for them, or behind them.
+    async fn warm(&self, before: &Books, books: &Books) {
+        let file = |books, day, grain| Books::day(books, day).map(|book| book.revision.file(grain));
+        let recent = books.next_night().plus(-WARM_DAYS).until(books.next_night());
+        let tables = recent.flat_map(|day| Grain::ALL.map(|grain| (day, grain)));
+        let wanted = tables.filter_map(|(day, grain)| {
+            let later = file(books, day, grain)?;
+            // What nobody has asked for, of a day that was published before, is not needed now either.
+            let is_wanted = match file(before, day, grain) {
+                Some(earlier) => earlier.key != later.key && self.tables.kept(earlier).is_some(),
+                None => true,
+            };
+            is_wanted.then_some(later)
+        });
+        self.tables.warm(wanted).await;
     }
 
     /// Once per trouble, not once per second.
@@ -218,10 +252,10 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_for_a_reading_share_the_next_one() {
         platform::telemetry::metrics();
-        let ledger = Ledger::new(Objects::memory());
+        let (ledger, tables) = (Ledger::new(Objects::memory()), Arc::new(TableCache::new(Objects::memory(), 0)));
         let genesis = Genesis { first_day: Day::from_number(0), rules: Rules::default() };
         ledger.begin(genesis).await.unwrap();
-        let positions = Positions::new(ledger, Arc::new(SimulatedClock::new(Timestamp::EPOCH)));
+        let positions = Positions::new(ledger, tables, Arc::new(SimulatedClock::new(Timestamp::EPOCH)));
         let held = positions.reading.lock().await;
         let all = join_all((0..50).map(|_| positions.catch_up()));
         let (caught_up, ()) = join(all, async { drop(held) }).await;

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::ServiceExt;
 use axum::http::{HeaderValue, Uri};
 use clicks::time::Span;
 use platform::ads::Ads;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::AllowOrigin;
 
 use crate::answers::Answers;
-use crate::api::{App, router};
+use crate::api::{App, server};
+use crate::archived::{Archive, Archived};
 use crate::catalog::Catalog;
 use crate::gate::{Gate, OpenTo};
 use crate::live::LiveReader;
@@ -140,7 +142,8 @@ pub struct Server {
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 impl Server {
-    /// Takes the port. Neither the ledger nor the store need to be there yet: `/readyz` tells when the ledger is.
+    /// Takes the port. Neither the ledger nor the store need to be there yet: `/readyz` tells when the ledger is. Of the
+    /// archive only its status is shown, if there is one.
     ///
     /// # Errors
     /// When the address cannot be listened on, or an origin is none.
@@ -149,6 +152,7 @@ impl Server {
         objects: Objects,
         ledger: Ledger,
         store: Arc<dyn SpeedStore>,
+        archive: Option<Arc<dyn Archive>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServingError> {
         // Before the first counter is touched: what is recorded without a recorder is lost.
@@ -168,9 +172,10 @@ impl Server {
         };
         let keys = Keys::new(objects.clone());
         let gate = Gate::new(keys, clock.clone(), open_to, options.requests_per_second, options.streams_max);
+        let tables = Arc::new(TableCache::new(objects, options.tables_bytes_max));
         let sources = Sources {
-            positions: Positions::new(ledger, clock.clone()),
-            tables: TableCache::new(objects, options.tables_bytes_max),
+            positions: Positions::new(ledger, tables.clone(), clock.clone()),
+            tables,
             live: LiveReader::new(store, options.live_refresh, options.live_timeout, options.live_bytes_max),
             clock,
             lag_max: options.lag_max,
@@ -178,9 +183,20 @@ impl Server {
             turns: Turns::new(options.wide_max, options.wide_wait),
         };
         let (streams, stop) = (Arc::new(Semaphore::new(options.streams_max)), CancellationToken::new());
-        let answers = Answers::new(options.live_refresh, options.answers_bytes_max);
+        let answers = Arc::new(Answers::new(options.live_refresh, options.answers_bytes_max));
         let ready = Readiness::default();
-        let app = App { options, sources, nights, catalog, gate, answers, ready, streams, stop };
+        let app = App {
+            options,
+            sources,
+            nights,
+            archived: Arc::new(Archived::new(archive)),
+            catalog,
+            gate,
+            answers,
+            ready,
+            streams,
+            stop,
+        };
         Ok(Server { listener, admin, address, app: Arc::new(app), origins })
     }
 
@@ -197,7 +213,7 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServingError> {
         tracing::info!("serving on http://{}", self.address);
         let draining = self.app.stop.clone();
-        let serve = axum::serve(self.listener, router(self.app.clone(), self.origins))
+        let serve = axum::serve(self.listener, server(self.app.clone(), self.origins).into_make_service())
             .with_graceful_shutdown(async move { draining.cancelled().await });
         let mut serve = tokio::spawn(async move { serve.await });
         let (admin, ready) = (self.admin, self.app.ready.clone());

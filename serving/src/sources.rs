@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clicks::books::{Books, DayBook};
-use clicks::ledger::FileRef;
+use clicks::books::Books;
 use clicks::position::PartitionId;
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Span, Timestamp};
@@ -33,7 +32,7 @@ const MINUTE_DAYS_MAX: usize = 92;
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub positions: Positions,
-    pub tables: TableCache,
+    pub tables: Arc<TableCache>,
     pub live: LiveReader,
     pub clock: Arc<dyn Clock>,
     pub lag_max: Span,
@@ -207,7 +206,7 @@ impl Sources {
     }
 
     async fn day<'a>(&'a self, books: &Books, day: Day, grain: Grain) -> Fetched<'a> {
-        let revision = books.day(day).map(|book| file_of(book, grain));
+        let revision = books.day(day).map(|book| book.revision.file(grain));
         let adjustments = books.adjustments(day).iter().map(|adjustment| &adjustment.file);
         // What is kept takes no more room, and does not wait behind files that come slowly.
         let kept = || {
@@ -303,11 +302,3 @@ fn object(standing: &mut Standing, position: &Position) {
 
 /// A revision's table, and those that hold adjustments of the day. A day before the first one has no revision.
 type DayTables = (Option<Arc<Table>>, Vec<Arc<Table>>);
-
-fn file_of(book: &DayBook, grain: Grain) -> &FileRef {
-    match grain {
-        Grain::Minute => &book.revision.minute,
-        Grain::Hour => &book.revision.hour,
-        Grain::Day => &book.revision.day_file,
-    }
-}

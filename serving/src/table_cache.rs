@@ -8,10 +8,15 @@ use clicks::ledger::FileRef;
 use platform::objects::Objects;
 use tokio::sync::OnceCell;
 
-use crate::tables::{Table, TableError};
+use crate::tables::{Table, TableError, bytes_of};
 
 /// Deadline for fetching one file. Minutes of a large day are some ten megabytes.
 const FETCH_MAX: Duration = Duration::from_secs(20);
+
+/// Deadline of reading tables before anybody asks for them.
+const WARM_MAX: Duration = Duration::from_secs(3);
+/// A table that takes more than so much of the memory is read when somebody asks for it.
+const WARM_SHARE: usize = 4;
 
 /// Bounded by the memory that tables take; the least recently used go first.
 #[derive(Debug)]
@@ -59,6 +64,18 @@ impl TableCache {
             Err(_) => metrics::counter!("twofold_serving_table_failures_total").increment(1),
         }
         table
+    }
+
+    /// Reads tables before anybody asks for them, as long as that takes no longer than [`WARM_MAX`]. Failures are for those
+    /// who ask.
+    pub(crate) async fn warm(&self, files: impl Iterator<Item = &FileRef>) {
+        let read = async {
+            // One that takes a large part of the memory would drive out what is asked for.
+            for file in files.filter(|file| bytes_of(file.rows as usize, 0, 0) < self.bytes_max / WARM_SHARE) {
+                _ = self.get(file).await;
+            }
+        };
+        _ = tokio::time::timeout(WARM_MAX, read).await;
     }
 
     async fn fetch(&self, file: &FileRef) -> Result<Arc<Table>, TableError> {

@@ -93,9 +93,8 @@ impl Table {
         table
     }
 
-    /// About what the table takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        20 * self.cells.len() + 24 * self.totals.len() + 96 * self.ads.len()
+        bytes_of(self.cells.len(), self.totals.len(), self.ads.len())
     }
 
     /// The cells that a question is about. One after the other: a list of them would be larger than the table.
@@ -129,6 +128,11 @@ impl Table {
             late: u64::from(*late),
         })
     }
+}
+
+/// About what a table takes in memory.
+pub(crate) fn bytes_of(cells: usize, periods: usize, ads: usize) -> usize {
+    20 * cells + 24 * periods + 96 * ads
 }
 
 struct Row {

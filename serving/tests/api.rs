@@ -4,14 +4,15 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clicks::ledger::DayTotals;
 use clicks::live::Meta;
-use clicks::position::Offset;
+use clicks::position::{Offset, PartitionId};
 use platform::objects::Objects;
 use serde_json::{Value, json};
-use serving::{Options, ServingError};
+use serving::{Archive, Options, Reach, ServingError};
 use support::{System, at, day, days, filled, filled_over, get, home, partition, request, until_ready};
 
 async fn ok(address: SocketAddr, path: &str) -> Value {
@@ -153,6 +154,39 @@ async fn status_tells_where_every_partition_stands() {
     assert_eq!(partitions[1]["partition"], partition(1).to_string());
     assert_eq!(partitions[1]["live"]["lag_ms"], 1000);
     assert_eq!(partitions[1]["live"]["rebuilding"], false);
+}
+
+/// One partition is stored up to offset 7, of the other nothing can be told.
+#[derive(Debug)]
+struct HalfStored;
+
+#[async_trait::async_trait]
+impl Archive for HalfStored {
+    async fn reach(&self, asked: &PartitionId) -> Result<Reach, String> {
+        match *asked == partition(0) {
+            true => Ok(Reach { next_offset: Offset::new(7), append_time: Some(at(days().2.next(), 11, 50)) }),
+            false => Err("the store is away".to_owned()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn status_tells_how_far_every_partition_is_archived() {
+    let (mut system, running) = filled().await;
+    assert_eq!(
+        ok(running.address, "/v1/status").await["partitions"][0]["archive"],
+        Value::Null,
+        "nobody reads it here"
+    );
+    system.archive = Some(Arc::new(HalfStored));
+    let running = system.serve().await;
+    let body = ok(running.address, "/v1/status").await;
+    let stored = json!({
+        "trouble": null, "next_offset": 7, "append_time": "2026-03-04T11:50:00.000Z", "lag_ms": 10 * 60_000 + 30_000
+    });
+    assert_eq!(body["partitions"][0]["archive"], stored);
+    let unknown = json!({ "trouble": "the store is away", "next_offset": null, "append_time": null, "lag_ms": null });
+    assert_eq!(body["partitions"][1]["archive"], unknown);
 }
 
 #[tokio::test]

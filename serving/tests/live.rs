@@ -75,7 +75,7 @@ async fn reader(system: &System, live_bytes_max: usize) -> Reader {
         ..Options::default()
     };
     let (objects, ledger, clock) = (system.objects.clone(), system.ledger.clone(), system.clock.clone());
-    let server = Server::bind(options, objects, ledger, store.clone(), clock).await.unwrap();
+    let server = Server::bind(options, objects, ledger, store.clone(), None, clock).await.unwrap();
     let (address, stop) = (server.address(), CancellationToken::new());
     tokio::spawn(server.run(stop.clone()));
     support::until_ready(address).await;

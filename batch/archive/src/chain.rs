@@ -218,7 +218,7 @@ impl Chain {
     }
 
     /// Forgets all but the last `count` objects, which are proven to follow on what is forgotten.
-    pub(crate) fn keep_last(&mut self, count: usize) {
+    pub fn keep_last(&mut self, count: usize) {
         self.segments.drain(..self.segments.len().saturating_sub(count));
         let first = self.segments.first().map(|segment| segment.footer.start);
         self.gaps.retain(|gap| first.is_none_or(|first| gap.from >= first));

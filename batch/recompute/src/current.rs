@@ -132,11 +132,7 @@ async fn write(objects: &Objects, books: &Books, day: Day, grain: Grain, release
     let mut sheet = Sheet { grain, revision: 0, rules_version: books.rules().on(day).version };
     if let Some(book) = books.day(day) {
         (sheet.revision, sheet.rules_version) = (book.revision.revision, book.revision.rules_version);
-        let file = match grain {
-            Grain::Minute => &book.revision.minute,
-            Grain::Hour => &book.revision.hour,
-            Grain::Day => &book.revision.day_file,
-        };
+        let file = book.revision.file(grain);
         let table = read_file(objects, file).await?;
         if books.adjustments(day).is_empty() {
             objects.put(&key, copy_unadjusted(&file.key, &table, release, mark)?).await?;

@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::replay::ReplayLog;
+use crate::reach::StoredChains;
 
 /// How often the server looks for new entries of the ledger: it is in memory or on the same disk, and a simulated day
 /// takes less than a tenth of a second.
@@ -107,9 +108,15 @@ impl System {
             access,
             ..serving::Options::default()
         };
-        let server =
-            serving::Server::bind(serving_options, objects.clone(), ledger.clone(), store.clone(), clock.clone()).await;
-        let server = server.map_err(|error| match error {
+        let server = serving::Server::bind(
+            serving_options,
+            objects.clone(),
+            ledger.clone(),
+            store.clone(),
+            Some(Arc::new(StoredChains::new(objects.clone()))),
+            clock.clone(),
+        );
+        let server = server.await.map_err(|error| match error {
             ServingError::Taken { address, .. } => taken(address, &std::io::ErrorKind::AddrInUse.into(), "--page"),
             ServingError::Listen { address, source, .. } => taken(address, &source, "--page"),
             other => other.into(),

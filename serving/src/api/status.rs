@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use super::meta::Stamp;
 use super::{App, openapi};
+use crate::archived::Reach;
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::sources::AskError;
@@ -67,9 +68,25 @@ struct Partition {
     partition: PartitionId,
     /// Its topic life is over: nobody goes on counting it.
     ended: bool,
-    /// Why nothing is known of it.
+    /// Why nothing is known of its live counts.
     trouble: Option<String>,
     live: Option<Live>,
+    /// What is stored of it for the nights; null when that is not known here.
+    archive: Option<Stored>,
+}
+
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = ArchiveStatus)]
+struct Stored {
+    /// Why that cannot be told.
+    trouble: Option<String>,
+    /// Every record before it is stored, or known to be missing.
+    next_offset: Option<u64>,
+    /// Append time of the last record that is stored: a night can be published once that of every partition has reached
+    /// its cut.
+    #[schema(schema_with = openapi::time_or_null)]
+    append_time: Option<Stamp>,
+    lag_ms: Option<i64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,12 +144,18 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
     let books = &position.books;
     // Of a life whose days are closed nobody misses anything, nor counts it any more.
     let is_missed = |life: &&TopicLife| books.last_day_of(life).is_none_or(|last_day| last_day >= books.next_night());
-    let asked = books.lives().iter().filter(is_missed).flat_map(partitions_of).collect();
-    let (read, _) = app.sources.live.read(asked, LiveQuery::of_meta()).await;
+    let asked = books.lives().iter().filter(is_missed).flat_map(partitions_of);
+    let asked: Vec<PartitionId> = asked.collect();
+    let live = app.sources.live.read(asked.clone(), LiveQuery::of_meta());
+    let ((read, _), stored) = futures::join!(live, app.archived.reaches(asked));
+    let stored = stored.unwrap_or_default();
     let has_ended = |id: &PartitionId| {
         books.lives().iter().any(|life| life.topic_id == id.topic && life.region == id.region && books.has_ended(life))
     };
-    let partitions = read.iter().map(|(id, slice)| told(id, slice, has_ended(id), now)).collect();
+    let partitions = read.iter().map(|(id, slice)| Partition {
+        archive: stored.get(id).map(|reach| archived(reach, now)),
+        ..told(id, slice, has_ended(id), now)
+    });
     let ledger = Ledger {
         position: books.head(),
         first_day: books.first_day(),
@@ -143,7 +166,12 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri) -> Result<Json<Bo
         read_at: Stamp::utc(position.read_at),
         trouble: position.trouble.clone(),
     };
-    Ok(Json(Body { release: env!("CARGO_PKG_VERSION"), now: Stamp::utc(now), ledger, partitions }))
+    Ok(Json(Body {
+        release: env!("CARGO_PKG_VERSION"),
+        now: Stamp::utc(now),
+        ledger,
+        partitions: partitions.collect(),
+    }))
 }
 
 fn withheld((day, withheld): (&Day, &clicks::books::WithheldDay)) -> WithheldDay {
@@ -156,7 +184,19 @@ fn told(partition: &PartitionId, slice: &Result<LiveSlice, Missing>, ended: bool
         Err(Missing::NoGeneration) => (Some("no generation is live".to_owned()), None),
         Err(Missing::Unreachable(detail)) => (Some(detail.clone()), None),
     };
-    Partition { partition: partition.clone(), ended, trouble, live }
+    Partition { partition: partition.clone(), ended, trouble, live, archive: None }
+}
+
+fn archived(reach: &Result<Reach, String>, now: Timestamp) -> Stored {
+    match reach {
+        Ok(Reach { next_offset, append_time }) => Stored {
+            trouble: None,
+            next_offset: Some(next_offset.value()),
+            append_time: append_time.map(Stamp::utc),
+            lag_ms: append_time.map(|time| now.since(time).as_millis().max(0)),
+        },
+        Err(trouble) => Stored { trouble: Some(trouble.clone()), ..Stored::default() },
+    }
 }
 
 fn live(slice: &LiveSlice, now: Timestamp) -> Live {

@@ -32,7 +32,7 @@ use platform::objects::Objects;
 use platform::store::{MemoryStore, SpeedStore};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
-use serving::{Options, Server, ServingError};
+use serving::{Archive, Options, Server, ServingError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -47,6 +47,8 @@ pub struct System {
     pub ledger: Ledger,
     pub store: Arc<MemoryStore>,
     pub clock: Arc<SimulatedClock>,
+    /// What the status tells of it.
+    pub archive: Option<Arc<dyn Archive>>,
     stored: BTreeMap<u32, Expected>,
 }
 
@@ -85,6 +87,7 @@ impl System {
             objects,
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SimulatedClock::new(now)),
+            archive: None,
             stored: BTreeMap::new(),
         }
     }
@@ -221,8 +224,8 @@ impl System {
     }
 
     pub async fn start(&self, options: Options) -> Result<Running, ServingError> {
-        let (objects, ledger) = (self.objects.clone(), self.ledger.clone());
-        let server = Server::bind(options, objects, ledger, self.store.clone(), self.clock.clone()).await?;
+        let (objects, ledger, archive) = (self.objects.clone(), self.ledger.clone(), self.archive.clone());
+        let server = Server::bind(options, objects, ledger, self.store.clone(), archive, self.clock.clone()).await?;
         let (address, stop) = (server.address(), CancellationToken::new());
         let task = tokio::spawn(server.run(stop.clone()));
         Ok(Running { address, task, stop: stop.drop_guard() })

@@ -18,6 +18,7 @@ use crate::position::{Offset, PartitionId};
 use crate::rules::Rules;
 use crate::tables::EntryNumber;
 use crate::time::{Day, Timestamp};
+use crate::window::Grain;
 
 /// Prefix of all entries.
 pub const LEDGER: &str = "ledger/";
@@ -131,6 +132,17 @@ pub struct DayRevision {
     /// What it changes; `None` in a first revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+}
+
+impl DayRevision {
+    /// The table of one grain.
+    pub const fn file(&self, grain: Grain) -> &FileRef {
+        match grain {
+            Grain::Minute => &self.minute,
+            Grain::Hour => &self.hour,
+            Grain::Day => &self.day_file,
+        }
+    }
 }
 
 /// The difference between a revision and what was billed before it: its predecessor and the adjustments that it absorbs.

@@ -182,7 +182,7 @@ async fn serve(redis: &Redis, access: Access) -> Served {
     let load = Load { actor: "ann".to_owned(), source: "ads.csv".to_owned(), at: now };
     Ads::new(objects.clone()).publish((0, &AdsTable::default()), &table, load).await.unwrap();
     let options = Options { listen: ([127, 0, 0, 1], 0).into(), access, ..Options::default() };
-    let server = Server::bind(options, objects.clone(), ledger, store, clock).await.unwrap();
+    let server = Server::bind(options, objects.clone(), ledger, store, None, clock).await.unwrap();
     let (address, stop) = (server.address(), CancellationToken::new());
     Served { address, objects, running: tokio::spawn(server.run(stop.clone())), stop }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clicks::books::Books;
-use clicks::ledger::{DayRevision, FileRef, Night, sha256};
+use clicks::ledger::{DayRevision, Night, sha256};
 use clicks::time::Day;
 use clicks::window::Grain;
 use platform::objects::Objects;
@@ -54,12 +54,8 @@ async fn day_tables(
 ) -> Result<(), Stopped> {
     let hours = count.rows.rolled_up(Grain::Hour);
     let days = hours.rolled_up(Grain::Day);
-    let tables: [(Grain, &FileRef, &Rows); 3] = [
-        (Grain::Minute, &revision.minute, &count.rows),
-        (Grain::Hour, &revision.hour, &hours),
-        (Grain::Day, &revision.day_file, &days),
-    ];
-    for (grain, file, recomputed) in tables {
+    for (grain, recomputed) in [(Grain::Minute, &count.rows), (Grain::Hour, &hours), (Grain::Day, &days)] {
+        let file = revision.file(grain);
         let Some(bytes) = read_published(objects, file, &mut audit.breaks).await? else { continue };
         let published = decode(&file.key, bytes)?;
         audit.compared += published.len() as u64;
