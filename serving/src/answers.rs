@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use clicks::tables::EntryNumber;
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
 
 use crate::gate::Caller;
@@ -35,9 +36,9 @@ pub(crate) struct Answers {
 
 #[derive(Debug, Default)]
 struct Given {
-    answers: HashMap<Asking, Arc<Answer>>,
+    answers: HashMap<Asking, Arc<Answer>, RandomState>,
     bytes: usize,
-    making: HashMap<Asking, watch::Receiver<()>>,
+    making: HashMap<Asking, watch::Receiver<()>, RandomState>,
 }
 
 /// All that an answer depends on, beside what is known at the moment: the address, some headers, and whose numbers the caller
@@ -117,8 +118,12 @@ impl Answer {
     /// `None` as an error: the response, of which the handler does not say what it was made of.
     pub(crate) async fn of(response: Response) -> Result<Arc<Self>, Response> {
         let Some(basis) = response.extensions().get::<Basis>().copied() else { return Err(response) };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.expect("an answer lies in memory");
+        // Each layer adds a line of its own.
+        let varies: Vec<&str> = parts.headers.get_all(header::VARY).iter().filter_map(|it| it.to_str().ok()).collect();
+        let varies = HeaderValue::from_str(&varies.join(", ")).expect("parts of headers make one");
+        parts.headers.insert(header::VARY, varies);
         Ok(Arc::new(Answer { headers: parts.headers, body, basis }))
     }
 
@@ -128,16 +133,18 @@ impl Answer {
 
     /// The answer, for a client that holds answers with these tags.
     pub(crate) fn respond(&self, known: &[HeaderValue]) -> Response {
-        let mut headers = self.headers.clone();
-        let tag = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        if tag.is_some_and(|tag| known.iter().any(|known| names(known, tag))) {
+        let tag = self.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
+        let is_known = tag.is_some_and(|tag| known.iter().any(|known| names(known, tag)));
+        let mut response = Response::new(if is_known { Body::empty() } else { Body::from(self.body.clone()) });
+        *response.headers_mut() = self.headers.clone();
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
             // What would describe the body that is not sent.
             let of_body =
                 [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::CONTENT_ENCODING, header::CONTENT_LENGTH];
-            of_body.iter().for_each(|name| _ = headers.remove(name));
-            return (StatusCode::NOT_MODIFIED, headers).into_response();
+            of_body.iter().for_each(|name| _ = response.headers_mut().remove(name));
         }
-        (headers, Body::from(self.body.clone())).into_response()
+        response
     }
 }
 

@@ -27,6 +27,7 @@ use platform::keys::Scope;
 use platform::telemetry::{Readiness, probe_routes};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -107,17 +108,17 @@ const REPEATED: [(&str, Needs); 3] =
     [("/v1/clicks", Needs::Numbers), ("/v1/ads", Needs::Numbers), ("/v1/days", Needs::AllNumbers)];
 
 /// Everything that the server answers. Pages of the given origins may read it.
-pub(crate) fn server(app: Arc<App>, origins: AllowOrigin) -> Front {
+pub(crate) fn server(app: Arc<App>, origins: Option<AllowOrigin>) -> Front {
     Front::new(app.clone(), router(app, origins), &REPEATED)
 }
 
-fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
+fn router(app: Arc<App>, origins: Option<AllowOrigin>) -> Router {
     let probes = probe_routes(app.ready.clone());
-    let cors = CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET])
-        .allow_headers([header::AUTHORIZATION, header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")])
-        .expose_headers(EXPOSED.map(HeaderName::from_static));
+    let asked_with = [header::AUTHORIZATION, header::IF_NONE_MATCH, HeaderName::from_static("last-event-id")];
+    let cors = origins.map(|origins| {
+        let cors = CorsLayer::new().allow_origin(origins).allow_methods([Method::GET]).allow_headers(asked_with);
+        cors.expose_headers(EXPOSED.map(HeaderName::from_static))
+    });
     // Every address of numbers stands below what it needs.
     let below = |needs: Needs, routes: Router<Arc<App>>| {
         let app = app.clone();
@@ -140,7 +141,7 @@ fn router(app: Arc<App>, origins: AllowOrigin) -> Router {
         .merge(probes)
         .fallback(|uri: Uri| async move { Problem::not_found(uri.path()) })
         .method_not_allowed_fallback(|| async { Problem::method() })
-        .layer(cors)
+        .layer(option_layer(cors))
         // Events are left as they are: they would wait until a block is full.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::from_fn(observe))

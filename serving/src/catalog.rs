@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clicks::ads::AdsTable;
+use clicks::view::Reason;
 use platform::ads::{Ads, AdsError};
 
 use crate::problem::Problem;
@@ -17,6 +18,16 @@ pub(crate) struct Version {
     /// 0: nothing was ever loaded.
     pub number: u64,
     pub table: Arc<AdsTable>,
+    /// Why it is not known whether it is the last.
+    trouble: Option<String>,
+}
+
+impl Version {
+    /// What stands against every answer that depends on it.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let detail = self.trouble.clone()?;
+        Some(Reason::AdsStale { version: self.number, detail })
+    }
 }
 
 /// The last version of the table, looked for from time to time.
@@ -66,6 +77,9 @@ impl Catalog {
                 if current.trouble.as_ref() != Some(&trouble) {
                     tracing::warn!("the ads table cannot be read, its last version stays: {trouble}");
                 }
+                if let Some(version) = &mut current.version {
+                    version.trouble = Some(trouble.clone());
+                }
                 current.trouble = Some(trouble);
             }
         }
@@ -74,8 +88,8 @@ impl Catalog {
     async fn read_on(&self, known: Option<Version>) -> Result<Version, AdsError> {
         let number = self.ads.last(known.as_ref().map_or(0, |version| version.number)).await?;
         match known {
-            Some(version) if version.number == number => Ok(version),
-            _ => Ok(Version { number, table: Arc::new(self.ads.read(number).await?) }),
+            Some(version) if version.number == number => Ok(Version { trouble: None, ..version }),
+            _ => Ok(Version { number, table: Arc::new(self.ads.read(number).await?), trouble: None }),
         }
     }
 }

@@ -14,10 +14,9 @@ use axum::response::Response;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either};
 use metrics::Counter;
-use tokio::sync::watch;
 use tower::Service;
 
-use crate::answers::{Answer, Asking, Making, Turn};
+use crate::answers::{Answer, Asking, Turn};
 use crate::api::{Admitted, App, Measures, Needs};
 use crate::gate::{Allowance, Caller};
 
@@ -85,20 +84,21 @@ impl Front {
         response
     }
 
-    /// Waits for whoever is making the answer.
-    async fn wait(self, asking: Asking, mut over: watch::Receiver<()>, request: Request, asked: Asked) -> Response {
-        let since = Instant::now();
-        _ = over.changed().await;
-        let head = self.app.sources.positions.head();
-        match self.app.answers.last(&asking, since).filter(|answer| head.is_some_and(|head| answer.position() >= head))
-        {
-            Some(answer) => self.give(&answer, &asked),
-            // There is none: everybody tries for himself.
-            None => self.make(None, request, asked).await,
-        }
-    }
-
-    async fn make(mut self, making: Option<Making>, mut request: Request, asked: Asked) -> Response {
+    async fn answer(mut self, turn: Option<(Turn, Asking)>, mut request: Request, asked: Asked) -> Response {
+        let making = match turn {
+            Some((Turn::Given(answer), _)) => return self.give(&answer, &asked),
+            Some((Turn::Wait(mut over), asking)) => {
+                let since = Instant::now();
+                _ = over.changed().await;
+                if let Some(answer) = self.app.answers.last(&asking, since).filter(|answer| self.is_current(answer)) {
+                    return self.give(&answer, &asked);
+                }
+                // There is none: everybody tries for himself.
+                None
+            }
+            Some((Turn::Make(making), _)) => Some(making),
+            None => None,
+        };
         // What is remembered is for everybody.
         request.headers_mut().remove(header::IF_NONE_MATCH);
         request.extensions_mut().insert(Admitted(asked.caller.clone()));
@@ -107,10 +107,12 @@ impl Front {
             Some(making) => making.end(response).await,
             None => Answer::of(response).await,
         };
-        match answer {
-            Ok(answer) => self.end(answer.respond(&asked.known), &asked),
-            Err(response) => self.end(response, &asked),
-        }
+        let response = answer.map_or_else(|response| response, |answer| answer.respond(&asked.known));
+        self.end(response, &asked)
+    }
+
+    fn is_current(&self, answer: &Answer) -> bool {
+        self.app.sources.positions.head().is_some_and(|head| answer.position() >= head)
     }
 }
 
@@ -126,12 +128,10 @@ impl Service<Request> for Front {
     fn call(&mut self, request: Request) -> Self::Future {
         let Some(asked) = self.admit(&request) else { return Either::Right(self.router.call(request).boxed()) };
         let asking = Asking::new(&request, &asked.caller).zip(self.app.sources.positions.head());
-        let (front, turn) = (self.clone(), asking.map(|(asking, head)| (self.app.answers.turn(&asking, head), asking)));
-        match turn {
-            Some((Turn::Given(answer), _)) => Either::Left(ready(Ok(self.give(&answer, &asked)))),
-            Some((Turn::Wait(over), asking)) => Either::Right(front.wait(asking, over, request, asked).map(Ok).boxed()),
-            Some((Turn::Make(making), _)) => Either::Right(front.make(Some(making), request, asked).map(Ok).boxed()),
-            None => Either::Right(front.make(None, request, asked).map(Ok).boxed()),
+        let turn = asking.map(|(asking, head)| (self.app.answers.turn(&asking, head), asking));
+        if let Some((Turn::Given(answer), _)) = &turn {
+            return Either::Left(ready(Ok(self.give(answer, &asked))));
         }
+        Either::Right(self.clone().answer(turn, request, asked).map(Ok).boxed())
     }
 }

@@ -135,7 +135,7 @@ pub struct Server {
     admin: Option<TcpListener>,
     address: SocketAddr,
     app: Arc<App>,
-    origins: AllowOrigin,
+    origins: Option<AllowOrigin>,
 }
 
 /// How long requests in flight may take after the signal to stop.
@@ -255,10 +255,13 @@ async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListen
     Ok((listener, address))
 }
 
-/// The origins whose pages may read the answers.
-fn origins(named: &[String]) -> Result<AllowOrigin, ServingError> {
+/// The origins whose pages may read the answers; `None` when there are none.
+fn origins(named: &[String]) -> Result<Option<AllowOrigin>, ServingError> {
+    if named.is_empty() {
+        return Ok(None);
+    }
     if named.iter().any(|origin| origin == "*") {
-        return Ok(AllowOrigin::any());
+        return Ok(Some(AllowOrigin::any()));
     }
     let parse = |text: &String| {
         let uri = text.parse::<Uri>().ok().filter(|uri| uri.path_and_query().is_none_or(|path| path.as_str() == "/"));
@@ -266,7 +269,7 @@ fn origins(named: &[String]) -> Result<AllowOrigin, ServingError> {
         let origin = HeaderValue::from_str(text).ok().filter(|_| whole);
         origin.ok_or_else(|| ServingError::Origin(text.clone()))
     };
-    Ok(AllowOrigin::list(named.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
+    Ok(Some(AllowOrigin::list(named.iter().map(parse).collect::<Result<Vec<_>, _>>()?)))
 }
 
 /// Keeps the books caught up. Real time, not the clock's: a simulated clock may stand still while entries come.

@@ -7,7 +7,7 @@ use clicks::books::Books;
 use clicks::position::PartitionId;
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Span, Timestamp};
-use clicks::view::{Answer, Asked, Merge, Question, QuestionError, Ranking, Standing};
+use clicks::view::{Answer, Asked, Merge, Question, QuestionError, Ranking, Reason, Standing};
 use clicks::window::Grain;
 use futures::future::{try_join, try_join_all};
 use futures::{Stream, StreamExt, stream};
@@ -77,15 +77,16 @@ pub(crate) enum AskError {
 }
 
 impl Sources {
-    /// The answer by period, at the last position or the one that is wanted.
+    /// The answer by period, at the last position or the one that is wanted. `against`: what else stands against it.
     pub(crate) async fn answer(
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
+        against: Option<Reason>,
     ) -> Result<Answered<Answer>, AskError> {
         let (Answered { position, read, answer: merge }, _turn) = self.ask(question, wanted).await?;
         let mut answer = merge.answer();
-        object(&mut answer.standing, &position);
+        object(&mut answer.standing, against.into_iter().chain(position.reason()));
         Ok(Answered { position, read, answer })
     }
 
@@ -94,11 +95,12 @@ impl Sources {
         &self,
         question: &Question,
         wanted: Option<EntryNumber>,
+        against: Option<Reason>,
         rank: impl FnOnce(Merge) -> Ranking<K>,
     ) -> Result<Answered<Ranking<K>>, AskError> {
         let (Answered { position, read, answer: merge }, _turn) = self.ask(question, wanted).await?;
         let mut ranking = rank(merge);
-        object(&mut ranking.standing, &position);
+        object(&mut ranking.standing, against.into_iter().chain(position.reason()));
         Ok(Answered { position, read, answer: ranking })
     }
 
@@ -291,10 +293,8 @@ fn give_day(merge: &mut Merge, day: Day, tables: Result<DayTables, TableError>, 
     }
 }
 
-fn object(standing: &mut Standing, position: &Position) {
-    if let Some(reason) = position.reason() {
-        standing.object(reason);
-    }
+fn object(standing: &mut Standing, against: impl Iterator<Item = Reason>) {
+    against.for_each(|reason| standing.object(reason));
     for reason in &standing.reasons {
         metrics::counter!("twofold_serving_incomplete_total", "reason" => reason.code()).increment(1);
     }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clicks::ads::{Group, GroupBy, Groups, Selection};
 use clicks::id::{AdId, CampaignId, TenantId};
-use clicks::view::{Asked, Merge, Ranking};
+use clicks::view::{Asked, Merge, Ranking, Reason};
 
 use crate::catalog::{Catalog, Version};
 use crate::gate::Caller;
@@ -34,7 +34,8 @@ pub(crate) struct Series {
     pub asked: Asked,
     /// What each series is of, in order.
     pub labels: Vec<Label>,
-    pub ads_version: Option<u64>,
+    /// The version of the ads table that says which ads these are, where they are not named.
+    pub ads: Option<Version>,
 }
 
 /// A subject whose ads or groups are ranked.
@@ -79,7 +80,7 @@ impl Subject {
 
     /// One series for all that is asked for, for each ad, or for each group.
     pub(crate) fn series(&self, caller: &Caller, catalog: &Catalog, series_max: usize) -> Result<Series, Problem> {
-        let no_version = |asked, labels| Ok(Series { asked, labels, ads_version: None });
+        let no_version = |asked, labels| Ok(Series { asked, labels, ads: None });
         if let Some(ads) = &self.ads {
             let labels = ads.iter().cloned().map(Label::Ad).collect();
             if caller.tenant().is_none() {
@@ -90,7 +91,7 @@ impl Subject {
             if let Some(ad) = ads.iter().find(|ad| version.table.tenant_of(ad) != caller.tenant()) {
                 return Err(Problem::unknown_name("ad_id", "ad", ad.as_str()));
             }
-            return Ok(Series { asked: Asked::Ads(ads.clone()), labels, ads_version: Some(version.number) });
+            return Ok(Series { asked: Asked::Ads(ads.clone()), labels, ads: Some(version) });
         }
         let by = match self.by {
             By::Default => GroupBy::All,
@@ -111,7 +112,7 @@ impl Subject {
             return Err(Problem::parameter("group_by", reason, mend));
         }
         let labels = groups.names().iter().map(|group| Label::Group(group.clone())).collect();
-        Ok(Series { asked: Asked::Groups(groups), labels, ads_version: Some(version.number) })
+        Ok(Series { asked: Asked::Groups(groups), labels, ads: Some(version) })
     }
 
     /// The ads, or groups, that are ranked.
@@ -160,6 +161,11 @@ impl Ranks {
     /// Few ads are asked for by name: a tenant of ten does not pay for those of all others.
     pub(crate) fn asked(&self) -> Asked {
         self.groups.few().map_or(Asked::EachAd, |ads| Asked::EachOf(ads.to_vec()))
+    }
+
+    /// What stands against the ranking: where all ads are ranked the table only gives their names.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        if self.selects_all { None } else { self.version.reason() }
     }
 
     /// The largest of what is asked for.

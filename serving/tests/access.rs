@@ -6,7 +6,7 @@ mod support;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use clicks::ads::{AdsTable, COLUMNS, parse};
+use clicks::ads::{AdsTable, COLUMNS, parse, version_key};
 use clicks::id::TenantId;
 use clicks::ledger::DayTotals;
 use clicks::time::{Span, Timestamp};
@@ -243,6 +243,40 @@ async fn first_event(running: &Running, key: &str, path: &str) -> String {
         text += std::str::from_utf8(&chunk.expect("it has not ended")).unwrap();
     }
     text.split_once("\n\n").map(|(event, _)| event.to_owned()).unwrap()
+}
+
+/// What cannot be read any more stays as it was, and every answer that depends on it says so.
+#[tokio::test]
+async fn an_ads_table_that_cannot_be_read_is_told_where_it_matters() {
+    let (system, _running) = filled().await;
+    load(&system.objects, &TABLE).await;
+    let running = serve(&system, Access::Auto).await;
+    let asked = async |path: &str| {
+        let body = json_of(&running, &format!("{path}{FOUR_DAYS}")).await;
+        let codes: Vec<Value> = body["meta"]["reasons"].as_array().unwrap().iter().map(|r| r["code"].clone()).collect();
+        (body["meta"]["complete"] == true, codes)
+    };
+    let (by_campaign, well) = ("/v1/clicks?granularity=day&group_by=campaign&", (true, vec![]));
+    assert_eq!(asked(by_campaign).await, well);
+    system.objects.put(&version_key(2), "{".into()).await.unwrap();
+    while asked(by_campaign).await == well {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stale = (false, vec![json!("ads_stale")]);
+    for path in
+        [by_campaign, "/v1/clicks?granularity=day&tenant=acme&", "/v1/ads?tenant=acme&", "/v1/ads?group_by=tenant&"]
+    {
+        assert_eq!(asked(path).await, stale, "{path}");
+    }
+    for path in ["/v1/clicks?granularity=day&", "/v1/clicks?granularity=day&ad_id=a&", "/v1/ads?"] {
+        assert_eq!(asked(path).await, well, "{path}");
+    }
+    let told = json_of(&running, &format!("{by_campaign}{FOUR_DAYS}")).await["meta"]["reasons"][0]["message"].clone();
+    assert!(told.as_str().unwrap().contains("its version 1 says"), "{told}");
+    system.objects.delete(&version_key(2)).await.unwrap();
+    while asked(by_campaign).await != well {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Whatever a tenant asks, it gets the same answer, byte for byte, as if the other one did not exist.

@@ -109,7 +109,7 @@ pub(super) async fn get(
     let ranks = Subject::read(&params, app.options.ads_max)?.ranks(&caller, &app.catalog)?;
     let question = Question { asked: ranks.asked(), range, grain, zone };
     let wanted = params.position()?;
-    let asked = app.sources.ranking(&question, wanted, |merge| ranks.rank(merge, limit)).await?;
+    let asked = app.sources.ranking(&question, wanted, ranks.reason(), |merge| ranks.rank(merge, limit)).await?;
     let Answered { position, read, answer: ranking } = asked;
     let (complete, version) = (ranking.standing.complete, ranks.version);
     let data = ranking.ranked.into_iter().map(|ranked| row(ranked, &version.table, now.day(), complete)).collect();

@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use super::meta::{Meta, Stamp};
 use super::reply::{self, Format, Reply, column, count_column, time_column};
 use super::{App, openapi};
+use crate::catalog::Version;
 use crate::gate::Caller;
 use crate::params::{Params, check_size};
 use crate::problem::Problem;
@@ -160,11 +161,12 @@ pub(super) async fn ask(
     Period { range, grain, zone }: Period,
     wanted: Option<EntryNumber>,
 ) -> Result<Reply<Row>, Problem> {
-    let Series { asked, labels, ads_version } = series;
+    let Series { asked, labels, ads } = series;
     let question = Question { asked: asked.clone(), range, grain, zone };
-    let Answered { position, read, answer } = app.sources.answer(&question, wanted).await?;
+    let against = ads.as_ref().and_then(Version::reason);
+    let Answered { position, read, answer } = app.sources.answer(&question, wanted, against).await?;
     let meta = Meta::new(&answer.standing, &position, Some(grain), zone, caller.sees());
-    let meta = meta.pinned(wanted.is_some()).by_ads(*ads_version);
+    let meta = meta.pinned(wanted.is_some()).by_ads(ads.as_ref().map(|version| version.number));
     Ok(Reply { meta, count: None, data: rows(answer, labels, zone), compared: None, read })
 }
 

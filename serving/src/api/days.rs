@@ -94,7 +94,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMa
     let from = today.plus(1 - last as i32).max(first).min(today);
     let range = Interval::new(from.start(), today.end());
     let question = Question { asked: Asked::Total, range, grain: Grain::Day, zone: Zone::UTC };
-    let Answered { position, read, answer } = app.sources.answer(&question, None).await?;
+    let Answered { position, read, answer } = app.sources.answer(&question, None, None).await?;
     let periods = answer.series.iter().flat_map(|series| series.periods.iter().rev());
     let data = periods.map(|period| row(&position.books, period)).collect();
     let meta = Meta::new(&answer.standing, &position, Some(Grain::Day), Zone::UTC, Sees::All);

@@ -67,6 +67,11 @@ pub enum Reason {
     LostForEver { day: Day, detail: String },
     #[error("the ledger could not be read since {read_at}, so days may have been closed in between: {detail}")]
     LedgerStale { read_at: Timestamp, detail: String },
+    #[error(
+        "the ads table cannot be read, so ads belong to whom its version {version} says, which may have changed since: \
+         {detail}"
+    )]
+    AdsStale { version: u64, detail: String },
 }
 
 fn reached(append_time: Timestamp) -> String {
@@ -104,6 +109,9 @@ impl Reason {
             Reason::LedgerStale { read_at, .. } => {
                 format!("the ledger could not be read since {read_at}, so days may have been closed in between")
             }
+            Reason::AdsStale { .. } => {
+                "the ads table cannot be read, so which ads there are may have changed".to_owned()
+            }
             Reason::NoTopic
             | Reason::NoGeneration { .. }
             | Reason::BaseDay { .. }
@@ -134,6 +142,7 @@ impl Reason {
             Reason::Withheld { .. } => "withheld",
             Reason::LostForEver { .. } => "lost_for_ever",
             Reason::LedgerStale { .. } => "ledger_stale",
+            Reason::AdsStale { .. } => "ads_stale",
         }
     }
 
@@ -154,7 +163,8 @@ impl Reason {
             | Reason::TableAway { .. }
             | Reason::Withheld { .. }
             | Reason::LostForEver { .. }
-            | Reason::LedgerStale { .. } => None,
+            | Reason::LedgerStale { .. }
+            | Reason::AdsStale { .. } => None,
         }
     }
 
