@@ -36,6 +36,7 @@ mod periods;
 mod plan;
 mod previous;
 mod publish;
+pub mod published;
 mod record;
 mod recount;
 mod reference;

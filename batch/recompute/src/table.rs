@@ -29,6 +29,7 @@ use crate::rows::{Cell, Numbers, Rows};
 use crate::words::encode_words;
 use read::check_version;
 
+pub use read::{TableBatch, TableRow, TableRows};
 pub(crate) use read::{decode, decode_adjustments};
 
 /// Rows of a row group.
@@ -40,12 +41,13 @@ const META_VERSION: &str = "twofold.version";
 
 /// Clicks of one ad and minute that were found after their day was final.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AdjustmentRow {
-    pub(crate) period_start: Timestamp,
-    pub(crate) ad: Arc<str>,
-    pub(crate) class: Class,
-    pub(crate) clicks: u64,
-    pub(crate) night: Day,
+pub struct AdjustmentRow {
+    pub period_start: Timestamp,
+    pub ad: Arc<str>,
+    pub class: Class,
+    pub clicks: u64,
+    /// The night that has found them.
+    pub night: Day,
 }
 
 impl AdjustmentRow {

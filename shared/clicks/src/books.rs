@@ -52,6 +52,18 @@ impl PeriodState {
         }
     }
 
+    /// How little a number of this state will change: a period of several days has the least of theirs.
+    pub const fn settledness(self) -> u8 {
+        match self {
+            PeriodState::Live => 0,
+            PeriodState::Withheld => 1,
+            PeriodState::Reopened => 2,
+            PeriodState::Closed => 3,
+            PeriodState::Adjusted => 4,
+            PeriodState::Final => 5,
+        }
+    }
+
     /// What is found of such a day is an adjustment: its revision does not change with the nights.
     pub const fn is_settled(self) -> bool {
         matches!(self, PeriodState::Final | PeriodState::Adjusted | PeriodState::Reopened)

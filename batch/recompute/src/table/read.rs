@@ -58,6 +58,61 @@ pub(crate) fn decode(key: &str, bytes: Bytes) -> Result<Rows, TableError> {
     Ok(Rows::of(numbers, cells))
 }
 
+/// The rows of a published table, as they lie in its file: by period, then by ad.
+#[derive(Debug)]
+pub struct TableRows {
+    key: String,
+    reader: ParquetRecordBatchReader,
+}
+
+/// Some rows of a table, one after the other.
+#[derive(Debug)]
+pub struct TableBatch {
+    start: TimestampMillisecondArray,
+    ad: StringArray,
+    clicks: Int64Array,
+}
+
+/// A row of a published table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRow<'a> {
+    pub start: Timestamp,
+    pub ad: &'a str,
+    /// What is billed, adjustments not included.
+    pub clicks: u64,
+}
+
+impl TableRows {
+    pub(crate) fn read(key: &str, bytes: Bytes) -> Result<Self, TableError> {
+        Ok(TableRows { key: key.to_owned(), reader: read(key, bytes, Words::AsTheyAre)? })
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// When the file is not what a release like this one writes.
+    pub fn next(&mut self) -> Result<Option<TableBatch>, TableError> {
+        let Some(batch) = self.reader.next() else { return Ok(None) };
+        let batch = batch.map_err(|e| TableError::format(&self.key, e))?;
+        let view = View { key: &self.key, batch: &batch };
+        for class in view.text(CLASS)?.iter().flatten() {
+            view.class(class)?;
+        }
+        let (start, ad, clicks) = (view.times(PERIOD_START)?, view.text(AD_ID)?, view.counts(CLICKS)?);
+        Ok(Some(TableBatch { start: start.clone(), ad: ad.clone(), clicks: clicks.clone() }))
+    }
+}
+
+impl TableBatch {
+    pub fn rows(&self) -> impl Iterator<Item = TableRow<'_>> {
+        (0..self.start.len()).map(|n| TableRow {
+            start: Timestamp::from_millis(self.start.value(n)),
+            ad: self.ad.value(n),
+            clicks: self.clicks.value(n) as u64,
+        })
+    }
+}
+
 /// Reads the adjustments of a night.
 pub(crate) fn decode_adjustments(key: &str, bytes: Bytes) -> Result<Vec<AdjustmentRow>, TableError> {
     let mut names = Numbers::default();

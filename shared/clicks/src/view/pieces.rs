@@ -1,7 +1,6 @@
 //! Adding up pieces: to the periods of a time zone, and to what each state has.
 
 use super::{PeriodAnswer, Source, Split};
-use crate::books::PeriodState;
 use crate::time::Interval;
 
 impl Split {
@@ -48,20 +47,8 @@ pub(super) fn whole(period: Interval, pieces: &[PeriodAnswer]) -> PeriodAnswer {
         last_live: owned.iter().map(|piece| piece.last_live).sum(),
         late: owned.iter().map(|piece| piece.late).sum(),
         source: if owned.iter().all(|piece| piece.source == source) { source } else { Source::Mixed },
-        state: owned.iter().map(|piece| piece.state).min_by_key(|state| settled(*state)).unwrap_or(pieces[0].state),
+        state: owned.iter().map(|piece| piece.state).min_by_key(|state| state.settledness()).unwrap_or(pieces[0].state),
         revision: revision.filter(|_| owned.iter().all(|piece| piece.revision == revision)),
         complete,
-    }
-}
-
-/// How little a number of this state will change.
-fn settled(state: PeriodState) -> u8 {
-    match state {
-        PeriodState::Live => 0,
-        PeriodState::Withheld => 1,
-        PeriodState::Reopened => 2,
-        PeriodState::Closed => 3,
-        PeriodState::Adjusted => 4,
-        PeriodState::Final => 5,
     }
 }

@@ -1,0 +1,198 @@
+//! What has changed between two states of the truth: which entry of the ledger has changed which day, why, and by how much for
+//! each ad. The changes of all entries add up to the difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clicks::ads::AdsTable;
+use clicks::books::{Books, PeriodState};
+use clicks::id::AdId;
+use clicks::ledger::{Body, ChangeReason, Entry};
+use clicks::tables::EntryNumber;
+use clicks::time::{Day, Interval, Timestamp};
+use clicks::zone::Zone;
+use platform::ledger::{Ledger, LedgerError};
+use platform::objects::Objects;
+use rust_decimal::Decimal;
+use serde::Serialize;
+
+use crate::export::{ExportError, Form};
+use crate::lines::{Line, Period};
+use crate::position::published_at;
+use crate::statement::{By, Scope, StatementError, Step, days_of, write};
+
+/// What one entry has changed of one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayChange {
+    /// UTC.
+    pub day: Day,
+    pub entry: EntryNumber,
+    /// When it was published, where it says so.
+    pub at: Option<Timestamp>,
+    pub cause: ChangeCause,
+    pub revision_before: Option<u32>,
+    pub revision_after: Option<u32>,
+    /// By ad and currency; none where the entry moved clicks from adjustments into a revision and changed no number.
+    pub ads: Vec<AdChange>,
+}
+
+/// Why an entry has changed a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeCause {
+    /// The day was closed: nothing was billed of it before.
+    Closed,
+    /// Clicks came after the cut of the revision before.
+    LateArrival,
+    /// Clicks came after the day was final: they stand beside its revision.
+    Adjustment,
+    /// A person has reopened the day.
+    Reopened,
+}
+
+impl ChangeCause {
+    pub const fn name(self) -> &'static str {
+        match self {
+            ChangeCause::Closed => "closed",
+            ChangeCause::LateArrival => "late_arrival",
+            ChangeCause::Adjustment => "adjustment",
+            ChangeCause::Reopened => "reopened",
+        }
+    }
+}
+
+/// What has changed for one ad, adjustments included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdChange {
+    pub ad: AdId,
+    pub before: u64,
+    pub after: u64,
+    pub currency: Option<&'static str>,
+    pub amount_before: Decimal,
+    pub amount_after: Decimal,
+}
+
+/// Why the changes cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangesError {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    #[error("the books at position {to} come before those at {from}: ask for the changes the other way round")]
+    Backwards { from: EntryNumber, to: EntryNumber },
+}
+
+/// What has changed in a range of time from one position to another, in the order of entries and days. `from` is moved on to
+/// `to`.
+///
+/// # Errors
+/// When the ledger or a table cannot be read, or `to` comes first.
+pub async fn changes(
+    ledger: &Ledger,
+    objects: &Objects,
+    ads: &AdsTable,
+    range: Interval,
+    mut from: Books,
+    to: EntryNumber,
+) -> Result<Vec<DayChange>, ChangesError> {
+    if to < from.head() {
+        return Err(ChangesError::Backwards { from: from.head(), to });
+    }
+    let mut changes = Vec::new();
+    while from.head() < to {
+        let number = from.head() + 1;
+        let missing = || LedgerError::NoEntry { url: ledger.url().to_owned(), number, head: from.head() };
+        let bytes = ledger.entry_bytes(number).await?.ok_or_else(missing)?;
+        let entry = Entry::decode(number, &bytes).map_err(LedgerError::from)?;
+        let mut next = from.clone();
+        ledger.read_on(&mut next, number).await?;
+        for day in days_of(range).filter(|day| is_other(&from, &next, *day)) {
+            let part = Interval::new(range.start.max(day.start()), range.end.min(day.end()));
+            let (before, after) =
+                (sums(objects, &from, ads, day, part).await?, sums(objects, &next, ads, day, part).await?);
+            let revision = |books: &Books| books.day(day).map(|book| book.revision.revision);
+            changes.push(DayChange {
+                day,
+                entry: number,
+                at: published_at(&entry.body),
+                cause: cause(&entry.body, day),
+                revision_before: revision(&from),
+                revision_after: revision(&next),
+                ads: differences(&before, &after),
+            });
+        }
+        from = next;
+    }
+    Ok(changes)
+}
+
+/// Whether an entry has changed what is billed of a day.
+fn is_other(before: &Books, after: &Books, day: Day) -> bool {
+    let key = |books: &Books| {
+        let revision = books.day(day).map(|book| book.revision.revision);
+        (revision, books.adjustments(day).iter().map(|adjustment| adjustment.night).collect::<Vec<_>>())
+    };
+    key(before) != key(after)
+}
+
+fn cause(body: &Body, day: Day) -> ChangeCause {
+    let revision = match body {
+        Body::Night(night) => night.days.iter().find(|revision| revision.day == day),
+        Body::Recount(recount) => Some(&recount.day),
+        Body::Genesis(_) | Body::Topic(_) | Body::Epoch(_) | Body::Rules(_) | Body::Period(_) => None,
+    };
+    match revision.map(|revision| revision.change.as_ref().map(|change| change.reason)) {
+        Some(None) => ChangeCause::Closed,
+        Some(Some(ChangeReason::LateArrival)) => ChangeCause::LateArrival,
+        Some(Some(ChangeReason::Reopened)) => ChangeCause::Reopened,
+        None => ChangeCause::Adjustment,
+    }
+}
+
+type Sums = BTreeMap<(AdId, Option<&'static str>), (u64, Decimal)>;
+
+/// What is billed of a part of a day, by ad and currency.
+async fn sums(
+    objects: &Objects,
+    books: &Books,
+    ads: &AdsTable,
+    day: Day,
+    part: Interval,
+) -> Result<Sums, StatementError> {
+    if matches!(books.state(day), PeriodState::Live | PeriodState::Withheld) {
+        return Ok(Sums::new());
+    }
+    let scope = Scope { range: part, zone: Zone::UTC, step: Step::Whole, by: By::Ad, final_only: false };
+    let mut gathered = Gathered::default();
+    write(objects, books, ads, &scope, &mut gathered).await?;
+    Ok(gathered.0)
+}
+
+#[derive(Default)]
+struct Gathered(Sums);
+
+impl Form for Gathered {
+    fn lines(&mut self, _: &Period, lines: &[Line<'_>]) -> Result<(), ExportError> {
+        for line in lines {
+            let Some(ad) = line.ad else { continue };
+            let key = (ad.clone(), line.money.as_ref().map(|money| money.currency));
+            let amount = line.money.as_ref().map(|money| money.amount).unwrap_or_default();
+            self.0.insert(key, (line.clicks + line.adjustment, amount));
+        }
+        Ok(())
+    }
+}
+
+fn differences(before: &Sums, after: &Sums) -> Vec<AdChange> {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let mut changes = Vec::new();
+    for key in keys {
+        let [(before, amount_before), (after, amount_after)] =
+            [before, after].map(|sums| sums.get(key).copied().unwrap_or_default());
+        if (before, amount_before) != (after, amount_after) {
+            let (ad, currency) = key.clone();
+            changes.push(AdChange { ad, before, after, currency, amount_before, amount_after });
+        }
+    }
+    changes
+}

@@ -1,0 +1,129 @@
+//! CSV: RFC 4180, with a last line per currency that sums up.
+
+use std::io::Write;
+
+use clicks::books::PeriodState;
+use clicks::time::Interval;
+use clicks::zone::Zone;
+use csv::{Terminator, Writer, WriterBuilder};
+
+use super::{ExportError, Form};
+use crate::lines::{Column, Line, Period, Value};
+use crate::money::{Money, Total};
+use crate::statement::{By, Written};
+
+/// For whom the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsvFlavor {
+    /// Programs: times are RFC 3339, texts are as they are.
+    Plain,
+    /// Excel: a byte order mark, times that it knows, and no text that it could take for a formula.
+    Excel,
+}
+
+/// A statement as CSV. The first column tells lines from totals.
+#[derive(Debug)]
+pub struct Csv<W: Write> {
+    writer: Writer<W>,
+    flavor: CsvFlavor,
+    zone: Zone,
+    columns: Vec<Column>,
+}
+
+const LINE: &str = "line";
+const TIME_ZONE: &str = "time_zone";
+
+impl<W: Write> Csv<W> {
+    /// # Errors
+    /// When the head cannot be written.
+    pub fn new(mut to: W, flavor: CsvFlavor, zone: Zone, by: By) -> Result<Self, ExportError> {
+        if flavor == CsvFlavor::Excel {
+            to.write_all("\u{feff}".as_bytes())?;
+        }
+        let writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(to);
+        let mut csv = Csv { writer, flavor, zone, columns: Column::all(by) };
+        let names = csv.columns.iter().map(|column| column.name());
+        let head: Vec<&str> = [LINE].into_iter().chain(names).chain([TIME_ZONE]).collect();
+        csv.writer.write_record(head)?;
+        Ok(csv)
+    }
+
+    /// Writes what all lines come to, by currency, and gives back what was written to.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn end(mut self, range: Interval, written: &Written) -> Result<W, ExportError> {
+        let state = written.state.unwrap_or(PeriodState::Final);
+        let period = Period { interval: range, state, revision: None };
+        let nothing = [(&None, &Total::default())];
+        let totals: Vec<_> = match written.totals.by_currency.is_empty() {
+            true => nothing.to_vec(),
+            false => written.totals.by_currency.iter().collect(),
+        };
+        for (currency, total) in totals {
+            let line = Line {
+                ad: None,
+                name: None,
+                tenant: None,
+                campaign: None,
+                clicks: total.clicks,
+                adjustment: total.adjustment,
+                price: None,
+                money: currency.map(|currency| Money { currency, amount: total.amount }),
+            };
+            self.record("total", &period, &line)?;
+        }
+        self.writer.into_inner().map_err(|error| ExportError::Io(error.into_error()))
+    }
+
+    fn record(&mut self, kind: &str, period: &Period, line: &Line<'_>) -> Result<(), ExportError> {
+        self.writer.write_field(kind)?;
+        for column in &self.columns {
+            match column.of(period, line) {
+                Value::Text(text) if self.flavor == CsvFlavor::Excel => {
+                    self.writer.write_field(harmless(text).as_ref())?
+                }
+                Value::Text(text) => self.writer.write_field(text)?,
+                Value::Time(time) if self.flavor == CsvFlavor::Excel => {
+                    self.writer.write_field(self.zone.rfc3339(time)[..19].replace('T', " "))?;
+                }
+                Value::Time(time) => self.writer.write_field(self.zone.rfc3339(time))?,
+                Value::Count(count) => self.writer.write_field(count.to_string())?,
+                Value::Decimal(number) => self.writer.write_field(number.to_string())?,
+                Value::Nothing => self.writer.write_field("")?,
+            }
+        }
+        self.writer.write_field(self.zone.name())?;
+        self.writer.write_record(None::<&[u8]>)?;
+        Ok(())
+    }
+}
+
+impl<W: Write> Form for Csv<W> {
+    fn lines(&mut self, period: &Period, lines: &[Line<'_>]) -> Result<(), ExportError> {
+        lines.iter().try_for_each(|line| self.record("line", period, line))
+    }
+}
+
+/// The text with an apostrophe before it, where Excel would take it for a formula, or for a number and drop its digits.
+fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_number =
+        text.parse::<f64>().is_ok() && (text.len() > 15 || text.starts_with('0') || text.contains(['e', 'E', '.']));
+    if is_formula || is_number { format!("'{text}").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_excel_would_change_are_made_harmless() {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "0123", "12345678901234567", "1e5", "1.10"] {
+            assert_eq!(harmless(text), format!("'{text}"));
+        }
+        for text in ["ad-7", "1234", "a=b", "", "E5", "1-2"] {
+            assert_eq!(harmless(text), text);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What is billed, for the people who bill.
+//!
+//! Everything here is a function of a position of the ledger, a version of the ads table, and what is asked for: the same
+//! three give the same numbers, and the same bytes, for ever. Live counts have no part in it.
+//!
+//! ```text
+//! ledger position -> books -> day by day: revision + adjustments      (tables are read as a stream)
+//!   -> windows of a zone -> lines by ad, campaign or tenant, by currency -> CSV, XLSX, Parquet
+//! ```
+//!
+//! * A line's clicks are those of its revision, its adjustment what was found later, its amount that of both together.
+//! * An amount is exact: clicks times the price that is valid on the UTC day of the click, never rounded, and never added
+//!   to one of another currency. Clicks without a price have no amount; they stand in lines of their own.
+
+mod changes;
+mod close;
+mod dates;
+mod export;
+mod lines;
+mod money;
+mod position;
+mod statement;
+
+pub use changes::{AdChange, ChangeCause, ChangesError, DayChange, changes};
+pub use close::{Blocker, Close, DayClose};
+pub use dates::{Dates, DatesError};
+pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
+pub use lines::{Line, Period};
+pub use money::{Money, Totals};
+pub use position::{PointInTime, PointParseError, books_at};
+pub use statement::{By, OpenDay, Scope, StatementError, Step, Written, adjustments_of, write};
