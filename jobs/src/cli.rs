@@ -9,9 +9,13 @@ use platform::settings::Time;
 use crate::demo::DemoArgs;
 
 mod access;
+mod finance;
 mod period;
 
 pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
+pub use finance::{
+    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExportArgs, FormName, Of, Priced, StepName, name_of,
+};
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 
 /// Counts ad clicks twice and answers once.
@@ -63,6 +67,13 @@ pub enum Command {
     /// Keys of the API: who may ask, and about whose ads.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// What is billed, as a file for a spreadsheet, a program or an invoice.
+    Export(Box<ExportArgs>),
+    /// What has changed of a period between two states of the books, per ad, why, and by which ledger entry.
+    Diff(Box<DiffArgs>),
+    /// Clicks that were found after their day was final: corrections, as lines.
+    #[command(subcommand)]
+    Adjustments(Box<AdjustmentsCommand>),
     /// Counts a published day again from the raw objects that its ledger entry names, and compares every row.
     Audit {
         /// The day, UTC.

@@ -2,6 +2,7 @@
 
 pub mod ads;
 pub mod batch;
+pub mod billing;
 pub mod check;
 pub mod cli;
 pub mod connect;

@@ -7,7 +7,7 @@ use clap::Parser;
 use twofold::cli::{ArchiveCommand, Cli, Command, ConfigCommand, SpeedCommand};
 use twofold::exit::{Exit, OutputError};
 use twofold::input::InputError;
-use twofold::{ads, batch, check, demo, exit, key, period, prune, services, speed, topic};
+use twofold::{ads, batch, billing, check, demo, exit, key, period, prune, services, speed, topic};
 
 use platform::settings::Settings;
 use platform::telemetry;
@@ -80,6 +80,9 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Period(command) => period::run(&settings, command, cli.json).await,
         Command::Ads(command) => ads::run(&settings, command, cli.json).await,
         Command::Key(command) => key::run(&settings, command, cli.json).await,
+        Command::Export(args) => billing::export::run(&settings, *args, cli.json).await,
+        Command::Diff(args) => billing::diff::run(&settings, *args, cli.json).await,
+        Command::Adjustments(command) => billing::adjustments::run(&settings, *command, cli.json).await,
         Command::Audit { date, engine } => batch::audit(&settings, date, engine, cli.json).await,
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,
         Command::Check => check::run(&settings, cli.json).await,

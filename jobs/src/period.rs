@@ -12,13 +12,15 @@ use platform::settings::Settings;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::billing::month;
 use crate::cli::{Decision, PeriodCommand};
 use crate::connect;
 use crate::exit::{Exit, print, refuse};
 
 pub async fn run(settings: &Settings, command: PeriodCommand, as_json: bool) -> Result<Exit> {
     match command {
-        PeriodCommand::Status { date } => status(settings, date, as_json).await,
+        PeriodCommand::Status { month: Some(month), tz, .. } => month::status(settings, month, tz, as_json).await,
+        PeriodCommand::Status { date, .. } => status(settings, date, as_json).await,
         PeriodCommand::Approve(decision) => decide(settings, PeriodAction::Approve, decision, as_json).await,
         PeriodCommand::Hold(decision) => decide(settings, PeriodAction::Hold, decision, as_json).await,
         PeriodCommand::Reopen(decision) => decide(settings, PeriodAction::Reopen, decision, as_json).await,

@@ -339,9 +339,7 @@ impl<'a> Writer<'a> {
         };
         let ad = &mut self.ads[number];
         if ad.price.0 != day {
-            // Before the first row of an ad nobody has said what its clicks cost.
-            let row = self.table.row_on(&ad.id, day).filter(|row| row.valid_from <= day);
-            ad.price = (day, row.and_then(|row| row.price));
+            ad.price = (day, self.table.price_on(&ad.id, day));
         }
         let price = ad.price.1;
         let sum = self.sums.entry((ad.who, price.map(|price| price.currency.code()))).or_default();

@@ -2,14 +2,26 @@
 
 use clap::{Args, Subcommand};
 use clicks::time::Day;
+use clicks::zone::Zone;
+use finance::Dates;
 
 #[derive(Debug, Subcommand)]
 pub enum PeriodCommand {
-    /// The days that are not final or that people have decided about; of one day everything.
+    /// The days that are not final or that people have decided about; of one day everything; of a month every day, and what
+    /// still stands before its close (exit code 10 while something does).
+    #[command(after_help = "Examples:
+  twofold period status --date 2026-03-15
+  twofold period status --month 2026-03 --tz Europe/Berlin && twofold export --period 2026-03 --tz Europe/Berlin -o march.xlsx")]
     Status {
         /// Only this day, UTC.
         #[arg(long)]
         date: Option<Day>,
+        /// The month as 2026-03, or any other period: final when every day of UTC that it touches is.
+        #[arg(long, value_name = "PERIOD", conflicts_with = "date")]
+        month: Option<Dates>,
+        /// The zone by whose clocks the month begins and ends, of the IANA list.
+        #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "month")]
+        tz: Zone,
     },
     /// Makes a closed day final now, without waiting for the checks of further nights.
     Approve(Decision),

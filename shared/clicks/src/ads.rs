@@ -177,6 +177,11 @@ impl AdsTable {
         rows.get(since.saturating_sub(1))
     }
 
+    /// What a click on an ad costs on a day; `None` before its first row, because nobody has said so.
+    pub fn price_on(&self, ad: &AdId, day: Day) -> Option<Price> {
+        self.row_on(ad, day).filter(|row| row.valid_from <= day)?.price
+    }
+
     /// This table with the rows of a file: each adds to it, or takes the place of the one of its ad and day.
     ///
     /// # Errors

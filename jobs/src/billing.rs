@@ -1,0 +1,101 @@
+//! What the people who bill ask for: exports, corrections, the close of a month.
+
+pub mod adjustments;
+pub mod diff;
+pub mod export;
+pub mod month;
+
+use anyhow::Result;
+use clicks::ads::AdsTable;
+use clicks::books::Books;
+use finance::{PointInTime, StatementError, Totals, books_at};
+use platform::ads::{Ads, AdsError};
+use platform::ledger::{Ledger, LedgerError};
+use platform::objects::Objects;
+use platform::settings::Settings;
+
+use crate::cli::Priced;
+use crate::connect;
+use crate::exit::Exit;
+
+/// What every number is read from.
+struct Desk {
+    objects: Objects,
+    ledger: Ledger,
+}
+
+/// A version of the ads table.
+struct Catalog {
+    version: u64,
+    table: AdsTable,
+}
+
+impl Desk {
+    fn open(settings: &Settings) -> Result<Self> {
+        Ok(Desk { objects: connect::objects(settings)?, ledger: connect::ledger(settings)? })
+    }
+
+    async fn books(&self, point: PointInTime) -> Result<Books, LedgerError> {
+        books_at(&self.ledger, point).await
+    }
+
+    async fn catalog(&self, priced: Priced) -> Result<Catalog, AdsError> {
+        let ads = Ads::new(self.objects.clone());
+        let version = match priced.ads_version {
+            Some(version) => version,
+            None => ads.last(0).await?,
+        };
+        Ok(Catalog { version, table: ads.read(version).await? })
+    }
+}
+
+/// Says why there is no answer, and how that ends. What was asked for wrongly is no failure, and neither are days that are
+/// still open.
+fn refused(error: anyhow::Error) -> Result<Exit> {
+    let exit = if let Some(StatementError::Open(_)) = error.downcast_ref() {
+        Exit::Incomplete
+    } else if matches!(error.downcast_ref(), Some(LedgerError::NoEntry { .. }))
+        || matches!(error.downcast_ref(), Some(AdsError::NoVersion { .. }))
+    {
+        Exit::Usage
+    } else {
+        return Err(error);
+    };
+    eprintln!("twofold: {error}");
+    Ok(exit)
+}
+
+/// `1,234,567`.
+fn grouped(number: impl Into<i128>) -> String {
+    let number: i128 = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let places = digits.len();
+    let mut text = if number < 0 { "-".to_owned() } else { String::new() };
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (places - n).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `EUR 12.5, USD 3`; nothing where no click has a price.
+fn amounts(totals: &Totals) -> String {
+    let priced = totals.by_currency.iter().filter_map(|(currency, total)| Some((currency.as_ref()?, total)));
+    priced.map(|(currency, total)| format!("{currency} {}", total.amount)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        for (number, text) in
+            [(0_i64, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567"), (100_000, "100,000")]
+        {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

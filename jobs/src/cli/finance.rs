@@ -1,0 +1,161 @@
+//! The command line of the people who bill.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clicks::window::Grain;
+use clicks::zone::Zone;
+use finance::{Dates, PointInTime};
+
+/// Of which time, and as it was known when.
+#[derive(Debug, Clone, Args)]
+pub struct Of {
+    /// A month as 2026-03, a day as 2026-03-15, a year as 2026, or the first day and the one after the last as
+    /// 2026-03-01..2026-03-15.
+    #[arg(long, value_name = "PERIOD")]
+    pub period: Dates,
+    /// The zone by whose clocks the period begins and ends, of the IANA list.
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub tz: Zone,
+}
+
+/// Prices and names are those of one version of the ads table.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Priced {
+    /// A version of the ads table; the last one when absent. `twofold ads history` lists them.
+    #[arg(long, value_name = "NUMBER")]
+    pub ads_version: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  twofold export --period 2026-03 --tz Europe/Berlin --by campaign --output march.xlsx
+  twofold export --period 2026-03 --grain hour --output march.parquet
+  twofold export --period 2026-03 --as-of 2026-04-03 > as-billed-then.csv
+
+A file is written as a whole or not at all, and FILE.sha256 beside it is for `sha256sum --check`. The same period, ledger position
+and version of the ads table give the same bytes, for ever. In CSV the last lines, of which the first column says `total`, add up
+the others by currency. Exit code 10: days of the period are not closed yet.")]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub of: Of,
+    /// How long the periods of the lines are.
+    #[arg(long, value_enum, default_value_t = StepName::Day)]
+    pub grain: StepName,
+    /// What has lines of its own.
+    #[arg(long, value_enum, default_value_t = ByName::Ad)]
+    pub by: ByName,
+    /// By the ending of the output when absent, or CSV.
+    #[arg(long, value_enum)]
+    pub format: Option<FormName>,
+    /// The file; standard output when absent, for CSV.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// CSV that Excel opens as it is: with a byte order mark, times that it knows, and no text that it takes for a formula.
+    #[arg(long)]
+    pub excel: bool,
+    /// Only periods whose days are all final.
+    #[arg(long)]
+    pub final_only: bool,
+    /// As it was billed then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an instant, or now.
+    #[arg(long, value_name = "WHEN", default_value = "now")]
+    pub as_of: PointInTime,
+    #[command(flatten)]
+    pub priced: Priced,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  twofold diff --period 2026-03 --from 2026-04-03            what has changed of March since it was billed on April 3
+  twofold diff --period 2026-03 --from 31 --to 47 --csv > corrections.csv
+
+Every change is given with the ledger entry that made it and its reason: `closed` (the day was published), `late_arrival` (clicks
+came after the cut of a day that was not final), `adjustment` (clicks came after the day was final), `reopened` (a person had it
+counted again). The changes of all entries add up to the difference.")]
+pub struct DiffArgs {
+    #[command(flatten)]
+    pub of: Of,
+    /// The earlier state: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), or an instant.
+    #[arg(long, value_name = "WHEN")]
+    pub from: PointInTime,
+    /// The later state.
+    #[arg(long, value_name = "WHEN", default_value = "now")]
+    pub to: PointInTime,
+    /// A line of CSV for each ad of each change.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    #[command(flatten)]
+    pub priced: Priced,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum AdjustmentsCommand {
+    /// The adjustments that stand, by day and night.
+    List(AdjustmentsOf),
+    /// A line of CSV for each ad and minute, with its amount, on standard output.
+    Export(AdjustmentsOf),
+}
+
+/// Which adjustments.
+#[derive(Debug, Clone, Args)]
+pub struct AdjustmentsOf {
+    #[command(flatten)]
+    pub of: Of,
+    /// As they stood then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an instant, or now.
+    #[arg(long, value_name = "WHEN", default_value = "now")]
+    pub as_of: PointInTime,
+    #[command(flatten)]
+    pub priced: Priced,
+}
+
+/// See [`finance::Step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StepName {
+    Minute,
+    Hour,
+    Day,
+    /// All of the period in one line.
+    Period,
+}
+
+/// See [`finance::By`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ByName {
+    Ad,
+    Campaign,
+    /// The advertiser.
+    Tenant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormName {
+    Csv,
+    Xlsx,
+    Parquet,
+}
+
+impl StepName {
+    pub const fn step(self) -> finance::Step {
+        match self {
+            StepName::Minute => finance::Step::Grain(Grain::Minute),
+            StepName::Hour => finance::Step::Grain(Grain::Hour),
+            StepName::Day => finance::Step::Grain(Grain::Day),
+            StepName::Period => finance::Step::Whole,
+        }
+    }
+}
+
+impl ByName {
+    pub const fn by(self) -> finance::By {
+        match self {
+            ByName::Ad => finance::By::Ad,
+            ByName::Campaign => finance::By::Campaign,
+            ByName::Tenant => finance::By::Tenant,
+        }
+    }
+}
+
+/// The name under which a value is given.
+pub fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
