@@ -70,9 +70,9 @@ pub struct OpenDay {
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
     #[error(
-        "{} of the period {} not closed yet: {}. `twofold batch run --catch-up` closes what is due; what is final already is \
-         given by --final-only",
-        .0.len(), if .0.len() == 1 { "day is" } else { "days are" }, list(.0)
+        "the period is not closed yet, for {}. `twofold batch run --catch-up` closes what is due; --final-only gives what is \
+         final already",
+        list(.0)
     )]
     Open(Vec<OpenDay>),
     #[error(transparent)]

@@ -47,7 +47,8 @@ async fn list(settings: &Settings, of: &AdjustmentsOf, as_json: bool) -> Result<
             format!("{day}  the night of {night} found {} clicks of {} ads", grouped(*clicks), ads.len())
         })
         .collect();
-    let last = format!("{} in {}: {} clicks beside what was final", of.of.period, of.of.tz.name(), grouped(all));
+    let found = if all == 0 { "no adjustment".to_owned() } else { format!("{} adjusted clicks", grouped(all)) };
+    let last = format!("{} in {}: {found} beside what was final", of.of.period, of.of.tz.name());
     print(&lines.into_iter().chain([last]).collect::<Vec<_>>().join("\n"))?;
     Ok(Exit::Done)
 }

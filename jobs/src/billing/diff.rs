@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::Result;
-use finance::{AdChange, ChangesError, DayChange, changes};
+use finance::{AdChange, ChangeCause, ChangesError, DayChange, changes};
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
@@ -103,7 +103,9 @@ fn describe(change: &DayChange, text: &mut String) {
         sum(ads.iter()),
         ads.len()
     );
-    let mut largest: Vec<&AdChange> = ads.iter().collect();
+    // Where nothing was before, every ad is new.
+    let of_interest = if *cause == ChangeCause::Closed { &[] } else { ads.as_slice() };
+    let mut largest: Vec<&AdChange> = of_interest.iter().collect();
     largest.sort_by_key(|ad| (std::cmp::Reverse(clicks(ad).abs()), &ad.ad));
     for ad in largest.iter().take(SHOWN_MAX) {
         let (before, after) = (grouped(ad.before), grouped(ad.after));

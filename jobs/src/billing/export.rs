@@ -67,7 +67,8 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
     let scope = Scope { range, zone, step: args.grain.step(), by: args.by.by(), final_only: args.final_only };
     let subject = Subject { args, books, catalog, scope };
     let Some(path) = &args.output else {
-        let written = subject.write_csv(&desk, BufWriter::new(io::stdout())).await.map_err(to_stdout)?.0;
+        let (written, mut stdout) = subject.write_csv(&desk, BufWriter::new(io::stdout())).await.map_err(to_stdout)?;
+        stdout.flush().map_err(OutputError::new)?;
         eprintln!("twofold: {}", subject.summary(&written));
         return Ok(subject.told(&written));
     };
@@ -123,7 +124,7 @@ impl Subject<'_> {
 
     async fn write_csv<W: Write>(&self, desk: &Desk, to: W) -> Result<(Written, W), StatementError> {
         let flavor = if self.args.excel { CsvFlavor::Excel } else { CsvFlavor::Plain };
-        let mut csv = Csv::new(to, flavor, self.scope.zone, self.scope.by)?;
+        let mut csv = Csv::new(to, flavor, self.scope.zone, self.scope.by);
         let written = self.write(desk, &mut csv).await?;
         let to = csv.end(self.scope.range, &written)?;
         Ok((written, to))

@@ -34,7 +34,7 @@ fn describe(close: &Close, period: Dates, zone: Zone) -> String {
     let mut text = String::new();
     for day in &close.days {
         let revision = day.revision.map_or("–".to_owned(), |revision| revision.to_string());
-        let clicks = day.clicks.map_or("not known".to_owned(), grouped);
+        let clicks = day.clicks.map_or("no".to_owned(), grouped);
         let adjusted =
             if day.adjustment > 0 { format!(" + {} adjusted", grouped(day.adjustment)) } else { String::new() };
         let _ =

@@ -29,6 +29,14 @@ pub async fn duckdb(sql: &str) -> Result<Vec<Vec<String>>> {
     Ok(rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect())
 }
 
+/// The lines of an export, read by pandas, openpyxl or DuckDB, whichever knows its form; see `tests/services/sheets.py`.
+pub async fn sheet(path: &Path, zone: &str) -> Result<Vec<Vec<String>>> {
+    let mut command = Command::new(tool("python/bin/python")?);
+    command.arg(repository().join("tests/services/sheets.py")).arg(path).arg(zone);
+    let printed = run_to_end("the reader of sheets", command, "").await?;
+    serde_json::from_str(&printed).context("read the lines of a sheet")
+}
+
 /// Holds a Kubernetes manifest against the schemas of these versions, unknown fields refused, and gives it as JSON.
 pub async fn manifest(text: &str, versions: &[&str]) -> Result<Value> {
     let mut command = Command::new(tool("python/bin/python")?);

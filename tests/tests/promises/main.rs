@@ -7,6 +7,7 @@ mod access;
 mod archive;
 mod collector;
 mod embedded;
+mod finance;
 mod killed;
 mod mistakes;
 mod nightly;

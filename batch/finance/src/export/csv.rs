@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use clicks::books::PeriodState;
 use clicks::time::Interval;
 use clicks::zone::Zone;
 use csv::{Terminator, Writer, WriterBuilder};
@@ -28,24 +27,28 @@ pub struct Csv<W: Write> {
     flavor: CsvFlavor,
     zone: Zone,
     columns: Vec<Column>,
+    is_begun: bool,
 }
 
 const LINE: &str = "line";
 const TIME_ZONE: &str = "time_zone";
 
 impl<W: Write> Csv<W> {
-    /// # Errors
-    /// When the head cannot be written.
-    pub fn new(mut to: W, flavor: CsvFlavor, zone: Zone, by: By) -> Result<Self, ExportError> {
-        if flavor == CsvFlavor::Excel {
-            to.write_all("\u{feff}".as_bytes())?;
-        }
+    /// Nothing is written before the first line.
+    pub fn new(to: W, flavor: CsvFlavor, zone: Zone, by: By) -> Self {
         let writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(to);
-        let mut csv = Csv { writer, flavor, zone, columns: Column::all(by) };
-        let names = csv.columns.iter().map(|column| column.name());
-        let head: Vec<&str> = [LINE].into_iter().chain(names).chain([TIME_ZONE]).collect();
-        csv.writer.write_record(head)?;
-        Ok(csv)
+        Csv { writer, flavor, zone, columns: Column::all(by), is_begun: false }
+    }
+
+    fn begin(&mut self) -> Result<(), ExportError> {
+        if std::mem::replace(&mut self.is_begun, true) {
+            return Ok(());
+        }
+        let mark = if self.flavor == CsvFlavor::Excel { "\u{feff}" } else { "" };
+        let names = self.columns.iter().map(|column| column.name());
+        let first = format!("{mark}{LINE}");
+        self.writer.write_record([&*first].into_iter().chain(names).chain([TIME_ZONE]))?;
+        Ok(())
     }
 
     /// Writes what all lines come to, by currency, and gives back what was written to.
@@ -53,14 +56,13 @@ impl<W: Write> Csv<W> {
     /// # Errors
     /// When that cannot be written.
     pub fn end(mut self, range: Interval, written: &Written) -> Result<W, ExportError> {
-        let state = written.state.unwrap_or(PeriodState::Final);
-        let period = Period { interval: range, state, revision: None };
-        let nothing = [(&None, &Total::default())];
-        let totals: Vec<_> = match written.totals.by_currency.is_empty() {
-            true => nothing.to_vec(),
-            false => written.totals.by_currency.iter().collect(),
-        };
-        for (currency, total) in totals {
+        // Of nothing at all, not even of nought, there is no total.
+        let state = written.state.map(|state| Period { interval: range, state, revision: None });
+        let nought = [(None, Total::default())].into();
+        let totals = if written.totals.by_currency.is_empty() { &nought } else { &written.totals.by_currency };
+        for (period, (currency, total)) in
+            state.iter().flat_map(|period| totals.iter().map(move |total| (period, total)))
+        {
             let line = Line {
                 ad: None,
                 name: None,
@@ -71,12 +73,13 @@ impl<W: Write> Csv<W> {
                 price: None,
                 money: currency.map(|currency| Money { currency, amount: total.amount }),
             };
-            self.record("total", &period, &line)?;
+            self.record("total", period, &line)?;
         }
         self.writer.into_inner().map_err(|error| ExportError::Io(error.into_error()))
     }
 
     fn record(&mut self, kind: &str, period: &Period, line: &Line<'_>) -> Result<(), ExportError> {
+        self.begin()?;
         self.writer.write_field(kind)?;
         for column in &self.columns {
             match column.of(period, line) {
