@@ -177,7 +177,7 @@ impl Form for Gathered {
             let Some(ad) = line.ad else { continue };
             let key = (ad.clone(), line.money.as_ref().map(|money| money.currency));
             let amount = line.money.as_ref().map(|money| money.amount).unwrap_or_default();
-            self.0.insert(key, (line.clicks + line.adjustment, amount));
+            self.0.insert(key, (line.counts.total(), amount));
         }
         Ok(())
     }

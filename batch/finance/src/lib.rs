@@ -26,6 +26,6 @@ pub use close::{Blocker, Close, DayClose};
 pub use dates::{Dates, DatesError};
 pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
 pub use lines::{Line, Period};
-pub use money::{Money, Totals};
+pub use money::{Counts, Money, Total, Totals};
 pub use position::{PointInTime, PointParseError, books_at};
 pub use statement::{By, OpenDay, Scope, StatementError, Step, Written, adjustments_of, write};

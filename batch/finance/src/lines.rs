@@ -5,7 +5,7 @@ use clicks::id::{AdId, CampaignId, TenantId};
 use clicks::time::{Interval, Timestamp};
 use rust_decimal::Decimal;
 
-use crate::money::Money;
+use crate::money::{Counts, Money};
 use crate::statement::By;
 
 /// A period of a statement.
@@ -26,8 +26,7 @@ pub struct Line<'a> {
     pub name: Option<&'a str>,
     pub tenant: Option<&'a TenantId>,
     pub campaign: Option<&'a CampaignId>,
-    pub clicks: u64,
-    pub adjustment: u64,
+    pub counts: Counts,
     /// What each click costs, where it is the same for all of them.
     pub price: Option<Decimal>,
     /// `None`: the clicks have no price.
@@ -104,9 +103,9 @@ impl Column {
             Column::Name => text(line.name),
             Column::Tenant => text(line.tenant.map(TenantId::as_str)),
             Column::Campaign => text(line.campaign.map(CampaignId::as_str)),
-            Column::Clicks => Value::Count(line.clicks),
-            Column::Adjustment => Value::Count(line.adjustment),
-            Column::Total => Value::Count(line.clicks + line.adjustment),
+            Column::Clicks => Value::Count(line.counts.clicks),
+            Column::Adjustment => Value::Count(line.counts.adjustment),
+            Column::Total => Value::Count(line.counts.total()),
             Column::Price => decimal(line.price),
             Column::Amount => decimal(line.money.as_ref().map(|money| money.amount)),
             Column::Currency => text(line.money.as_ref().map(|money| money.currency)),

@@ -2,7 +2,36 @@
 
 use std::collections::BTreeMap;
 
+use recompute::published::TableRow;
 use rust_decimal::Decimal;
+
+/// Clicks of one ad, or of several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What is billed, of revisions.
+    pub clicks: u64,
+    /// What was found later.
+    pub adjustment: u64,
+    /// What was dropped; nobody tells those of adjustments.
+    pub duplicates: u64,
+}
+
+impl Counts {
+    pub(crate) fn of(row: &TableRow<'_>) -> Self {
+        Counts { clicks: row.clicks, adjustment: 0, duplicates: row.duplicates }
+    }
+
+    /// What is billed.
+    pub const fn total(&self) -> u64 {
+        self.clicks + self.adjustment
+    }
+
+    pub(crate) fn add(&mut self, other: Counts) {
+        self.clicks += other.clicks;
+        self.adjustment += other.adjustment;
+        self.duplicates += other.duplicates;
+    }
+}
 
 /// An amount of one currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,25 +52,23 @@ pub struct Totals {
 /// What all lines of one currency come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Total {
-    pub clicks: u64,
-    pub adjustment: u64,
+    pub counts: Counts,
     pub amount: Decimal,
 }
 
 impl Totals {
     pub fn clicks(&self) -> u64 {
-        self.by_currency.values().map(|total| total.clicks).sum()
+        self.by_currency.values().map(|total| total.counts.clicks).sum()
     }
 
     pub fn adjustment(&self) -> u64 {
-        self.by_currency.values().map(|total| total.adjustment).sum()
+        self.by_currency.values().map(|total| total.counts.adjustment).sum()
     }
 
-    pub(crate) fn add(&mut self, clicks: u64, adjustment: u64, money: Option<&Money>) {
+    pub(crate) fn add(&mut self, counts: Counts, money: Option<&Money>) {
         self.lines += 1;
         let total = self.by_currency.entry(money.map(|money| money.currency)).or_default();
-        total.clicks += clicks;
-        total.adjustment += adjustment;
+        total.counts.add(counts);
         total.amount += money.map(|money| money.amount).unwrap_or_default();
     }
 }

@@ -19,7 +19,7 @@ use rust_decimal::Decimal;
 
 use crate::export::{ExportError, Form};
 use crate::lines::{Line, Period};
-use crate::money::{Money, Totals};
+use crate::money::{Counts, Money, Totals};
 
 /// What a statement is of, and how it is cut into lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +169,7 @@ pub async fn write(
         if let Some(book) = books.day(day) {
             let file = book.revision.file(scope.table_grain(day));
             let mut table = published::table(objects, file).await?;
-            while let Some(batch) = table.next()? {
+            while let Some(batch) = table.next_batch()? {
                 for row in batch.rows().filter(|row| part.contains(row.start)) {
                     if !writer.is_in(row.start) {
                         // There may be periods of adjustments alone.
@@ -179,7 +179,7 @@ pub async fn write(
                         }
                         writer.enter(row.start)?;
                     }
-                    writer.count(row.ad, day, row.clicks, 0).map_err(|ad| bad_ad(&file.key, ad))?;
+                    writer.count(row.ad, day, Counts::of(&row)).map_err(|ad| bad_ad(&file.key, ad))?;
                 }
             }
         }
@@ -250,8 +250,7 @@ struct Ad {
 /// What a line comes to.
 #[derive(Default)]
 struct Sum {
-    clicks: u64,
-    adjustment: u64,
+    counts: Counts,
     amount: Decimal,
     price: Option<Decimal>,
     /// Clicks of another price are among them.
@@ -324,12 +323,13 @@ impl<'a> Writer<'a> {
 
     fn adjust(&mut self, row: &AdjustmentRow) -> Result<(), StatementError> {
         self.enter(row.period_start)?;
-        let counted = self.count(&row.ad, row.period_start.day(), 0, row.clicks);
+        let counts = Counts { adjustment: row.clicks, ..Counts::default() };
+        let counted = self.count(&row.ad, row.period_start.day(), counts);
         counted.map_err(|ad| bad_ad(&format!("the adjustments of night {}", row.night), ad))
     }
 
     /// `Err`: what is no id of an ad.
-    fn count(&mut self, ad: &str, day: Day, clicks: u64, adjustment: u64) -> Result<(), String> {
+    fn count(&mut self, ad: &str, day: Day, counts: Counts) -> Result<(), String> {
         if self.window.is_none_or(|(_, is_given)| !is_given) {
             return Ok(());
         }
@@ -343,10 +343,9 @@ impl<'a> Writer<'a> {
         }
         let price = ad.price.1;
         let sum = self.sums.entry((ad.who, price.map(|price| price.currency.code()))).or_default();
-        sum.clicks += clicks;
-        sum.adjustment += adjustment;
+        sum.counts.add(counts);
         if let Some(price) = price {
-            sum.amount += price.amount * Decimal::from(clicks + adjustment);
+            sum.amount += price.amount * Decimal::from(counts.total());
             sum.is_mixed |= sum.price.replace(price.amount).is_some_and(|before| before != price.amount);
         }
         Ok(())
@@ -377,7 +376,7 @@ impl<'a> Writer<'a> {
         let revision = days().next().filter(|_| days().count() == 1).and_then(|day| self.books.day(day));
         let period = Period { interval: window, state, revision: revision.map(|book| book.revision.revision) };
         let last_day = days().next_back().expect("a period touches a day");
-        let mut sums: Vec<_> = self.sums.drain().filter(|(_, sum)| sum.clicks + sum.adjustment > 0).collect();
+        let mut sums: Vec<_> = self.sums.drain().filter(|(_, sum)| sum.counts.total() > 0).collect();
         sums.sort_unstable_by(|((a, in_a), _), ((b, in_b), _)| {
             let names = |who: usize| if self.scope.by == By::Ad { Some(&self.ads[who].id) } else { None };
             (names(*a), a, in_a).cmp(&(names(*b), b, in_b))
@@ -387,16 +386,8 @@ impl<'a> Writer<'a> {
             .map(|((who, currency), sum)| {
                 let price = sum.price.filter(|_| !sum.is_mixed);
                 let money = currency.map(|currency| Money { currency, amount: sum.amount });
-                let line = Line {
-                    ad: None,
-                    name: None,
-                    tenant: None,
-                    campaign: None,
-                    clicks: sum.clicks,
-                    adjustment: sum.adjustment,
-                    price,
-                    money,
-                };
+                let line =
+                    Line { ad: None, name: None, tenant: None, campaign: None, counts: sum.counts, price, money };
                 match (self.scope.by, who.checked_sub(1)) {
                     (By::Ad, _) => {
                         let ad = &self.ads[*who].id;
@@ -414,7 +405,7 @@ impl<'a> Writer<'a> {
             })
             .collect();
         for line in &lines {
-            self.totals.add(line.clicks, line.adjustment, line.money.as_ref());
+            self.totals.add(line.counts, line.money.as_ref());
         }
         if !lines.is_empty() {
             self.form.lines(&period, &lines)?;

@@ -51,7 +51,7 @@ impl Form for Gathered {
             assert!(last.replace(key.clone()) < Some(key.clone()), "lines are sorted: {key:?}");
             let amount = line.money.as_ref().map(|money| money.amount).unwrap_or_default();
             self.names.insert(key.clone(), (line.name.map(str::to_owned), line.price));
-            assert_eq!(self.lines.insert(key, (line.clicks, line.adjustment, amount)), None);
+            assert_eq!(self.lines.insert(key, (line.counts.clicks, line.counts.adjustment, amount)), None);
         }
         Ok(())
     }

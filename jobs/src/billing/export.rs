@@ -183,9 +183,10 @@ impl Subject<'_> {
             .by_currency
             .iter()
             .map(|(currency, total)| {
-                let all = total.clicks + total.adjustment;
+                let counts = total.counts;
+                let (clicks, adjustment, all) = (counts.clicks, counts.adjustment, counts.total());
                 let amount = currency.map(|_| total.amount.to_string());
-                json!({"currency": currency, "clicks": total.clicks, "adjustment": total.adjustment, "total": all, "amount": amount})
+                json!({"currency": currency, "clicks": clicks, "adjustment": adjustment, "total": all, "amount": amount})
             })
             .collect();
         let days: Vec<Value> =

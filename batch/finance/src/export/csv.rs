@@ -68,8 +68,7 @@ impl<W: Write> Csv<W> {
                 name: None,
                 tenant: None,
                 campaign: None,
-                clicks: total.clicks,
-                adjustment: total.adjustment,
+                counts: total.counts,
                 price: None,
                 money: currency.map(|currency| Money { currency, amount: total.amount }),
             };

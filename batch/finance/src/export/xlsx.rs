@@ -64,7 +64,8 @@ impl Xlsx {
         head(sheet, &["currency", "clicks", "adjustment", "total", "amount", "amount_exact"])?;
         for ((currency, total), row) in written.totals.by_currency.iter().zip(1..) {
             sheet.write_string(row, 0, currency.unwrap_or("without a price"))?;
-            for (count, place) in [total.clicks, total.adjustment, total.clicks + total.adjustment].into_iter().zip(1..)
+            for (count, place) in
+                [total.counts.clicks, total.counts.adjustment, total.counts.total()].into_iter().zip(1..)
             {
                 sheet.write_number(row, place, count as f64)?;
             }

@@ -239,6 +239,7 @@ fn bytes(counts: &Counts, more: Vec<(&'static str, ArrayRef)>) -> Vec<u8> {
         (columns::AD_ID, Arc::new(StringArray::from_iter_values(counts.keys().map(|(_, ad)| ad)))),
         (columns::CLASS, Arc::new(StringArray::from_iter_values(counts.keys().map(|_| "valid")))),
         (columns::CLICKS, Arc::new(Int64Array::from_iter_values(counts.values().map(|count| *count as i64)))),
+        (columns::DUPLICATES, Arc::new(Int64Array::from_iter_values(counts.values().map(|count| *count as i64 % 3)))),
     ];
     all.extend(more);
     let batch = RecordBatch::try_from_iter_with_nullable(all.into_iter().map(|(name, column)| (name, column, false)));

@@ -71,6 +71,7 @@ pub struct TableBatch {
     start: TimestampMillisecondArray,
     ad: StringArray,
     clicks: Int64Array,
+    duplicates: Int64Array,
 }
 
 /// A row of a published table.
@@ -80,6 +81,8 @@ pub struct TableRow<'a> {
     pub ad: &'a str,
     /// What is billed, adjustments not included.
     pub clicks: u64,
+    /// What was dropped besides.
+    pub duplicates: u64,
 }
 
 impl TableRows {
@@ -91,15 +94,16 @@ impl TableRows {
     ///
     /// # Errors
     /// When the file is not what a release like this one writes.
-    pub fn next(&mut self) -> Result<Option<TableBatch>, TableError> {
+    pub fn next_batch(&mut self) -> Result<Option<TableBatch>, TableError> {
         let Some(batch) = self.reader.next() else { return Ok(None) };
         let batch = batch.map_err(|e| TableError::format(&self.key, e))?;
         let view = View { key: &self.key, batch: &batch };
         for class in view.text(CLASS)?.iter().flatten() {
             view.class(class)?;
         }
-        let (start, ad, clicks) = (view.times(PERIOD_START)?, view.text(AD_ID)?, view.counts(CLICKS)?);
-        Ok(Some(TableBatch { start: start.clone(), ad: ad.clone(), clicks: clicks.clone() }))
+        let (start, ad) = (view.times(PERIOD_START)?.clone(), view.text(AD_ID)?.clone());
+        let (clicks, duplicates) = (view.counts(CLICKS)?.clone(), view.counts(DUPLICATES)?.clone());
+        Ok(Some(TableBatch { start, ad, clicks, duplicates }))
     }
 }
 
@@ -109,6 +113,7 @@ impl TableBatch {
             start: Timestamp::from_millis(self.start.value(n)),
             ad: self.ad.value(n),
             clicks: self.clicks.value(n) as u64,
+            duplicates: self.duplicates.value(n) as u64,
         })
     }
 }
