@@ -82,8 +82,7 @@ pub enum ChangesError {
     Backwards { from: EntryNumber, to: EntryNumber },
 }
 
-/// What has changed in a range of time from one position to another, in the order of entries and days. `from` is moved on to
-/// `to`.
+/// What has changed in a range of time from one position to another, in the order of entries and days.
 ///
 /// # Errors
 /// When the ledger or a table cannot be read, or `to` comes first.
@@ -92,9 +91,22 @@ pub async fn changes(
     objects: &Objects,
     ads: &AdsTable,
     range: Interval,
-    mut from: Books,
+    from: Books,
     to: EntryNumber,
 ) -> Result<Vec<DayChange>, ChangesError> {
+    let changes = changes_of(ledger, objects, ads, &[range], from, to).await?;
+    Ok(changes.into_iter().map(|(_, change)| change).collect())
+}
+
+/// The same of several ranges, each change with the number of its range: the ledger is read once.
+pub(crate) async fn changes_of(
+    ledger: &Ledger,
+    objects: &Objects,
+    ads: &AdsTable,
+    ranges: &[Interval],
+    mut from: Books,
+    to: EntryNumber,
+) -> Result<Vec<(usize, DayChange)>, ChangesError> {
     if to < from.head() {
         return Err(ChangesError::Backwards { from: from.head(), to });
     }
@@ -106,12 +118,13 @@ pub async fn changes(
         let entry = Entry::decode(number, &bytes).map_err(LedgerError::from)?;
         let mut next = from.clone();
         ledger.read_on(&mut next, number).await?;
-        for day in days_of(range).filter(|day| is_other(&from, &next, *day)) {
+        let days = ranges.iter().enumerate().flat_map(|(n, range)| days_of(*range).map(move |day| (n, *range, day)));
+        for (n, range, day) in days.filter(|(_, _, day)| is_other(&from, &next, *day)) {
             let part = Interval::new(range.start.max(day.start()), range.end.min(day.end()));
             let (before, after) =
                 (sums(objects, &from, ads, day, part).await?, sums(objects, &next, ads, day, part).await?);
             let revision = |books: &Books| books.day(day).map(|book| book.revision.revision);
-            changes.push(DayChange {
+            let change = DayChange {
                 day,
                 entry: number,
                 at: published_at(&entry.body),
@@ -119,7 +132,8 @@ pub async fn changes(
                 revision_before: revision(&from),
                 revision_after: revision(&next),
                 ads: differences(&before, &after),
-            });
+            };
+            changes.push((n, change));
         }
         from = next;
     }

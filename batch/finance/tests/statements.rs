@@ -92,7 +92,7 @@ fn oracle(truth: &Truth, books: &Books, ads: &AdsTable, scope: &Scope) -> BTreeM
         }
         let ad = AdId::parse(ad).unwrap();
         let rows = ads.rows_of(&ad);
-        let price = rows.iter().filter(|row| row.valid_from <= time.day()).next_back().and_then(|row| row.price);
+        let price = rows.iter().rfind(|row| row.valid_from <= time.day()).and_then(|row| row.price);
         let whose = match (scope.by, rows.first()) {
             (By::Ad, _) => ad.to_string(),
             (_, None) => "/".to_owned(),

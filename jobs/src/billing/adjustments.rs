@@ -21,29 +21,36 @@ pub async fn run(settings: &Settings, command: AdjustmentsCommand, as_json: bool
     done.or_else(refused)
 }
 
+/// What one night has found of one day.
+#[derive(Default)]
+struct Found<'a> {
+    clicks: u64,
+    ads: BTreeMap<&'a str, u64>,
+}
+
 /// By day of the clicks, and the night that has found them.
 async fn list(settings: &Settings, of: &AdjustmentsOf, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
     let books = desk.books(of.as_of).await?;
     let rows = adjustments_of(&desk.objects, &books, of.of.period.interval(of.of.tz)).await?;
-    let mut sums: BTreeMap<(Day, Day), (u64, BTreeMap<&str, u64>)> = BTreeMap::new();
+    let mut sums: BTreeMap<(Day, Day), Found<'_>> = BTreeMap::new();
     for row in &rows {
-        let (clicks, ads) = sums.entry((row.period_start.day(), row.night)).or_default();
-        *clicks += row.clicks;
-        *ads.entry(&row.ad).or_default() += row.clicks;
+        let found = sums.entry((row.period_start.day(), row.night)).or_default();
+        found.clicks += row.clicks;
+        *found.ads.entry(&row.ad).or_default() += row.clicks;
     }
     if as_json {
         let all: Vec<Value> = sums
             .iter()
-            .map(|((day, night), (clicks, ads))| json!({"day": day, "night": night, "clicks": clicks, "ads": ads}))
+            .map(|((day, night), Found { clicks, ads })| json!({"day": day, "night": night, "clicks": clicks, "ads": ads}))
             .collect();
         print(&Value::from(all).to_string())?;
         return Ok(Exit::Done);
     }
-    let all: u64 = sums.values().map(|(clicks, _)| clicks).sum();
+    let all: u64 = sums.values().map(|found| found.clicks).sum();
     let lines: Vec<String> = sums
         .iter()
-        .map(|((day, night), (clicks, ads))| {
+        .map(|((day, night), Found { clicks, ads })| {
             format!("{day}  the night of {night} found {} clicks of {} ads", grouped(*clicks), ads.len())
         })
         .collect();

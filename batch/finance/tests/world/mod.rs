@@ -196,11 +196,13 @@ impl World {
         let of_day: Counts = of_day.map(|(key, count)| (*key, *count)).collect();
         let mut files = Vec::new();
         for grain in Grain::ALL {
-            let mut counts = Counts::new();
+            let (mut counts, mut dropped) = (Counts::new(), Counts::new());
             for ((time, ad), count) in &of_day {
-                *counts.entry((grain.window(*time).start, *ad)).or_default() += count;
+                let key = (grain.window(*time).start, *ad);
+                *counts.entry(key).or_default() += count;
+                *dropped.entry(key).or_default() += duplicates(*count);
             }
-            let bytes = table(&counts);
+            let bytes = table(&counts, &dropped);
             files.push(self.put(rev_key(entry, grain, day, &sha256(&bytes)), bytes, counts.len()).await);
         }
         let [minute, hour, day_file] = files.try_into().unwrap();
@@ -224,8 +226,14 @@ fn add(to: &mut Counts, found: &Counts) {
     found.iter().for_each(|(key, count)| *to.entry(*key).or_default() += count);
 }
 
-fn table(counts: &Counts) -> Vec<u8> {
-    bytes(counts, vec![])
+/// Of the clicks of an ad in a minute, how many came twice.
+pub const fn duplicates(clicks: u64) -> u64 {
+    clicks % 3
+}
+
+fn table(counts: &Counts, dropped: &Counts) -> Vec<u8> {
+    let dropped = Int64Array::from_iter_values(dropped.values().map(|count| *count as i64));
+    bytes(counts, vec![(columns::DUPLICATES, Arc::new(dropped))])
 }
 
 fn adjustment_table(counts: &Counts, night: Day) -> Vec<u8> {
@@ -239,7 +247,6 @@ fn bytes(counts: &Counts, more: Vec<(&'static str, ArrayRef)>) -> Vec<u8> {
         (columns::AD_ID, Arc::new(StringArray::from_iter_values(counts.keys().map(|(_, ad)| ad)))),
         (columns::CLASS, Arc::new(StringArray::from_iter_values(counts.keys().map(|_| "valid")))),
         (columns::CLICKS, Arc::new(Int64Array::from_iter_values(counts.values().map(|count| *count as i64)))),
-        (columns::DUPLICATES, Arc::new(Int64Array::from_iter_values(counts.values().map(|count| *count as i64 % 3)))),
     ];
     all.extend(more);
     let batch = RecordBatch::try_from_iter_with_nullable(all.into_iter().map(|(name, column)| (name, column, false)));

@@ -1,0 +1,489 @@
+//! Somebody else's numbers: a CSV file of any shape, with a column for whose clicks they are, one for how many, and one for the
+//! day.
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::io::Read;
+use std::str::FromStr;
+
+use clicks::time::Day;
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+use rust_decimal::Decimal;
+
+use crate::reconcile::Keys;
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    Ad,
+    Campaign,
+    Tenant,
+    Day,
+    Clicks,
+    /// What a click costs.
+    Price,
+    /// `line` or `total`, in exports of our own.
+    Line,
+}
+
+impl Field {
+    /// Those that a mapping may name.
+    pub const MAPPED: [Field; 6] = [Field::Ad, Field::Campaign, Field::Tenant, Field::Day, Field::Clicks, Field::Price];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Field::Ad => "ad",
+            Field::Campaign => "campaign",
+            Field::Tenant => "advertiser",
+            Field::Day => "day",
+            Field::Clicks => "clicks",
+            Field::Price => "price",
+            Field::Line => "line",
+        }
+    }
+
+    /// Names that its column has in most files, the likeliest first; compared without case, blanks and punctuation.
+    const fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Field::Ad => &["ad_id", "ad", "creative_id", "creative", "banner_id"],
+            Field::Campaign => &["campaign", "campaign_id", "campaign_name"],
+            Field::Tenant => &["advertiser", "tenant", "advertiser_id", "account", "customer"],
+            Field::Day => &["day", "date", "period_start", "report_date"],
+            // What we call `clicks` lacks what was found later.
+            Field::Clicks => {
+                &["total", "clicks", "click_count", "billable_clicks", "billed_clicks", "quantity", "count"]
+            }
+            Field::Price => &["price", "cpc", "unit_price", "rate"],
+            Field::Line => &["line"],
+        }
+    }
+}
+
+/// Which columns were named on purpose: `ad=Creative,clicks=Billed clicks`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mapping(Vec<(Field, String)>);
+
+/// Why a text is no mapping.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no mapping: write field=column, such as ad=Creative; the fields are ad, campaign, advertiser, day, clicks and price"
+)]
+pub struct MappingError(String);
+
+impl FromStr for Mapping {
+    type Err = MappingError;
+
+    fn from_str(text: &str) -> Result<Self, MappingError> {
+        let mut mapping = Mapping::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let wrong = || MappingError(part.to_owned());
+            let (field, column) = part.split_once('=').ok_or_else(wrong)?;
+            let named = |known: &Field| known.name() == field.trim() || known.aliases().contains(&field.trim());
+            let field = Field::MAPPED.into_iter().find(named).ok_or_else(wrong)?;
+            if column.trim().is_empty() || mapping.0.iter().any(|(known, _)| *known == field) {
+                return Err(wrong());
+            }
+            mapping.0.push((field, column.trim().to_owned()));
+        }
+        Ok(mapping)
+    }
+}
+
+/// How an invoice is read.
+#[derive(Debug, Clone, Default)]
+pub struct InvoiceOptions {
+    pub mapping: Mapping,
+    /// What stands between thousands in numbers, if anything does.
+    pub thousands: Option<char>,
+}
+
+/// One line of an invoice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvoiceLine {
+    /// In the file; the head is line 1.
+    pub line: u64,
+    /// Whose clicks: an ad, a campaign or an advertiser; empty where only days are compared.
+    pub who: String,
+    /// Of a campaign, where there is a column for it.
+    pub tenant: Option<String>,
+    pub day: Option<Day>,
+    pub clicks: u64,
+    pub price: Option<Decimal>,
+    /// Of the whole line, to tell whether it is there again.
+    pub hash: u64,
+}
+
+/// Why an invoice cannot be read. Nothing of it is compared then.
+#[derive(Debug, thiserror::Error)]
+pub enum InvoiceError {
+    #[error("it cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("it is empty: its first line has to name the columns")]
+    Empty,
+    #[error("it is written in UTF-16: save it as CSV UTF-8")]
+    Utf16,
+    #[error("line {line}, byte {at} of it is no UTF-8: save the file as CSV UTF-8")]
+    NotUtf8 { line: u64, at: usize },
+    #[error(
+        "no column tells the {field}: there are {present}. Name the one that does, as in `--map {field}={nearest}`"
+    )]
+    NoColumn { field: &'static str, present: String, nearest: String },
+    #[error("the columns {columns} could all tell the {field}: say which one does, as in `--map {field}={first}`")]
+    Ambiguous { field: &'static str, columns: String, first: String },
+    #[error("the column `{0}` is there more than once: give one of them another name")]
+    Repeated(String),
+    #[error("line {line} has {found} fields, and the head has {head}: is a text with a delimiter in it not quoted?")]
+    Ragged { line: u64, found: u64, head: u64 },
+    #[error("line {line}, column `{column}`: `{value}` {reason}")]
+    Value { line: u64, column: String, value: String, reason: String },
+    #[error("line {line} cannot be read: {reason}")]
+    Line { line: u64, reason: String },
+}
+
+/// Reads the lines of an invoice, and hands each on.
+///
+/// # Errors
+/// The first thing that is wrong, with its line and column.
+pub fn read_invoice(
+    mut from: impl Read,
+    options: &InvoiceOptions,
+    keys: Keys,
+    mut take: impl FnMut(InvoiceLine),
+) -> Result<(), InvoiceError> {
+    // Long enough for any head; what follows is read on.
+    let mut front = vec![0; 1 << 16];
+    let mut filled = 0;
+    while filled < front.len() {
+        match from.read(&mut front[filled..])? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    front.truncate(filled);
+    if front.starts_with(&[0xff, 0xfe]) || front.starts_with(&[0xfe, 0xff]) {
+        return Err(InvoiceError::Utf16);
+    }
+    if front.starts_with("\u{feff}".as_bytes()) {
+        front.drain(..3);
+    }
+    let delimiter = delimiter(&front);
+    let whole = std::io::Cursor::new(front).chain(from);
+    // A carriage return before the line feed is trimmed with the field: as part of the end it would shift the line numbers.
+    let mut reader = ReaderBuilder::new();
+    reader.delimiter(delimiter).terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
+    let mut reader = reader.from_reader(whole);
+    let (mut record, hasher) = (ByteRecord::new(), foldhash::quality::RandomState::default());
+    if !read(&mut reader, &mut record)? {
+        return Err(InvoiceError::Empty);
+    }
+    let head: Vec<String> = texts(&record, 1)?.into_iter().map(|text| text.trim().to_owned()).collect();
+    let columns = Columns::find(&head, options, keys)?;
+    while read(&mut reader, &mut record)? {
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() == 1 && record[0].trim_ascii().is_empty() {
+            continue;
+        }
+        if record.len() != head.len() {
+            return Err(InvoiceError::Ragged { line, found: record.len() as u64, head: head.len() as u64 });
+        }
+        let texts = texts(&record, line)?;
+        if columns.line.is_some_and(|place| texts[place].trim() == "total") {
+            continue;
+        }
+        let hash = hasher.hash_one(&texts);
+        take(InvoiceLine { hash, ..columns.line(&head, &texts, line, options, keys)? });
+    }
+    Ok(())
+}
+
+fn read<R: Read>(reader: &mut csv::Reader<R>, record: &mut ByteRecord) -> Result<bool, InvoiceError> {
+    reader.read_byte_record(record).map_err(|error| {
+        let line = error.position().map_or(0, csv::Position::line);
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => InvoiceError::Io(error),
+            kind => InvoiceError::Line { line, reason: format!("{kind:?}") },
+        }
+    })
+}
+
+fn texts(record: &ByteRecord, line: u64) -> Result<Vec<&str>, InvoiceError> {
+    let mut before = 0;
+    let text = |field: &'_ [u8]| {
+        let found = std::str::from_utf8(field);
+        let at = before + found.err().map_or(0, |error| error.valid_up_to());
+        before += field.len() + 1;
+        (found.is_ok(), at)
+    };
+    let wrong = record.iter().map(text).find(|(is_text, _)| !is_text);
+    if let Some((_, at)) = wrong {
+        return Err(InvoiceError::NotUtf8 { line, at });
+    }
+    Ok(record.iter().map(|field| std::str::from_utf8(field).unwrap_or_default()).collect())
+}
+
+/// What separates the fields of the first line, outside of quotes.
+fn delimiter(front: &[u8]) -> u8 {
+    let mut in_quotes = false;
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
+    for byte in front {
+        if *byte == b'\n' && !in_quotes {
+            break;
+        }
+        in_quotes ^= *byte == b'"';
+        for (delimiter, count) in counts.iter_mut().filter(|_| !in_quotes) {
+            *count += u32::from(byte == delimiter);
+        }
+    }
+    // Of equal counts the first.
+    counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
+}
+
+/// Where the fields are.
+struct Columns {
+    who: Option<usize>,
+    tenant: Option<usize>,
+    day: Option<usize>,
+    clicks: usize,
+    price: Option<usize>,
+    line: Option<usize>,
+}
+
+/// Without case, blanks and punctuation.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+impl Columns {
+    fn find(head: &[String], options: &InvoiceOptions, keys: Keys) -> Result<Self, InvoiceError> {
+        let who = keys.who().map(|field| Self::needed(head, options, field)).transpose()?;
+        let day = if keys.by_day() { Some(Self::needed(head, options, Field::Day)?) } else { None };
+        let tenant = match keys.who() {
+            Some(Field::Campaign) => Self::optional(head, options, Field::Tenant)?,
+            _ => None,
+        };
+        Ok(Columns {
+            who,
+            tenant,
+            day,
+            clicks: Self::needed(head, options, Field::Clicks)?,
+            price: Self::optional(head, options, Field::Price)?,
+            line: Self::optional(head, options, Field::Line)?,
+        })
+    }
+
+    fn needed(head: &[String], options: &InvoiceOptions, field: Field) -> Result<usize, InvoiceError> {
+        let wanted = options.mapping.0.iter().find(|(mapped, _)| *mapped == field).map(|(_, name)| name.as_str());
+        Self::optional(head, options, field)?.ok_or_else(|| {
+            let names = wanted.into_iter().chain(field.aliases().iter().copied());
+            let likeness = |column: &String| {
+                let best = names.clone().map(|name| strsim::jaro_winkler(&plain(name), &plain(column)));
+                best.fold(0.0, f64::max)
+            };
+            let nearest = head.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+            let present = head.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            InvoiceError::NoColumn { field: field.name(), present, nearest: nearest.cloned().unwrap_or_default() }
+        })
+    }
+
+    fn optional(head: &[String], options: &InvoiceOptions, field: Field) -> Result<Option<usize>, InvoiceError> {
+        let places = |name: &str| {
+            let wanted = plain(name);
+            head.iter().enumerate().filter(move |(_, column)| plain(column) == wanted)
+        };
+        if let Some((_, name)) = options.mapping.0.iter().find(|(mapped, _)| *mapped == field) {
+            let exact: Vec<usize> =
+                head.iter().enumerate().filter(|(_, it)| *it == name).map(|(place, _)| place).collect();
+            return match *exact {
+                [] => Ok(places(name).map(|(place, _)| place).next()),
+                [place] => Ok(Some(place)),
+                _ => Err(InvoiceError::Repeated(name.clone())),
+            };
+        }
+        // The likeliest name that is there; a second column of the very same name is a mistake in the file.
+        for alias in field.aliases() {
+            let found: Vec<(usize, &String)> = places(alias).map(|(place, name)| (place, name)).collect();
+            match *found {
+                [] => {}
+                [(place, _)] => return Ok(Some(place)),
+                [(_, first), (_, second), ..] if first == second => return Err(InvoiceError::Repeated(first.clone())),
+                [(_, first), ..] => {
+                    let columns = found.iter().map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                    return Err(InvoiceError::Ambiguous { field: field.name(), columns, first: first.clone() });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn line(
+        &self,
+        head: &[String],
+        texts: &[&str],
+        line: u64,
+        options: &InvoiceOptions,
+        keys: Keys,
+    ) -> Result<InvoiceLine, InvoiceError> {
+        let wrong = |place: usize, reason: String| InvoiceError::Value {
+            line,
+            column: head[place].clone(),
+            value: texts[place].chars().take(60).collect(),
+            reason,
+        };
+        let text = |place: usize| texts[place].trim();
+        let who = self.who.map(text).unwrap_or_default();
+        if let Some(place) = self.who.filter(|_| who.is_empty()) {
+            return Err(wrong(place, format!("names no {}", keys.who().map_or("ad", Field::name))));
+        }
+        let day = self.day.map(|place| day(text(place)).map_err(|reason| wrong(place, reason))).transpose()?;
+        let clicks = count(text(self.clicks), options.thousands).map_err(|reason| wrong(self.clicks, reason))?;
+        let price = match self.price.map(|place| (place, text(place))) {
+            None | Some((_, "")) => None,
+            Some((place, text)) => Some(price(text, options.thousands).map_err(|reason| wrong(place, reason))?),
+        };
+        let tenant = self.tenant.map(text).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
+        Ok(InvoiceLine { line, who: unquoted(who).to_owned(), tenant, day, clicks, price, hash: 0 })
+    }
+}
+
+/// Spreadsheets mark texts that look like numbers with an apostrophe.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('\'').unwrap_or(text)
+}
+
+fn day(text: &str) -> Result<Day, String> {
+    let date = text.split(['T', ' ']).next().unwrap_or_default();
+    let parts: Vec<&str> = date.split(['-', '/', '.']).collect();
+    let iso = match *parts {
+        [year, month, day] if year.len() == 4 => Some(format!("{year}-{month:0>2}-{day:0>2}")),
+        [day, month, year] if year.len() == 4 && date.contains('.') => Some(format!("{year}-{month:0>2}-{day:0>2}")),
+        [all] if all.len() == 8 && all.is_ascii() => Some(format!("{}-{}-{}", &all[..4], &all[4..6], &all[6..])),
+        _ => None,
+    };
+    let day = iso.and_then(|iso| iso.parse().ok());
+    day.ok_or_else(|| "is no day that can be read in one way only: write it as 2026-03-15 or 15.03.2026".to_owned())
+}
+
+/// A whole number that is not negative, perhaps with a fraction of noughts.
+fn count(text: &str, thousands: Option<char>) -> Result<u64, String> {
+    let number = decimal(text, thousands)?;
+    if number.is_sign_negative() && !number.is_zero() {
+        return Err("is negative: nobody clicks less than not at all; corrections are no clicks".to_owned());
+    }
+    if !number.fract().is_zero() {
+        return Err("is no whole number, and clicks are".to_owned());
+    }
+    u64::try_from(number.trunc()).map_err(|_| "is too large".to_owned())
+}
+
+fn price(text: &str, thousands: Option<char>) -> Result<Decimal, String> {
+    let number =
+        decimal(text.trim_matches(|c: char| c.is_alphabetic() || c.is_whitespace() || "€$£¥".contains(c)), thousands)?;
+    if number.is_sign_negative() { Err("is negative".to_owned()) } else { Ok(number) }
+}
+
+fn decimal(text: &str, thousands: Option<char>) -> Result<Decimal, String> {
+    let plain: String = text.chars().filter(|c| Some(*c) != thousands && !c.is_whitespace()).collect();
+    let separators: Vec<(usize, char)> = plain.char_indices().filter(|(_, c)| matches!(c, '.' | ',')).collect();
+    let is_number = !plain.is_empty()
+        && plain.trim_start_matches(['-', '+']).chars().all(|c| c.is_ascii_digit() || ".,".contains(c));
+    let no_number = || Err("is no number".to_owned());
+    match *separators {
+        _ if !is_number => no_number(),
+        [] => plain.parse().map_err(|_| "is no number".to_owned()),
+        // 1.234 is a thousand and more in one country, and one and a bit in another.
+        [(at, mark)] if thousands.is_none() && plain.len() - at == 4 => Err(format!(
+            "can be read in two ways: say `--thousands {mark}` if `{mark}` stands between thousands, or write it without"
+        )),
+        [(_, _)] => plain.replace(',', ".").parse().map_err(|_| "is no number".to_owned()),
+        _ => {
+            Err("has more than one separator: say which one stands between thousands, as in `--thousands ,`".to_owned())
+        }
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, options: &InvoiceOptions, keys: Keys) -> Result<Vec<InvoiceLine>, String> {
+        let mut lines = Vec::new();
+        read_invoice(text.as_bytes(), options, keys, |line| lines.push(InvoiceLine { hash: 0, ..line }))
+            .map_err(|error| error.to_string())?;
+        Ok(lines)
+    }
+
+    fn plainly(text: &str) -> Result<Vec<InvoiceLine>, String> {
+        read(text, &InvoiceOptions::default(), Keys::AD_DAY)
+    }
+
+    #[test]
+    fn files_as_they_come() {
+        let want = InvoiceLine {
+            line: 2,
+            who: "a".to_owned(),
+            tenant: None,
+            day: Some("2026-03-15".parse().unwrap()),
+            clicks: 1_234,
+            price: None,
+            hash: 0,
+        };
+        for text in [
+            "ad_id,day,clicks\na,2026-03-15,1234\n",
+            "\u{feff}Ad ID;Date;Clicks\r\na;15.03.2026;1234\r\n",
+            "CLICKS\tAD\tREPORT_DATE\n1234\ta\t20260315",
+            "ad,day,clicks,note\na,2026/3/15,1234.00,\"x, y\"\n\n",
+            "ad|day|clicks\n'a| 2026-03-15 00:00:00 | 1 234 \n",
+            "line,period_start,ad_id,clicks,total\nline,2026-03-15T00:00:00.000+05:45,a,1000,1234\ntotal,2026-03-01,,1000,1234\n",
+        ] {
+            assert_eq!(plainly(text), Ok(vec![want.clone()]), "{text}");
+        }
+        let options = InvoiceOptions { mapping: "ad=Wer,clicks=Klicks".parse().unwrap(), thousands: Some('.') };
+        let text = "Wer;day;Klicks;Price\na;2026-03-15;1.234;0,25 €\n";
+        let priced = InvoiceLine { price: Some(Decimal::new(25, 2)), ..want };
+        assert_eq!(read(text, &options, Keys::AD_DAY), Ok(vec![priced]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_column() {
+        for (text, part) in [
+            ("", "it is empty"),
+            (
+                "ad,day\na,2026-03-15\n",
+                "no column tells the clicks: there are `ad`, `day`. Name the one that does, as in `--map clicks=",
+            ),
+            ("ad,day,klicks\na,2026-03-15,1\n", "`--map clicks=klicks`"),
+            ("ad,clicks\na,1\n", "no column tells the day"),
+            ("ad,ad,day,clicks\na,a,2026-03-15,1\n", "the column `ad` is there more than once"),
+            ("ad,day,clicks\na,2026-03-15\n", "line 2 has 2 fields, and the head has 3"),
+            ("ad,day,clicks\na,2026-03-15,1\nb,2026-03-15,-2\n", "line 3, column `clicks`: `-2` is negative"),
+            ("ad,day,clicks\na,2026-03-15,1.5\n", "line 2, column `clicks`: `1.5` is no whole number"),
+            ("ad,day,clicks\na,2026-03-15,1.234\n", "can be read in two ways: say `--thousands .`"),
+            ("ad;day;clicks\na;2026-03-15;1.234.567\n", "more than one separator"),
+            ("ad,day,clicks\na,2026-03-15,many\n", "`many` is no number"),
+            (
+                "ad,day,clicks\na,03/04/2026,1\n",
+                "line 2, column `day`: `03/04/2026` is no day that can be read in one way only",
+            ),
+            ("ad,day,clicks\na,2026-02-30,1\n", "`2026-02-30` is no day"),
+            ("ad,day,clicks\n,2026-03-15,1\n", "line 2, column `ad`: `` names no ad"),
+            ("ad,day,clicks,Clicks\na,2026-03-15,1,2\n", "the columns `clicks`, `Clicks` could all tell the clicks"),
+        ] {
+            let error = plainly(text).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+        let bytes = b"ad,day,clicks\nM\xfcller,2026-03-15,1\n";
+        let error = read_invoice(&bytes[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        assert!(matches!(error, InvoiceError::NotUtf8 { line: 2, at: 1 }), "{error}");
+        let error = read_invoice(&b"\xff\xfea\0"[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        assert!(matches!(error, InvoiceError::Utf16), "{error}");
+        for text in ["ad", "ad=", "x=y", "ad=a,ad=b"] {
+            assert!(text.parse::<Mapping>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! An invoice that is made of our numbers, with breaks of every kind in it: each is found, in its bucket, with its cause, and
+//! nothing else is.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use clicks::books::Books;
+use clicks::id::TenantId;
+use clicks::time::{Day, Timestamp};
+use clicks::zone::Zone;
+use finance::{
+    Bucket, Cause, Compared, Dates, InvoiceOptions, Keys, Mine, PointInTime, ReconcileError, StatementError, Theirs,
+    Tolerance, books_at, read_invoice, reconcile,
+};
+use world::{Truth, World, ads, duplicates};
+
+/// What we say of one ad on one day.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Sum {
+    clicks: u64,
+    adjustment: u64,
+    duplicates: u64,
+}
+
+type Sums = BTreeMap<(String, Day), Sum>;
+
+fn sums(truth: &Truth, dates: Dates, zone: Zone) -> Sums {
+    let mut sums = Sums::new();
+    let mut add = |time: Timestamp, ad: &str, sum: Sum| {
+        let day = zone.date(time);
+        if (dates.first..dates.end).contains(&day) {
+            let of_day = sums.entry((ad.to_owned(), day)).or_default();
+            of_day.clicks += sum.clicks;
+            of_day.adjustment += sum.adjustment;
+            of_day.duplicates += sum.duplicates;
+        }
+    };
+    for ((time, ad), clicks) in &truth.clicks {
+        add(*time, ad, Sum { clicks: *clicks, adjustment: 0, duplicates: duplicates(*clicks) });
+    }
+    for ((time, ad), clicks) in &truth.adjustments {
+        add(*time, ad, Sum { adjustment: *clicks, ..Sum::default() });
+    }
+    sums
+}
+
+struct Desk {
+    world: World,
+    books: Books,
+    dates: Dates,
+    zone: Zone,
+}
+
+impl Desk {
+    async fn new(seed: u64, zone: &str) -> Self {
+        let world = World::random(seed, 8).await;
+        let books = books_at(&world.ledger, PointInTime::Now).await.unwrap();
+        let dates = Dates { first: world.first_day.next(), end: world.first_day.plus(6) };
+        Desk { world, books, dates, zone: zone.parse().unwrap() }
+    }
+
+    fn ours(&self) -> Sums {
+        sums(self.world.truths.values().next_back().unwrap(), self.dates, self.zone)
+    }
+
+    async fn compare(&self, text: &str, keys: &str, tolerance: &str) -> Result<Vec<Compared>, ReconcileError> {
+        self.compare_one(text, keys, tolerance, None).await
+    }
+
+    async fn compare_one(
+        &self,
+        text: &str,
+        keys: &str,
+        tolerance: &str,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<Compared>, ReconcileError> {
+        let keys: Keys = keys.parse().unwrap();
+        let mut theirs = Theirs::new(keys);
+        read_invoice(text.as_bytes(), &InvoiceOptions::default(), keys, |line| theirs.add(&line)).unwrap();
+        let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
+        let Desk { books, dates, zone, .. } = self;
+        let mine = Mine { ledger, objects, books, ads: &ads, dates: *dates, zone: *zone, tenant };
+        reconcile(&mine, theirs, tolerance.parse().unwrap()).await
+    }
+}
+
+/// As a partner writes it.
+fn invoice(lines: &BTreeMap<(String, Day), u64>) -> String {
+    let lines = lines.iter().map(|((ad, day), clicks)| format!("{ad};{day};{clicks}\n"));
+    "Creative;Date;Billed Clicks\n".to_owned() + &lines.collect::<String>()
+}
+
+fn billed(sums: &Sums) -> BTreeMap<(String, Day), u64> {
+    sums.iter().map(|(key, sum)| (key.clone(), sum.clicks + sum.adjustment)).collect()
+}
+
+fn breaks(compared: &[Compared]) -> BTreeMap<(String, Option<Day>), (Bucket, Option<Cause>)> {
+    let breaks = compared.iter().filter(|line| line.bucket.is_break());
+    breaks.map(|line| ((line.who.clone(), line.day), (line.bucket, line.cause.clone()))).collect()
+}
+
+#[tokio::test]
+async fn our_own_numbers_match_in_every_zone_and_by_every_key() {
+    for zone in ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/New_York"] {
+        let desk = Desk::new(3, zone).await;
+        let ours = desk.ours();
+        let compared = desk.compare(&invoice(&billed(&ours)), "ad,day", "0").await.unwrap();
+        assert_eq!(compared.len(), ours.len(), "{zone}");
+        assert!(compared.iter().all(|line| line.bucket == Bucket::Matched && line.cause.is_none()), "{zone}");
+        let (mut by_ad, mut by_day) = (BTreeMap::new(), BTreeMap::new());
+        for ((ad, day), clicks) in billed(&ours) {
+            *by_ad.entry(ad).or_insert(0) += clicks;
+            *by_day.entry(day).or_insert(0) += clicks;
+        }
+        let text = |head: &str, sums: Vec<(String, u64)>| {
+            head.to_owned() + &sums.iter().map(|(name, clicks)| format!("{name},{clicks}\n")).collect::<String>()
+        };
+        let by_day: Vec<_> = by_day.into_iter().map(|(day, clicks)| (day.to_string(), clicks)).collect();
+        for (text, keys) in
+            [(text("ad,clicks\n", by_ad.into_iter().collect()), "ad"), (text("day,clicks\n", by_day), "day")]
+        {
+            let compared = desk.compare(&text, keys, "0").await.unwrap();
+            assert!(
+                !compared.is_empty() && compared.iter().all(|line| line.bucket == Bucket::Matched),
+                "{zone} {keys}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_break_is_found_with_its_cause_and_nothing_else_is() {
+    let mut seen = BTreeMap::new();
+    for seed in 1..25 {
+        let desk = Desk::new(seed, "UTC").await;
+        let ours = desk.ours();
+        let mut theirs = billed(&ours);
+        let mut want = BTreeMap::new();
+        let is_final = |day: Day| matches!(desk.books.state(day).name(), "final" | "adjusted");
+        // A day that they lack altogether.
+        let missing = desk.dates.first;
+        for key in ours.keys().filter(|(_, day)| *day == missing) {
+            theirs.remove(key);
+            want.insert(key.clone(), (Bucket::OnlyOurs, Some(Cause::MissingDay)));
+        }
+        let mut used = 0;
+        let mut repeated = String::new();
+        for (key, sum) in ours.iter().filter(|((_, day), _)| *day != missing && is_final(*day)) {
+            let total = sum.clicks + sum.adjustment;
+            let positions = desk.world.truths.iter().rev().skip(1);
+            let before = positions.map(|(position, truth)| (*position, sums(truth, desk.dates, desk.zone)));
+            let earlier: Vec<(u64, u64)> = before
+                .filter_map(|(position, sums)| sums.get(key).map(|sum| (position, sum.clicks + sum.adjustment)))
+                .filter(|(_, clicks)| *clicks != total)
+                .collect();
+            let (says, bucket, cause) = match used % 5 {
+                0 if sum.adjustment > 0 => {
+                    let cause = Cause::WithoutAdjustments { adjustment: sum.adjustment };
+                    (sum.clicks, Bucket::Different, Some(cause))
+                }
+                1 if sum.duplicates > 0 => {
+                    let cause = Cause::WithDuplicates { duplicates: sum.duplicates };
+                    (total + sum.duplicates, Bucket::Different, Some(cause))
+                }
+                2 if sum.adjustment == 0 && !earlier.is_empty() => {
+                    // The last entry at which it was so, which is the first in this list.
+                    let (position, clicks) = earlier[0];
+                    let is_gross = clicks == total + sum.duplicates;
+                    if is_gross {
+                        continue;
+                    }
+                    let bucket = if clicks == 0 { Bucket::OnlyOurs } else { Bucket::Different };
+                    (clicks, bucket, Some(Cause::EarlierState { entry: position }))
+                }
+                3 => {
+                    repeated += &format!("{};{};{total}\n", key.0, key.1);
+                    (total, Bucket::Different, Some(Cause::RepeatedLine))
+                }
+                // The last line of a day stays: without it the day would be missing.
+                4 if theirs.keys().filter(|(_, day)| *day == key.1).count() > 1 => {
+                    theirs.remove(key);
+                    want.insert(key.clone(), (Bucket::OnlyOurs, None));
+                    used += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            used += 1;
+            theirs.insert(key.clone(), says);
+            want.insert(key.clone(), (bucket, cause));
+        }
+        let (unlike, outside) = (("stary".to_owned(), missing.next()), ("a".to_owned(), desk.dates.end.plus(40)));
+        theirs.insert(unlike.clone(), 7);
+        want.insert(unlike, (Bucket::OnlyTheirs, Some(Cause::UnknownName { nearest: Some("stray".to_owned()) })));
+        theirs.insert(outside.clone(), 7);
+        want.insert(outside, (Bucket::OnlyTheirs, Some(Cause::OutsideOfPeriod)));
+        let compared = desk.compare(&(invoice(&theirs) + &repeated), "ad,day", "0").await.unwrap();
+        let want: BTreeMap<_, _> = want.into_iter().map(|((ad, day), found)| ((ad, Some(day)), found)).collect();
+        let found = breaks(&compared);
+        for (key, found) in &found {
+            let wanted =
+                want.get(key).unwrap_or_else(|| panic!("seed {seed}: {key:?} is {found:?}, and nothing is wrong"));
+            let (mut found, mut wanted) = (found.clone(), wanted.clone());
+            // What the ledger says between two entries that change this ad is the same.
+            if let (Some(Cause::EarlierState { entry: a }), Some(Cause::EarlierState { entry: b })) =
+                (&mut found.1, &mut wanted.1)
+            {
+                assert!(a <= b, "seed {seed}: {key:?}: position {a} is later than {b}");
+                *a = *b;
+            }
+            assert_eq!(found, wanted, "seed {seed}: {key:?}");
+            *seen.entry(found.1.map_or("none", |cause| cause.name())).or_insert(0) += 1;
+        }
+        assert_eq!(found.len(), want.len(), "seed {seed}");
+    }
+    let kinds = [
+        "earlier_state",
+        "missing_day",
+        "none",
+        "outside_of_period",
+        "repeated_line",
+        "unknown_name",
+        "with_duplicates",
+        "without_adjustments",
+    ];
+    assert_eq!(seen.keys().copied().collect::<Vec<_>>(), kinds, "every kind was there: {seen:?}");
+}
+
+#[tokio::test]
+async fn another_zone_is_recognised() {
+    let mut seen = 0;
+    for seed in 1..12 {
+        let desk = Desk::new(seed, "UTC").await;
+        let kathmandu =
+            sums(desk.world.truths.values().next_back().unwrap(), desk.dates, "Asia/Kathmandu".parse().unwrap());
+        let compared = desk.compare(&invoice(&billed(&kathmandu)), "ad,day", "0").await.unwrap();
+        let breaks: Vec<_> = compared.iter().filter(|line| line.bucket.is_break()).collect();
+        let by_zone =
+            breaks.iter().filter(|line| line.cause == Some(Cause::OtherZone { zone: "Asia/Kathmandu" })).count();
+        assert!(2 * by_zone > breaks.len(), "seed {seed}: {by_zone} of {breaks:#?}");
+        seen += by_zone;
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+#[tokio::test]
+async fn tolerance_tenants_campaigns_and_days_that_are_open() {
+    let desk = Desk::new(2, "UTC").await;
+    let ours = billed(&desk.ours());
+    let (key, clicks) = ours.iter().max_by_key(|(_, clicks)| **clicks).unwrap();
+    let mut theirs = ours.clone();
+    theirs.insert(key.clone(), clicks + 1);
+    for (tolerance, bucket) in [
+        ("0", Bucket::Different),
+        ("1", Bucket::WithinTolerance),
+        ("0.01%", Bucket::Different),
+        ("50%", Bucket::WithinTolerance),
+    ] {
+        let compared = desk.compare(&invoice(&theirs), "ad,day", tolerance).await.unwrap();
+        let odd: Vec<_> = compared.iter().filter(|line| line.bucket != Bucket::Matched).collect();
+        assert_eq!((odd.len(), odd[0].bucket), (1, bucket), "{tolerance}");
+        assert_eq!((&odd[0].who, odd[0].day, odd[0].ours, odd[0].theirs), (&key.0, Some(key.1), *clicks, clicks + 1));
+    }
+    for text in ["", "5.5", "-1", "100%", "x%"] {
+        assert!(text.parse::<Tolerance>().is_err(), "{text}");
+    }
+    for text in ["", "ad,ad", "day,day", "ad,campaign", "hour"] {
+        assert!(text.parse::<Keys>().is_err(), "{text}");
+    }
+
+    // Two advertisers have a campaign of the same name.
+    let mut campaigns: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for ((ad, _), clicks) in &ours {
+        let home = match &**ad {
+            "a" | "new" => ("acme", "spring"),
+            "b" => ("acme", "summer"),
+            "dear" | "free" => ("globex", "spring"),
+            _ => continue,
+        };
+        *campaigns.entry(home).or_default() += clicks;
+    }
+    let lines = |with_tenant: bool, of: Option<&str>| {
+        let lines = campaigns.iter().filter(|((tenant, _), _)| of.is_none_or(|of| of == *tenant));
+        let line = |((tenant, campaign), clicks): (&(&str, &str), &u64)| match with_tenant {
+            true => format!("{tenant},{campaign},{clicks}\n"),
+            false => format!("{campaign},{clicks}\n"),
+        };
+        let head = if with_tenant { "Advertiser,Campaign,Clicks\n" } else { "Campaign,Clicks\n" };
+        head.to_owned() + &lines.map(line).collect::<String>()
+    };
+    let shared = desk.compare(&lines(false, None), "campaign", "0").await.unwrap_err();
+    assert!(
+        matches!(shared, ReconcileError::SharedCampaign { .. }) && shared.to_string().contains("`spring`"),
+        "{shared}"
+    );
+    let compared = desk.compare(&lines(true, None), "campaign", "0").await.unwrap();
+    let odd: Vec<_> = compared.iter().filter(|line| line.bucket != Bucket::Matched).collect();
+    // Clicks on an ad that the table does not know belong to nobody.
+    assert!(odd.len() == 1 && odd[0].who.is_empty() && odd[0].bucket == Bucket::OnlyOurs, "{odd:?}");
+    let acme = TenantId::parse("acme").unwrap();
+    let compared = desk.compare_one(&lines(false, Some("acme")), "campaign", "0", Some(&acme)).await.unwrap();
+    assert!(compared.len() == 2 && compared.iter().all(|line| line.bucket == Bucket::Matched), "{compared:?}");
+    let nobody = TenantId::parse("nobody").unwrap();
+    let unknown = desk.compare_one(&lines(false, None), "campaign", "0", Some(&nobody)).await.unwrap_err();
+    assert!(matches!(unknown, ReconcileError::UnknownTenant(_)), "{unknown}");
+
+    // A day that is not final may still change; one that is not closed is not compared.
+    let last = |n| desk.world.first_day.plus(n);
+    let is_clicked = |n: &i32| {
+        !sums(
+            &desk.world.truths.values().next_back().unwrap().clone(),
+            Dates { first: last(*n), end: last(n + 1) },
+            desk.zone,
+        )
+        .is_empty()
+    };
+    let n = (5..8).rev().find(is_clicked).unwrap();
+    let late = Desk { dates: Dates { first: last(n), end: last(n + 1) }, ..desk };
+    let mut theirs = billed(&late.ours());
+    let key = theirs.keys().next().unwrap().clone();
+    *theirs.get_mut(&key).unwrap() += 1_000;
+    let compared = late.compare(&invoice(&theirs), "ad,day", "0").await.unwrap();
+    let found = breaks(&compared);
+    assert_eq!(found.len(), 1);
+    assert!(matches!(found[&(key.0, Some(key.1))].1, Some(Cause::NotFinal { .. })), "{found:?}");
+    let open = Desk { dates: Dates { end: late.world.first_day.plus(9), ..late.dates }, ..late };
+    let error = open.compare(&invoice(&theirs), "ad,day", "0").await.unwrap_err();
+    assert!(matches!(error, ReconcileError::Statement(StatementError::Open(_))), "{error}");
+}
