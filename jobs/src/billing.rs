@@ -3,7 +3,9 @@
 pub mod adjustments;
 pub mod diff;
 pub mod export;
+mod file;
 pub mod month;
+pub mod reconcile;
 
 use anyhow::Result;
 use clicks::ads::AdsTable;

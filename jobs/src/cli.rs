@@ -14,7 +14,8 @@ mod period;
 
 pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
 pub use finance::{
-    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExportArgs, FormName, Of, Priced, StepName, name_of,
+    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExportArgs, FormName, Of, Priced, ReconcileArgs, StepName,
+    name_of,
 };
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 
@@ -23,7 +24,7 @@ pub use period::{Actor, Decision, PeriodCommand, one_line};
 #[command(name = "twofold", version, propagate_version = true, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done or already done, 1 failure, 2 usage or configuration, 10 input incomplete (try \
-later), 11 another run published or is at work, 12 quality gate failed or day withheld, 13 period final, 14 an audit found differences.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
+later), 11 another run published or is at work, 12 quality gate failed or day withheld, 13 period final, 14 an audit or a reconciliation found differences.\nSettings: flags > environment (TWOFOLD__KAFKA__BROKERS) > twofold.toml > defaults."
 )]
 pub struct Cli {
     /// Settings file; twofold.toml in this folder if it is there.
@@ -69,6 +70,8 @@ pub enum Command {
     Key(KeyCommand),
     /// What is billed, as a file for a spreadsheet, a program or an invoice.
     Export(Box<ExportArgs>),
+    /// Our numbers beside somebody else's: what matches, what does not, and why.
+    Reconcile(Box<ReconcileArgs>),
     /// What has changed of a period between two states of the books, per ad, why, and by which ledger entry.
     Diff(Box<DiffArgs>),
     /// Clicks that were found after their day was final: corrections, as lines.

@@ -21,7 +21,7 @@ pub enum Exit {
     Gate = 12,
     /// The period is final: it needs an adjustment or a reopening.
     Final = 13,
-    /// An audit found differences.
+    /// An audit, or a reconciliation, found differences.
     Breaks = 14,
 }
 

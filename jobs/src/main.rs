@@ -81,6 +81,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Ads(command) => ads::run(&settings, command, cli.json).await,
         Command::Key(command) => key::run(&settings, command, cli.json).await,
         Command::Export(args) => billing::export::run(&settings, *args, cli.json).await,
+        Command::Reconcile(args) => billing::reconcile::run(&settings, *args, cli.json).await,
         Command::Diff(args) => billing::diff::run(&settings, *args, cli.json).await,
         Command::Adjustments(command) => billing::adjustments::run(&settings, *command, cli.json).await,
         Command::Audit { date, engine } => batch::audit(&settings, date, engine, cli.json).await,

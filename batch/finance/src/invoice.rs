@@ -1,16 +1,20 @@
-//! Somebody else's numbers: a CSV file of any shape, with a column for whose clicks they are, one for how many, and one for the
-//! day.
+//! Somebody else's numbers: a table of any shape, with a column for whose clicks they are, one for how many, and one for the day.
+
+mod csv;
+mod parquet;
+mod values;
+mod xlsx;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::str::FromStr;
 
 use clicks::time::Day;
-use csv::{ByteRecord, ReaderBuilder, Terminator};
 use rust_decimal::Decimal;
 
 use crate::reconcile::Keys;
+use values::{count, day, price, unquoted};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,6 +142,19 @@ pub enum InvoiceError {
     Value { line: u64, column: String, value: String, reason: String },
     #[error("line {line} cannot be read: {reason}")]
     Line { line: u64, reason: String },
+    #[error("it is no XLSX that can be read: {0}")]
+    Xlsx(String),
+    #[error("it is no Parquet that can be read: {0}")]
+    Parquet(String),
+}
+
+/// The form of an invoice, by the ending of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvoiceForm {
+    Csv,
+    /// The first sheet that is not empty.
+    Xlsx,
+    Parquet,
 }
 
 /// Reads the lines of an invoice, and hands each on.
@@ -145,97 +162,52 @@ pub enum InvoiceError {
 /// # Errors
 /// The first thing that is wrong, with its line and column.
 pub fn read_invoice(
-    mut from: impl Read,
+    mut from: impl Read + Seek,
+    form: InvoiceForm,
     options: &InvoiceOptions,
     keys: Keys,
-    mut take: impl FnMut(InvoiceLine),
+    take: impl FnMut(InvoiceLine),
 ) -> Result<(), InvoiceError> {
-    // Long enough for any head; what follows is read on.
-    let mut front = vec![0; 1 << 16];
-    let mut filled = 0;
-    while filled < front.len() {
-        match from.read(&mut front[filled..])? {
-            0 => break,
-            count => filled += count,
+    match form {
+        InvoiceForm::Csv => csv::read(from, options, keys, take),
+        InvoiceForm::Xlsx => xlsx::read(from, options, keys, take),
+        InvoiceForm::Parquet => {
+            let mut bytes = Vec::new();
+            from.read_to_end(&mut bytes)?;
+            parquet::read(bytes.into(), options, keys, take)
         }
     }
-    front.truncate(filled);
-    if front.starts_with(&[0xff, 0xfe]) || front.starts_with(&[0xfe, 0xff]) {
-        return Err(InvoiceError::Utf16);
-    }
-    if front.starts_with("\u{feff}".as_bytes()) {
-        front.drain(..3);
-    }
-    let delimiter = delimiter(&front);
-    let whole = std::io::Cursor::new(front).chain(from);
-    // A carriage return before the line feed is trimmed with the field: as part of the end it would shift the line numbers.
-    let mut reader = ReaderBuilder::new();
-    reader.delimiter(delimiter).terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
-    let mut reader = reader.from_reader(whole);
-    let (mut record, hasher) = (ByteRecord::new(), foldhash::quality::RandomState::default());
-    if !read(&mut reader, &mut record)? {
-        return Err(InvoiceError::Empty);
-    }
-    let head: Vec<String> = texts(&record, 1)?.into_iter().map(|text| text.trim().to_owned()).collect();
-    let columns = Columns::find(&head, options, keys)?;
-    while read(&mut reader, &mut record)? {
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() == 1 && record[0].trim_ascii().is_empty() {
-            continue;
-        }
-        if record.len() != head.len() {
-            return Err(InvoiceError::Ragged { line, found: record.len() as u64, head: head.len() as u64 });
-        }
-        let texts = texts(&record, line)?;
-        if columns.line.is_some_and(|place| texts[place].trim() == "total") {
-            continue;
-        }
-        let hash = hasher.hash_one(&texts);
-        take(InvoiceLine { hash, ..columns.line(&head, &texts, line, options, keys)? });
-    }
-    Ok(())
 }
 
-fn read<R: Read>(reader: &mut csv::Reader<R>, record: &mut ByteRecord) -> Result<bool, InvoiceError> {
-    reader.read_byte_record(record).map_err(|error| {
-        let line = error.position().map_or(0, csv::Position::line);
-        match error.into_kind() {
-            csv::ErrorKind::Io(error) => InvoiceError::Io(error),
-            kind => InvoiceError::Line { line, reason: format!("{kind:?}") },
-        }
-    })
+/// Makes lines of rows, whatever they are read from.
+struct Rows<'a, F> {
+    head: Vec<String>,
+    columns: Columns,
+    options: &'a InvoiceOptions,
+    keys: Keys,
+    hasher: foldhash::quality::RandomState,
+    take: F,
 }
 
-fn texts(record: &ByteRecord, line: u64) -> Result<Vec<&str>, InvoiceError> {
-    let mut before = 0;
-    let text = |field: &'_ [u8]| {
-        let found = std::str::from_utf8(field);
-        let at = before + found.err().map_or(0, |error| error.valid_up_to());
-        before += field.len() + 1;
-        (found.is_ok(), at)
-    };
-    let wrong = record.iter().map(text).find(|(is_text, _)| !is_text);
-    if let Some((_, at)) = wrong {
-        return Err(InvoiceError::NotUtf8 { line, at });
+impl<'a, F: FnMut(InvoiceLine)> Rows<'a, F> {
+    fn new(head: Vec<String>, options: &'a InvoiceOptions, keys: Keys, take: F) -> Result<Self, InvoiceError> {
+        let columns = Columns::find(&head, options, keys)?;
+        Ok(Rows { head, columns, options, keys, hasher: foldhash::quality::RandomState::default(), take })
     }
-    Ok(record.iter().map(|field| std::str::from_utf8(field).unwrap_or_default()).collect())
-}
 
-/// What separates the fields of the first line, outside of quotes.
-fn delimiter(front: &[u8]) -> u8 {
-    let mut in_quotes = false;
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
-    for byte in front {
-        if *byte == b'\n' && !in_quotes {
-            break;
+    /// `line`: its number in the file.
+    fn row(&mut self, texts: &[&str], line: u64) -> Result<(), InvoiceError> {
+        if texts.iter().all(|text| text.trim().is_empty()) {
+            return Ok(());
         }
-        in_quotes ^= *byte == b'"';
-        for (delimiter, count) in counts.iter_mut().filter(|_| !in_quotes) {
-            *count += u32::from(byte == delimiter);
+        if self.columns.line.is_some_and(|place| texts[place].trim() == "total") {
+            return Ok(());
         }
+        let hash = self.hasher.hash_one(texts);
+        let read = self.columns.line(&self.head, texts, line, self.options, self.keys)?;
+        (self.take)(InvoiceLine { hash, ..read });
+        Ok(())
     }
-    // Of equal counts the first.
-    counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(delimiter, _)| delimiter)
 }
 
 /// Where the fields are.
@@ -301,7 +273,7 @@ impl Columns {
         }
         // The likeliest name that is there; a second column of the very same name is a mistake in the file.
         for alias in field.aliases() {
-            let found: Vec<(usize, &String)> = places(alias).map(|(place, name)| (place, name)).collect();
+            let found: Vec<(usize, &String)> = places(alias).collect();
             match *found {
                 [] => {}
                 [(place, _)] => return Ok(Some(place)),
@@ -345,62 +317,6 @@ impl Columns {
     }
 }
 
-/// Spreadsheets mark texts that look like numbers with an apostrophe.
-fn unquoted(text: &str) -> &str {
-    text.strip_prefix('\'').unwrap_or(text)
-}
-
-fn day(text: &str) -> Result<Day, String> {
-    let date = text.split(['T', ' ']).next().unwrap_or_default();
-    let parts: Vec<&str> = date.split(['-', '/', '.']).collect();
-    let iso = match *parts {
-        [year, month, day] if year.len() == 4 => Some(format!("{year}-{month:0>2}-{day:0>2}")),
-        [day, month, year] if year.len() == 4 && date.contains('.') => Some(format!("{year}-{month:0>2}-{day:0>2}")),
-        [all] if all.len() == 8 && all.is_ascii() => Some(format!("{}-{}-{}", &all[..4], &all[4..6], &all[6..])),
-        _ => None,
-    };
-    let day = iso.and_then(|iso| iso.parse().ok());
-    day.ok_or_else(|| "is no day that can be read in one way only: write it as 2026-03-15 or 15.03.2026".to_owned())
-}
-
-/// A whole number that is not negative, perhaps with a fraction of noughts.
-fn count(text: &str, thousands: Option<char>) -> Result<u64, String> {
-    let number = decimal(text, thousands)?;
-    if number.is_sign_negative() && !number.is_zero() {
-        return Err("is negative: nobody clicks less than not at all; corrections are no clicks".to_owned());
-    }
-    if !number.fract().is_zero() {
-        return Err("is no whole number, and clicks are".to_owned());
-    }
-    u64::try_from(number.trunc()).map_err(|_| "is too large".to_owned())
-}
-
-fn price(text: &str, thousands: Option<char>) -> Result<Decimal, String> {
-    let number =
-        decimal(text.trim_matches(|c: char| c.is_alphabetic() || c.is_whitespace() || "€$£¥".contains(c)), thousands)?;
-    if number.is_sign_negative() { Err("is negative".to_owned()) } else { Ok(number) }
-}
-
-fn decimal(text: &str, thousands: Option<char>) -> Result<Decimal, String> {
-    let plain: String = text.chars().filter(|c| Some(*c) != thousands && !c.is_whitespace()).collect();
-    let separators: Vec<(usize, char)> = plain.char_indices().filter(|(_, c)| matches!(c, '.' | ',')).collect();
-    let is_number = !plain.is_empty()
-        && plain.trim_start_matches(['-', '+']).chars().all(|c| c.is_ascii_digit() || ".,".contains(c));
-    let no_number = || Err("is no number".to_owned());
-    match *separators {
-        _ if !is_number => no_number(),
-        [] => plain.parse().map_err(|_| "is no number".to_owned()),
-        // 1.234 is a thousand and more in one country, and one and a bit in another.
-        [(at, mark)] if thousands.is_none() && plain.len() - at == 4 => Err(format!(
-            "can be read in two ways: say `--thousands {mark}` if `{mark}` stands between thousands, or write it without"
-        )),
-        [(_, _)] => plain.replace(',', ".").parse().map_err(|_| "is no number".to_owned()),
-        _ => {
-            Err("has more than one separator: say which one stands between thousands, as in `--thousands ,`".to_owned())
-        }
-    }
-}
-
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -413,7 +329,7 @@ mod tests {
 
     fn read(text: &str, options: &InvoiceOptions, keys: Keys) -> Result<Vec<InvoiceLine>, String> {
         let mut lines = Vec::new();
-        read_invoice(text.as_bytes(), options, keys, |line| lines.push(InvoiceLine { hash: 0, ..line }))
+        csv::read(text.as_bytes(), options, keys, |line| lines.push(InvoiceLine { hash: 0, ..line }))
             .map_err(|error| error.to_string())?;
         Ok(lines)
     }
@@ -478,9 +394,9 @@ mod tests {
             assert!(error.contains(part), "{text:?}: {error}");
         }
         let bytes = b"ad,day,clicks\nM\xfcller,2026-03-15,1\n";
-        let error = read_invoice(&bytes[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        let error = csv::read(&bytes[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
         assert!(matches!(error, InvoiceError::NotUtf8 { line: 2, at: 1 }), "{error}");
-        let error = read_invoice(&b"\xff\xfea\0"[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        let error = csv::read(&b"\xff\xfea\0"[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
         assert!(matches!(error, InvoiceError::Utf16), "{error}");
         for text in ["ad", "ad=", "x=y", "ad=a,ad=b"] {
             assert!(text.parse::<Mapping>().is_err(), "{text}");

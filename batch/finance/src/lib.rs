@@ -21,17 +21,20 @@ mod lines;
 mod money;
 mod position;
 mod reconcile;
+mod report;
 mod statement;
 
 pub use changes::{AdChange, ChangeCause, ChangesError, DayChange, changes};
 pub use close::{Blocker, Close, DayClose};
 pub use dates::{Dates, DatesError};
 pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
-pub use invoice::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Mapping, MappingError, read_invoice};
+pub use invoice::{Field, InvoiceError, InvoiceForm, InvoiceLine, InvoiceOptions, Mapping, MappingError, read_invoice};
 pub use lines::{Line, Period};
 pub use money::{Counts, Money, Total, Totals};
 pub use position::{PointInTime, PointParseError, books_at};
 pub use reconcile::{
-    Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Theirs, Tolerance, ToleranceError, reconcile,
+    AtStake, Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Theirs, Tolerance, ToleranceError,
+    reconcile,
 };
+pub use report::{BucketSum, Report, Summary, stakes};
 pub use statement::{By, OpenDay, Scope, StatementError, Step, Written, adjustments_of, write};

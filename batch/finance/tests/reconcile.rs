@@ -11,8 +11,8 @@ use clicks::id::TenantId;
 use clicks::time::{Day, Timestamp};
 use clicks::zone::Zone;
 use finance::{
-    Bucket, Cause, Compared, Dates, InvoiceOptions, Keys, Mine, PointInTime, ReconcileError, StatementError, Theirs,
-    Tolerance, books_at, read_invoice, reconcile,
+    Bucket, Cause, Compared, Dates, InvoiceForm, InvoiceOptions, Keys, Mine, PointInTime, ReconcileError,
+    StatementError, Theirs, Tolerance, books_at, read_invoice, reconcile,
 };
 use world::{Truth, World, ads, duplicates};
 
@@ -78,7 +78,9 @@ impl Desk {
     ) -> Result<Vec<Compared>, ReconcileError> {
         let keys: Keys = keys.parse().unwrap();
         let mut theirs = Theirs::new(keys);
-        read_invoice(text.as_bytes(), &InvoiceOptions::default(), keys, |line| theirs.add(&line)).unwrap();
+        let options = InvoiceOptions::default();
+        let text = std::io::Cursor::new(text);
+        read_invoice(text, InvoiceForm::Csv, &options, keys, |line| theirs.add(&line)).unwrap();
         let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
         let Desk { books, dates, zone, .. } = self;
         let mine = Mine { ledger, objects, books, ads: &ads, dates: *dates, zone: *zone, tenant };

@@ -1,16 +1,14 @@
 //! `twofold export`: what is billed, as a file.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result};
 use clicks::books::Books;
 use finance::{Csv, CsvFlavor, ExportError, Parquet, Scope, StatementError, Written, Xlsx, write};
 use platform::settings::Settings;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use super::file::Partial;
 use super::{Catalog, Desk, amounts, grouped, refused};
 use crate::cli::{ExportArgs, FormName, name_of};
 use crate::exit::{Exit, OutputError, print, refuse};
@@ -73,7 +71,7 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         return Ok(subject.told(&written));
     };
     let mut partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-    let file = BufWriter::new(partial.file.try_clone()?);
+    let file = BufWriter::new(partial.clone_file()?);
     let written = match format {
         FormName::Csv => {
             let (written, mut file) = subject.write_csv(&desk, file).await?;
@@ -97,7 +95,7 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         // A file without a line would look like a month without a click.
         return Ok(subject.told(&written));
     }
-    let sha256 = partial.finish(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let sha256 = partial.finish_with_hash(path).with_context(|| format!("{} cannot be written", path.display()))?;
     print(&match as_json {
         true => {
             let mut all = subject.json(&written);
@@ -221,55 +219,5 @@ impl Subject<'_> {
                 Exit::Incomplete
             }
         }
-    }
-}
-
-/// A file that is there as a whole, or not at all.
-struct Partial {
-    path: PathBuf,
-    file: File,
-}
-
-impl Partial {
-    fn create(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-        if target.is_dir() {
-            return Err(io::Error::other("it is a folder; name a file in it"));
-        }
-        let path = target.with_file_name(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        Ok(Partial { path, file })
-    }
-
-    /// Gives the file its name, and its SHA-256 a file beside it.
-    fn finish(&mut self, target: &Path) -> io::Result<String> {
-        self.file.sync_all()?;
-        self.file.rewind()?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-        loop {
-            let count = self.file.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            hash.update(&buffer[..count]);
-        }
-        let sha256 = clicks::hex(&hash.finalize());
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let beside = target.with_file_name(format!("{name}.sha256"));
-        // An old one would stand beside another file if this ended here.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::rename(&self.path, target)?;
-        fs::write(beside, format!("{sha256}  {name}\n"))?;
-        Ok(sha256)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It has another name by now, unless something went wrong.
-        let _ = fs::remove_file(&self.path);
     }
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clicks::id::TenantId;
 use clicks::window::Grain;
 use clicks::zone::Zone;
-use finance::{Dates, PointInTime};
+use finance::{Dates, Keys, Mapping, PointInTime, Tolerance};
 
 /// Of which time, and as it was known when.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +85,46 @@ pub struct DiffArgs {
     /// A line of CSV for each ad of each change.
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
+    #[command(flatten)]
+    pub priced: Priced,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:
+  twofold reconcile --file invoice.csv --period 2026-03 --tz Europe/Berlin --by ad,day --tolerance 0.1% --report march.html
+
+The file is CSV (with any delimiter, in UTF-8), XLSX (its first sheet) or Parquet, by its ending. Its columns are found by their
+names (ad_id, creative; campaign; advertiser, tenant; day, date; clicks, billed clicks, quantity; price, cpc), or named with --map.
+Every line is matched, within tolerance, different, only ours or only theirs; for breaks the cause is told where the data show it.
+Exit code 14: there are breaks. 10: days of the period are not closed yet.")]
+pub struct ReconcileArgs {
+    /// Somebody else's numbers.
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub of: Of,
+    /// What is compared: advertiser, campaign, ad or day, or one of the first three with the day.
+    #[arg(long, value_name = "KEYS", default_value = "ad,day")]
+    pub by: Keys,
+    /// By how much two numbers may differ: 0.1% of the larger, or 5 clicks.
+    #[arg(long, value_name = "TOLERANCE", default_value = "0")]
+    pub tolerance: Tolerance,
+    /// Only the ads of this advertiser (tenant) of the ads table.
+    #[arg(long, value_name = "NAME")]
+    pub advertiser: Option<TenantId>,
+    /// Which columns hold what, as in ad=Creative,clicks=Billed.
+    #[arg(long, value_name = "FIELD=COLUMN,…", default_value = "", hide_default_value = true)]
+    pub map: Mapping,
+    /// What stands between thousands in the file's numbers.
+    #[arg(long, value_name = "CHARACTER")]
+    pub thousands: Option<char>,
+    /// A report of all lines: .csv, .xlsx, or .html for one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Our numbers as they were billed then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an
+    /// instant, or now.
+    #[arg(long, value_name = "WHEN", default_value = "now")]
+    pub as_of: PointInTime,
     #[command(flatten)]
     pub priced: Priced,
 }

@@ -1,0 +1,171 @@
+//! `twofold reconcile`: our numbers beside somebody else's.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::BufWriter;
+
+use anyhow::{Context, Result};
+use finance::{
+    Bucket, Compared, InvoiceForm, InvoiceOptions, Mine, ReconcileError, Report, Summary, Theirs, read_invoice,
+    reconcile, stakes,
+};
+use platform::settings::Settings;
+use serde_json::{Value, json};
+
+use super::file::Partial;
+use super::{Desk, grouped, refused};
+use crate::cli::ReconcileArgs;
+use crate::exit::{Exit, print, refuse};
+
+/// Breaks that are shown; a report lists all.
+const SHOWN_MAX: usize = 20;
+
+pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Result<Exit> {
+    let ending = |path: &std::path::Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let form = match ending(&args.file).as_deref() {
+        Some("xlsx") => InvoiceForm::Xlsx,
+        Some("parquet") => InvoiceForm::Parquet,
+        _ => InvoiceForm::Csv,
+    };
+    let report = match args.report.as_deref().map(ending) {
+        None => None,
+        Some(Some(ending)) if ["csv", "xlsx", "html"].contains(&&*ending) => Some(ending),
+        Some(_) => return refuse("a report is CSV, XLSX or HTML: end its name in .csv, .xlsx or .html"),
+    };
+    let name = args.file.display().to_string();
+    let mut theirs = Theirs::new(args.by);
+    let options = InvoiceOptions { mapping: args.map.clone(), thousands: args.thousands };
+    let file = match File::open(&args.file) {
+        Ok(file) => file,
+        Err(error) => return refuse(&format!("{name} cannot be read: {error}")),
+    };
+    if let Err(error) = read_invoice(file, form, &options, args.by, |line| theirs.add(&line)) {
+        return refuse(&format!("{name}: nothing was compared. {error}"));
+    }
+    match compare(settings, &args, theirs, report.as_deref(), as_json).await {
+        Ok(exit) => Ok(exit),
+        Err(error) => match error.downcast::<ReconcileError>() {
+            Ok(ReconcileError::Statement(error)) => refused(error.into()),
+            Ok(error @ (ReconcileError::SharedCampaign { .. } | ReconcileError::UnknownTenant(_))) => {
+                refuse(&error.to_string())
+            }
+            Ok(error) => Err(error.into()),
+            Err(error) => refused(error),
+        },
+    }
+}
+
+async fn compare(
+    settings: &Settings,
+    args: &ReconcileArgs,
+    theirs: Theirs,
+    report: Option<&str>,
+    as_json: bool,
+) -> Result<Exit> {
+    let desk = Desk::open(settings)?;
+    let (books, catalog) = (desk.books(args.as_of).await?, desk.catalog(args.priced).await?);
+    let mine = Mine {
+        ledger: &desk.ledger,
+        objects: &desk.objects,
+        books: &books,
+        ads: &catalog.table,
+        dates: args.of.period,
+        zone: args.of.tz,
+        tenant: args.advertiser.as_ref(),
+    };
+    let compared = reconcile(&mine, theirs, args.tolerance).await?;
+    let summary = Summary::of(&compared);
+    let about: Vec<(String, String)> = [
+        ("file", args.file.display().to_string()),
+        ("period", args.of.period.to_string()),
+        ("time zone", args.of.tz.name().to_owned()),
+        ("by", args.by.to_string()),
+        ("advertiser", args.advertiser.as_ref().map_or("all".to_owned(), ToString::to_string)),
+        ("ledger position", books.head().to_string()),
+        ("ads table version", catalog.version.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let (Some(path), Some(ending)) = (&args.report, report) {
+        let written = Report { keys: args.by, compared: &compared, about: &about };
+        let mut partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let file = BufWriter::new(partial.clone_file()?);
+        match ending {
+            "csv" => written.write_csv(file)?,
+            "xlsx" => written.write_xlsx(file)?,
+            _ => written.write_html(file)?,
+        }
+        partial.finish(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    print(&match as_json {
+        true => told(&about, &summary, &compared).to_string(),
+        false => describe(args, &summary, &compared),
+    })?;
+    Ok(if summary.breaks() > 0 { Exit::Breaks } else { Exit::Done })
+}
+
+fn describe(args: &ReconcileArgs, summary: &Summary, compared: &[Compared]) -> String {
+    let mut text = format!(
+        "{} against {} in {}, by {}: {} lines, {} breaks\n",
+        args.file.display(),
+        args.of.period,
+        args.of.tz.name(),
+        args.by,
+        grouped(compared.len() as u64),
+        grouped(summary.breaks())
+    );
+    for bucket in Bucket::ALL {
+        let sum = summary.buckets.get(&bucket).cloned().unwrap_or_default();
+        let stakes = stakes(&sum);
+        let stakes = if stakes.is_empty() { stakes } else { format!("  {stakes} at stake") };
+        let name = bucket.name().replace('_', " ");
+        let (lines, ours, theirs) = (grouped(sum.lines), grouped(sum.ours), grouped(sum.theirs));
+        let _ = writeln!(text, "  {name:<17} {lines:>9} lines  ours {ours:>14}  theirs {theirs:>14}{stakes}");
+    }
+    for (cause, lines) in &summary.causes {
+        let cause = cause.map_or("nothing in the data explains it".to_owned(), |cause| cause.replace('_', " "));
+        let _ = writeln!(text, "  {:>9} breaks: {cause}", grouped(*lines));
+    }
+    let mut breaks: Vec<&Compared> = compared.iter().filter(|line| line.bucket.is_break()).collect();
+    breaks.sort_by_key(|line| std::cmp::Reverse(line.ours.abs_diff(line.theirs)));
+    for line in breaks.iter().take(SHOWN_MAX) {
+        let who = if line.who.is_empty() && args.by.who().is_some() { "(not in the ads table)" } else { &line.who };
+        let day = line.day.map(|day| day.to_string()).unwrap_or_default();
+        let place = line.lines.map(|(first, _)| format!(" (line {first})")).unwrap_or_default();
+        let (ours, theirs) = (grouped(line.ours), grouped(line.theirs));
+        let name = [who, &day].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let cause = line.cause.as_ref().map(|cause| format!(": {}", cause.describe())).unwrap_or_default();
+        let _ = writeln!(text, "{name}  ours {ours}, theirs {theirs}{place}{cause}");
+    }
+    if breaks.len() > SHOWN_MAX {
+        let _ = writeln!(text, "and {} more: --report FILE.csv, .xlsx or .html lists all", breaks.len() - SHOWN_MAX);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn told(about: &[(String, String)], summary: &Summary, compared: &[Compared]) -> Value {
+    let sums = |sum: &finance::BucketSum| {
+        let stakes =
+            sum.at_stake.iter().map(|(currency, amount)| json!({"currency": currency, "amount": amount.to_string()}));
+        json!({"lines": sum.lines, "ours": sum.ours, "theirs": sum.theirs, "at_stake": stakes.collect::<Vec<_>>()})
+    };
+    let line = |line: &Compared| {
+        json!({
+            "who": line.who, "day": line.day, "bucket": line.bucket, "ours": line.ours, "theirs": line.theirs,
+            "line": line.lines.map(|(first, _)| first), "lines": line.lines.map(|(_, lines)| lines), "cause": line.cause,
+            "explanation": line.cause.as_ref().map(finance::Cause::describe),
+            "at_stake": line.at_stake.as_ref().map(|stake| json!({"currency": stake.currency, "amount": stake.amount.to_string()})),
+        })
+    };
+    let about: serde_json::Map<String, Value> =
+        about.iter().map(|(name, value)| (name.replace(' ', "_"), Value::from(value.as_str()))).collect();
+    json!({
+        "about": about,
+        "buckets": Bucket::ALL.map(|bucket| (bucket.name(), summary.buckets.get(&bucket).map(sums)))
+            .into_iter().filter_map(|(name, sum)| Some((name.to_owned(), sum?))).collect::<serde_json::Map<_, _>>(),
+        "causes": summary.causes.iter().map(|(cause, lines)| (cause.unwrap_or("unexplained").to_owned(), json!(lines)))
+            .collect::<serde_json::Map<_, _>>(),
+        "breaks": compared.iter().filter(|line| line.bucket.is_break()).map(line).collect::<Vec<_>>(),
+    })
+}
