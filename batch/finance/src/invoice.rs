@@ -303,8 +303,9 @@ impl Columns {
         };
         let text = |place: usize| texts[place].trim();
         let who = self.who.map(text).unwrap_or_default();
-        if let Some(place) = self.who.filter(|_| who.is_empty()) {
-            return Err(wrong(place, format!("names no {}", keys.who().map_or("ad", Field::name))));
+        // An ad may belong to no campaign that anybody knows, but a click is one on an ad.
+        if let Some(place) = self.who.filter(|_| who.is_empty() && keys.who() == Some(Field::Ad)) {
+            return Err(wrong(place, "names no ad".to_owned()));
         }
         let day = self.day.map(|place| day(text(place)).map_err(|reason| wrong(place, reason))).transpose()?;
         let clicks = count(text(self.clicks), options.thousands).map_err(|reason| wrong(self.clicks, reason))?;

@@ -318,3 +318,83 @@ async fn what_is_not_closed_is_not_exported() {
         assert!(found == Some(code) && stderr.contains(part), "{arguments:?}: {found:?} {stderr}");
     }
 }
+
+/// Our own export matches in every form; an invoice with mistakes in it is taken apart.
+#[tokio::test]
+async fn an_invoice_is_reconciled_line_by_line() {
+    let office = Office::open().await;
+    let period = ["--period", "2026-03-01..2026-03-06", "--tz", "Asia/Kathmandu"];
+    for name in ["ours.csv", "ours.xlsx", "ours.parquet"] {
+        office.done(&[&["export", "--output", &office.path(name)], &period[..]].concat()).await;
+        for by in ["ad,day", "ad", "campaign,day", "advertiser", "day"] {
+            let told =
+                office.json(&[&["reconcile", "--file", &office.path(name), "--by", by], &period[..]].concat()).await;
+            let buckets = told["buckets"].as_object().unwrap();
+            // What belongs to nobody is on neither side's list of campaigns and advertisers; an export says so with empty cells.
+            assert_eq!(buckets.keys().collect::<Vec<_>>(), ["matched"], "{name} by {by}: {told}");
+        }
+    }
+
+    // A partner's file: another delimiter, other names, days as people write them, by the clocks of UTC.
+    office.done(&["export", "--period", "2026-03-01..2026-03-04", "--output", &office.path("utc.csv")]).await;
+    let sql = format!(
+        "SELECT ad_id, strftime(CAST(period_start AS DATE), '%d.%m.%Y'), total FROM read_csv('{}') WHERE line = 'line' ORDER BY ALL",
+        office.path("utc.csv")
+    );
+    let mut lines: Vec<String> = duckdb(&sql).await.unwrap().into_iter().map(|row| row.join(";")).collect();
+    let repeated = lines[0].clone();
+    lines.push(repeated.clone());
+    lines.retain(|line| !line.contains("02.03.2026") && !line.starts_with("ad-3;"));
+    lines.push("ad-77;01.03.2026;5".to_owned());
+    let invoice = office.path("invoice.csv");
+    std::fs::write(&invoice, format!("\u{feff}Creative;Date;Billed Clicks\r\n{}\r\n", lines.join("\r\n"))).unwrap();
+    let compare = ["reconcile", "--file", &invoice, "--period", "2026-03-01..2026-03-04"];
+    let (code, stdout, stderr) = office.run(&[&compare[..], &["--json"]].concat()).await;
+    assert_eq!(code, Some(14), "{stdout}{stderr}");
+    let told: Value = serde_json::from_str(&stdout).unwrap();
+    let causes: BTreeMap<&str, u64> =
+        told["causes"].as_object().unwrap().iter().map(|(cause, lines)| (&**cause, lines.as_u64().unwrap())).collect();
+    let want = [("missing_day", 10), ("repeated_line", 1), ("unexplained", 2), ("unknown_name", 1)];
+    assert_eq!(causes, BTreeMap::from(want), "{stdout}");
+    assert_eq!(told["buckets"]["only_ours"]["at_stake"][1]["currency"], "USD", "{stdout}");
+    let (_, text, _) = office.run(&compare).await;
+    assert!(
+        text.contains("a line is there again, word for word") && text.contains("the file has no line of that day"),
+        "{text}"
+    );
+
+    // The reports: every line, for a spreadsheet and for a browser.
+    for name in ["report.csv", "report.xlsx", "report.html"] {
+        let (code, ..) = office.run(&[&compare[..], &["--report", &office.path(name)]].concat()).await;
+        assert_eq!(code, Some(14));
+    }
+    let sql = format!(
+        "SELECT count(*), count(*) FILTER (bucket = 'matched'), count(*) FILTER (cause = 'missing_day'), sum(difference) \
+         FROM read_csv('{}')",
+        office.path("report.csv")
+    );
+    let sums = |field: &str| {
+        told["buckets"].as_object().unwrap().values().map(|bucket| bucket[field].as_i64().unwrap()).sum::<i64>()
+    };
+    let matched = told["buckets"]["matched"]["lines"].to_string();
+    let difference = (sums("theirs") - sums("ours")).to_string();
+    assert_eq!(duckdb(&sql).await.unwrap(), [[sums("lines").to_string(), matched, "10".to_owned(), difference]]);
+    let page = std::fs::read_to_string(office.path("report.html")).unwrap();
+    assert!(page.contains("<h1>14 breaks</h1>") && page.contains("repeated line"), "{page}");
+    assert!(!page.contains("http") && !page.contains("<script"), "the page needs nothing else");
+
+    std::fs::write(office.path("bad.csv"), "ad,day,klicks\na,2026-03-01,1\n").unwrap();
+    std::fs::write(office.path("half.csv"), "ad,day,clicks\na,2026-03-01,1\nb,2026-03-01,0.5\n").unwrap();
+    let (bad, half) = (office.path("bad.csv"), office.path("half.csv"));
+    for (arguments, code, part) in [
+        (&["--file", "/nowhere.csv", "--period", "2026-03-01"][..], 2, "/nowhere.csv cannot be read"),
+        (&["--file", &bad, "--period", "2026-03-01"], 2, "`--map clicks=klicks`"),
+        (&["--file", &half, "--period", "2026-03-01"], 2, "line 3, column `clicks`: `0.5` is no whole number"),
+        (&["--file", &invoice, "--period", "2026-03-01", "--report", "x.pdf"], 2, "a report is CSV, XLSX or HTML"),
+        (&["--file", &invoice, "--period", "2026-03-01", "--advertiser", "acne"], 2, "knows no advertiser `acne`"),
+        (&["--file", &invoice, "--period", "2026-03"], 10, "2026-03-07 (live)"),
+    ] {
+        let (found, _, stderr) = office.run(&[&["reconcile"], arguments].concat()).await;
+        assert!(found == Some(code) && stderr.contains(part), "{arguments:?}: {found:?} {stderr}");
+    }
+}

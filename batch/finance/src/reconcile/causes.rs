@@ -100,8 +100,12 @@ const ZONES: [&str; 16] = [
     "Australia/Sydney",
     "Pacific/Auckland",
 ];
-/// A zone has to explain so many lines, and half of those that nothing else explains.
+/// A zone has to explain so many lines, and so large a part of those that nothing else explains.
 const ZONE_LINES_MIN: usize = 2;
+const MOST: (usize, usize) = (3, 4);
+const HALF: (usize, usize) = (1, 2);
+/// Days by which the likeliest zone is found, before all are compared.
+const ZONE_DAYS: usize = 2;
 /// Names that are looked for among ours.
 const NAMES_MAX: usize = 100;
 /// A name that is less like it is another one.
@@ -113,9 +117,11 @@ pub(super) async fn find(
     ours_by_key: &Sums<Our>,
     compared: &mut [(Key, Compared)],
 ) -> Result<(), ReconcileError> {
+    // Where another zone explains most of the file, a line that something else explains too does so by chance.
+    by_zones(mine, theirs, compared, MOST).await?;
     by_themselves(mine, theirs, ours_by_key, compared);
     by_earlier_states(mine, theirs, compared).await?;
-    by_zones(mine, theirs, compared).await?;
+    by_zones(mine, theirs, compared, HALF).await?;
     by_names(mine.ads, theirs, ours_by_key, compared);
     for (_, line) in open(compared) {
         let days = match line.day {
@@ -214,43 +220,67 @@ async fn by_earlier_states(
     Ok(())
 }
 
-/// Whether they count by other clocks.
+/// Whether they count by other clocks. `part`: how much of what is open a zone has to explain.
 async fn by_zones(
     mine: &Mine<'_>,
     theirs: &mut Theirs,
     compared: &mut [(Key, Compared)],
+    part: (usize, usize),
 ) -> Result<(), ReconcileError> {
     let left = open(compared).count();
     if left < ZONE_LINES_MIN {
         return Ok(());
     }
-    let mut best: Option<(&'static str, HashSet<Key>)> = None;
+    // The days with the most breaks tell zones apart as well as all of them do.
+    let mut days: BTreeMap<Day, usize> = BTreeMap::new();
+    open(compared).filter_map(|(_, line)| line.day).for_each(|day| *days.entry(day).or_default() += 1);
+    let mut days: Vec<(usize, Day)> = days.into_iter().map(|(day, breaks)| (breaks, day)).collect();
+    days.sort_unstable_by_key(|(breaks, day)| (std::cmp::Reverse(*breaks), *day));
+    let dates = days.iter().take(ZONE_DAYS).map(|(_, day)| Dates { first: *day, end: day.next() });
+    let samples: Vec<Dates> = if days.is_empty() { vec![mine.dates] } else { dates.collect() };
+    let mut best: Option<(usize, Zone)> = None;
     for name in ZONES {
         let zone: Zone = name.parse().expect("it is in the IANA list");
         if zone == mine.zone {
             continue;
         }
-        let shifted = match ours(mine, zone, theirs.keys, theirs.has_tenants, &mut theirs.names).await {
-            Ok(shifted) => shifted,
-            // Its last day is not closed.
-            Err(StatementError::Open(_)) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        let says = |key: &Key| shifted.get(key).map_or(0, |our| our.counts.total());
-        let explained: HashSet<Key> =
-            open(compared).filter(|(key, line)| says(key) == line.theirs).map(|(key, _)| *key).collect();
-        if explained.len() > best.as_ref().map_or(0, |(_, keys)| keys.len()) {
-            best = Some((name, explained));
+        let mut explained = 0;
+        for dates in &samples {
+            explained += explained_by(mine, *dates, zone, theirs, compared).await?.len();
+        }
+        if explained > best.map_or(0, |(most, _)| most) {
+            best = Some((explained, zone));
         }
     }
-    if let Some((zone, keys)) = best.filter(|(_, keys)| keys.len() >= ZONE_LINES_MIN && 2 * keys.len() >= left) {
-        for (key, line) in open(compared) {
-            if keys.contains(key) {
-                line.cause = Some(Cause::OtherZone { zone });
-            }
+    let Some((_, zone)) = best else { return Ok(()) };
+    let explained = explained_by(mine, mine.dates, zone, theirs, compared).await?;
+    if explained.len() >= ZONE_LINES_MIN && explained.len() * part.1 >= left * part.0 {
+        for (_, line) in open(compared).filter(|(key, _)| explained.contains(key)) {
+            line.cause = Some(Cause::OtherZone { zone: zone.name() });
         }
     }
     Ok(())
+}
+
+/// The breaks of some dates that are none by the clocks of another zone.
+async fn explained_by(
+    mine: &Mine<'_>,
+    dates: Dates,
+    zone: Zone,
+    theirs: &mut Theirs,
+    compared: &mut [(Key, Compared)],
+) -> Result<HashSet<Key>, ReconcileError> {
+    let mine = Mine { dates, ..*mine };
+    let shifted = match ours(&mine, zone, theirs.keys, theirs.has_tenants, &mut theirs.names).await {
+        Ok(shifted) => shifted,
+        // Its last day is not closed.
+        Err(StatementError::Open(_)) => return Ok(HashSet::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let is_of_dates = |line: &Compared| line.day.is_none_or(|day| (dates.first..dates.end).contains(&day));
+    let says = |key: &Key| shifted.get(key).map_or(0, |our| our.counts.total());
+    let explained = open(compared).filter(|(key, line)| is_of_dates(line) && says(key) == line.theirs);
+    Ok(explained.map(|(key, _)| *key).collect())
 }
 
 /// Names that are none of ours.
