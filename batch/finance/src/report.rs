@@ -158,8 +158,11 @@ impl Report<'_> {
     /// When it cannot be written.
     pub fn write_html(&self, mut to: impl Write) -> Result<(), ExportError> {
         let summary = Summary::of(self.compared);
-        let title =
-            if summary.breaks() == 0 { "Nothing differs".to_owned() } else { format!("{} breaks", summary.breaks()) };
+        let title = match summary.breaks() {
+            0 => "Nothing differs".to_owned(),
+            1 => "1 break".to_owned(),
+            breaks => format!("{breaks} breaks"),
+        };
         write!(to, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n")?;
         write!(
             to,
@@ -196,7 +199,11 @@ impl Report<'_> {
         for line in breaks.iter().take(HTML_LINES_MAX) {
             write!(to, "<tr>")?;
             for cell in self.cells(line) {
-                let class = if matches!(cell, Cell::Number(_)) { " class=\"n\"" } else { "" };
+                let class = match &cell {
+                    Cell::Number(_) => " class=\"n\"",
+                    Cell::Text(text) if text.len() > 40 => " class=\"said\"",
+                    Cell::Text(_) | Cell::Nothing => "",
+                };
                 write!(to, "<td{class}>{}</td>", escaped(&cell.to_string()))?;
             }
             writeln!(to, "</tr>")?;
@@ -212,7 +219,7 @@ impl Report<'_> {
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color:#1b1f24;\
 background:#fff}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .8rem;border-bottom:1px solid #d8dee4;\
-text-align:left;vertical-align:top}.n{text-align:right;font-variant-numeric:tabular-nums}.about th{font-weight:600;color:#57606a}\
+text-align:left;vertical-align:top;white-space:nowrap}.said{white-space:normal;min-width:18rem}.n{text-align:right;font-variant-numeric:tabular-nums}.about th{font-weight:600;color:#57606a}\
 @media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}th,td{border-color:#30363d}.about th{color:#9198a1}}";
 
 fn escaped(text: &str) -> String {

@@ -106,7 +106,7 @@ async fn compare(
 
 fn describe(args: &ReconcileArgs, summary: &Summary, compared: &[Compared]) -> String {
     let mut text = format!(
-        "{} against {} in {}, by {}: {} lines, {} breaks\n",
+        "{} against {} in {}, by {}: {} lines, breaks: {}\n",
         args.file.display(),
         args.of.period,
         args.of.tz.name(),
@@ -124,7 +124,7 @@ fn describe(args: &ReconcileArgs, summary: &Summary, compared: &[Compared]) -> S
     }
     for (cause, lines) in &summary.causes {
         let cause = cause.map_or("nothing in the data explains it".to_owned(), |cause| cause.replace('_', " "));
-        let _ = writeln!(text, "  {:>9} breaks: {cause}", grouped(*lines));
+        let _ = writeln!(text, "  breaks {:>9}: {cause}", grouped(*lines));
     }
     let mut breaks: Vec<&Compared> = compared.iter().filter(|line| line.bucket.is_break()).collect();
     breaks.sort_by_key(|line| std::cmp::Reverse(line.ours.abs_diff(line.theirs)));
