@@ -37,3 +37,44 @@ impl Archive for StoredChains {
         Ok(reach)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use archive::codec::encode;
+    use clicks::id::{Region, TopicId};
+    use clicks::position::Offset;
+    use clicks::time::Timestamp;
+    use platform::log::LogRecord;
+
+    use super::*;
+
+    async fn store(objects: &Objects, partition: &PartitionId, offsets: std::ops::Range<u64>) {
+        let row = |offset| {
+            let broker_time = Timestamp::from_millis(1_000 * offset as i64);
+            let value = Some("no click".into());
+            let offset = Offset::new(offset);
+            (LogRecord { offset, broker_time, key: None, value, headers: Vec::new() }, broker_time)
+        };
+        let object = encode(partition, "test", &offsets.map(row).collect::<Vec<_>>()).unwrap();
+        objects.create(&object.footer.key().to_string(), object.bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_reach_is_that_of_the_last_object_and_moves_with_it() {
+        let objects = Objects::memory();
+        let partition = PartitionId { region: Region::parse("eu").unwrap(), topic: TopicId::from_u128(7), number: 3 };
+        let chains = StoredChains::new(objects.clone());
+        assert_eq!(chains.reach(&partition).await, Ok(Reach::default()), "nothing is stored yet");
+        for (offsets, reached) in [(0..5, 5), (5..6, 6), (6..9, 9)] {
+            store(&objects, &partition, offsets).await;
+            for _ in 0..2 {
+                let (next_offset, last) = (Offset::new(reached), Timestamp::from_millis(1_000 * (reached as i64 - 1)));
+                assert_eq!(chains.reach(&partition).await, Ok(Reach { next_offset, append_time: Some(last) }));
+            }
+        }
+        // A hole is no reach: the archive has to be mended first.
+        store(&objects, &partition, 12..13).await;
+        let trouble = chains.reach(&partition).await.unwrap_err();
+        assert!(trouble.contains("has a hole"), "{trouble}");
+    }
+}
