@@ -2,6 +2,7 @@
 
 pub mod adjustments;
 pub mod diff;
+pub mod explain;
 pub mod export;
 mod file;
 pub mod month;
@@ -10,7 +11,9 @@ pub mod reconcile;
 use anyhow::Result;
 use clicks::ads::AdsTable;
 use clicks::books::Books;
-use finance::{PointInTime, StatementError, Totals, books_at};
+use clicks::ledger::Entry;
+use clicks::time::Timestamp;
+use finance::{PointInTime, StatementError, Totals, books_at, published_at};
 use platform::ads::{Ads, AdsError};
 use platform::ledger::{Ledger, LedgerError};
 use platform::objects::Objects;
@@ -41,13 +44,38 @@ impl Desk {
         books_at(&self.ledger, point).await
     }
 
-    async fn catalog(&self, priced: Priced) -> Result<Catalog, AdsError> {
+    /// The version that is named, or the last one that was loaded by that time.
+    async fn catalog(&self, priced: Priced, point: PointInTime) -> Result<Catalog> {
         let ads = Ads::new(self.objects.clone());
         let version = match priced.ads_version {
             Some(version) => version,
-            None => ads.last(0).await?,
+            None => {
+                let mut version = ads.last(0).await?;
+                if let Some(time) = self.time_of(point).await? {
+                    while version > 0 && ads.record(version).await?.loaded_at >= time {
+                        version -= 1;
+                    }
+                }
+                version
+            }
         };
         Ok(Catalog { version, table: ads.read(version).await? })
+    }
+
+    /// When a state of the books was followed by another one; `None`: it has not been.
+    async fn time_of(&self, point: PointInTime) -> Result<Option<Timestamp>> {
+        let mut number = match point {
+            PointInTime::Now => return Ok(None),
+            PointInTime::Before(time) => return Ok(Some(time)),
+            PointInTime::Entry(number) => number + 1,
+        };
+        while let Some(bytes) = self.ledger.entry_bytes(number).await? {
+            if let Some(time) = published_at(&Entry::decode(number, &bytes)?.body) {
+                return Ok(Some(time));
+            }
+            number += 1;
+        }
+        Ok(None)
     }
 }
 

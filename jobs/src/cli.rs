@@ -14,8 +14,8 @@ mod period;
 
 pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
 pub use finance::{
-    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExportArgs, FormName, Of, Priced, ReconcileArgs, StepName,
-    name_of,
+    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExplainArgs, ExportArgs, FormName, Of, Priced, ReconcileArgs,
+    StepName, name_of,
 };
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 
@@ -74,6 +74,8 @@ pub enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// What has changed of a period between two states of the books, per ad, why, and by which ledger entry.
     Diff(Box<DiffArgs>),
+    /// From a billed number of one ad to its raw clicks, and what became of each.
+    Explain(Box<ExplainArgs>),
     /// Clicks that were found after their day was final: corrections, as lines.
     #[command(subcommand)]
     Adjustments(Box<AdjustmentsCommand>),

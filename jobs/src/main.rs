@@ -83,6 +83,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Export(args) => billing::export::run(&settings, *args, cli.json).await,
         Command::Reconcile(args) => billing::reconcile::run(&settings, *args, cli.json).await,
         Command::Diff(args) => billing::diff::run(&settings, *args, cli.json).await,
+        Command::Explain(args) => billing::explain::run(&settings, *args, cli.json).await,
         Command::Adjustments(command) => billing::adjustments::run(&settings, *command, cli.json).await,
         Command::Audit { date, engine } => batch::audit(&settings, date, engine, cli.json).await,
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,

@@ -4,6 +4,7 @@ mod csv;
 mod parquet;
 mod xlsx;
 
+pub(crate) use csv::harmless;
 pub use csv::{Csv, CsvFlavor};
 pub use parquet::Parquet;
 pub use xlsx::Xlsx;

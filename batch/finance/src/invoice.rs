@@ -11,10 +11,11 @@ use std::io::{Read, Seek};
 use std::str::FromStr;
 
 use clicks::time::Day;
+use clicks::zone::Zone;
 use rust_decimal::Decimal;
 
 use crate::reconcile::Keys;
-use values::{count, day, price, unquoted};
+use values::{Given, count, day, price, unquoted};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +27,11 @@ pub enum Field {
     Clicks,
     /// What a click costs.
     Price,
-    /// `line` or `total`, in exports of our own.
+    Currency,
+    /// What a line is, in exports of our own.
     Line,
+    /// In exports of our own, which say with `total` what is billed.
+    Adjustment,
 }
 
 impl Field {
@@ -42,7 +46,9 @@ impl Field {
             Field::Day => "day",
             Field::Clicks => "clicks",
             Field::Price => "price",
+            Field::Currency => "currency",
             Field::Line => "line",
+            Field::Adjustment => "adjustment",
         }
     }
 
@@ -53,12 +59,11 @@ impl Field {
             Field::Campaign => &["campaign", "campaign_id", "campaign_name"],
             Field::Tenant => &["advertiser", "tenant", "advertiser_id", "account", "customer"],
             Field::Day => &["day", "date", "period_start", "report_date"],
-            // What we call `clicks` lacks what was found later.
-            Field::Clicks => {
-                &["total", "clicks", "click_count", "billable_clicks", "billed_clicks", "quantity", "count"]
-            }
+            Field::Clicks => &["clicks", "click_count", "billable_clicks", "billed_clicks", "quantity", "count"],
             Field::Price => &["price", "cpc", "unit_price", "rate"],
+            Field::Currency => &["currency", "currency_code"],
             Field::Line => &["line"],
+            Field::Adjustment => &["adjustment"],
         }
     }
 }
@@ -94,8 +99,10 @@ impl FromStr for Mapping {
 }
 
 /// How an invoice is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct InvoiceOptions {
+    /// Instants that are midnights of this zone stand for its days.
+    pub zone: Zone,
     pub mapping: Mapping,
     /// What stands between thousands in numbers, if anything does.
     pub thousands: Option<char>,
@@ -112,7 +119,8 @@ pub struct InvoiceLine {
     pub tenant: Option<String>,
     pub day: Option<Day>,
     pub clicks: u64,
-    pub price: Option<Decimal>,
+    /// What a click costs, and in which currency where the file says so.
+    pub price: Option<(Decimal, Option<String>)>,
     /// Of the whole line, to tell whether it is there again.
     pub hash: u64,
 }
@@ -140,6 +148,8 @@ pub enum InvoiceError {
     Ragged { line: u64, found: u64, head: u64 },
     #[error("line {line}, column `{column}`: `{value}` {reason}")]
     Value { line: u64, column: String, value: String, reason: String },
+    #[error("a quote is opened on line {0} and never closed: everything behind it would be one text")]
+    OpenQuote(u64),
     #[error("line {line} cannot be read: {reason}")]
     Line { line: u64, reason: String },
     #[error("it is no XLSX that can be read: {0}")]
@@ -157,7 +167,7 @@ pub enum InvoiceForm {
     Parquet,
 }
 
-/// Reads the lines of an invoice, and hands each on.
+/// Reads the lines of an invoice, and hands each on. Tells which column holds what.
 ///
 /// # Errors
 /// The first thing that is wrong, with its line and column.
@@ -167,7 +177,7 @@ pub fn read_invoice(
     options: &InvoiceOptions,
     keys: Keys,
     take: impl FnMut(InvoiceLine),
-) -> Result<(), InvoiceError> {
+) -> Result<Vec<(Field, String)>, InvoiceError> {
     match form {
         InvoiceForm::Csv => csv::read(from, options, keys, take),
         InvoiceForm::Xlsx => xlsx::read(from, options, keys, take),
@@ -196,17 +206,37 @@ impl<'a, F: FnMut(InvoiceLine)> Rows<'a, F> {
     }
 
     /// `line`: its number in the file.
-    fn row(&mut self, texts: &[&str], line: u64) -> Result<(), InvoiceError> {
-        if texts.iter().all(|text| text.trim().is_empty()) {
+    fn row(&mut self, cells: &[Given<'_>], line: u64) -> Result<(), InvoiceError> {
+        if cells.iter().all(|cell| cell.text().is_empty()) {
             return Ok(());
         }
-        if self.columns.line.is_some_and(|place| texts[place].trim() == "total") {
+        if self.columns.line.is_some_and(|place| matches!(cells[place].text(), "total" | "left_out")) {
             return Ok(());
         }
-        let hash = self.hasher.hash_one(texts);
-        let read = self.columns.line(&self.head, texts, line, self.options, self.keys)?;
+        let hash = self.hasher.hash_one(cells.iter().map(|cell| cell.text()).collect::<Vec<_>>());
+        let read = self.columns.line(&self.head, cells, line, self.options, self.keys)?;
         (self.take)(InvoiceLine { hash, ..read });
         Ok(())
+    }
+
+    /// Which column holds what.
+    fn told(self) -> Vec<(Field, String)> {
+        let Columns { who, tenant, day, clicks, price, currency, line: _, is_ours: _ } = self.columns;
+        let all = [
+            (self.keys.who().unwrap_or(Field::Ad), who),
+            (Field::Tenant, tenant),
+            (Field::Day, day),
+            (Field::Clicks, Some(clicks)),
+            (Field::Price, price),
+            (Field::Currency, currency),
+        ];
+        all.into_iter().filter_map(|(field, place)| Some((field, self.head[place?].clone()))).collect()
+    }
+
+    /// Whether the column is one that is read.
+    fn needs(&self, column: usize) -> bool {
+        let Columns { who, tenant, day, clicks, price, currency, line, is_ours: _ } = &self.columns;
+        [*who, *tenant, *day, Some(*clicks), *price, *currency, *line].contains(&Some(column))
     }
 }
 
@@ -217,8 +247,14 @@ struct Columns {
     day: Option<usize>,
     clicks: usize,
     price: Option<usize>,
+    currency: Option<usize>,
     line: Option<usize>,
+    /// It is an export of our own.
+    is_ours: bool,
 }
+
+/// Longest name: no id is longer than a third of it.
+const NAME_MAX: usize = 200;
 
 /// Without case, blanks and punctuation.
 fn plain(name: &str) -> String {
@@ -233,13 +269,19 @@ impl Columns {
             Some(Field::Campaign) => Self::optional(head, options, Field::Tenant)?,
             _ => None,
         };
+        // Ours says with `total` what is billed, which `clicks` lacks a part of; elsewhere a total is mostly of money.
+        let is_named = options.mapping.0.iter().any(|(field, _)| *field == Field::Clicks);
+        let is_ours = !is_named && Self::optional(head, options, Field::Adjustment)?.is_some();
+        let total = head.iter().position(|name| name == "total").filter(|_| is_ours);
         Ok(Columns {
             who,
             tenant,
             day,
-            clicks: Self::needed(head, options, Field::Clicks)?,
+            clicks: total.map_or_else(|| Self::needed(head, options, Field::Clicks), Ok)?,
             price: Self::optional(head, options, Field::Price)?,
-            line: Self::optional(head, options, Field::Line)?,
+            currency: Self::optional(head, options, Field::Currency)?,
+            line: head.iter().position(|name| name == "line"),
+            is_ours: total.is_some(),
         })
     }
 
@@ -290,7 +332,7 @@ impl Columns {
     fn line(
         &self,
         head: &[String],
-        texts: &[&str],
+        cells: &[Given<'_>],
         line: u64,
         options: &InvoiceOptions,
         keys: Keys,
@@ -298,23 +340,40 @@ impl Columns {
         let wrong = |place: usize, reason: String| InvoiceError::Value {
             line,
             column: head[place].clone(),
-            value: texts[place].chars().take(60).collect(),
+            value: cells[place].text().chars().filter(|c| !c.is_control()).take(60).collect(),
             reason,
         };
-        let text = |place: usize| texts[place].trim();
-        let who = self.who.map(text).unwrap_or_default();
-        // An ad may belong to no campaign that anybody knows, but a click is one on an ad.
-        if let Some(place) = self.who.filter(|_| who.is_empty() && keys.who() == Some(Field::Ad)) {
-            return Err(wrong(place, "names no ad".to_owned()));
+        let text = |place: usize| cells[place].text();
+        // In an export of our own a point always begins the fraction.
+        let number = |place: usize| match self.is_ours {
+            true => Given::Number(cells[place].text()),
+            false => cells[place],
+        };
+        let who = unquoted(self.who.map(text).unwrap_or_default());
+        if let Some(place) = self.who.filter(|_| who.len() > NAME_MAX) {
+            return Err(wrong(place, format!("is longer than any name, which have {NAME_MAX} characters at most")));
         }
-        let day = self.day.map(|place| day(text(place)).map_err(|reason| wrong(place, reason))).transpose()?;
-        let clicks = count(text(self.clicks), options.thousands).map_err(|reason| wrong(self.clicks, reason))?;
-        let price = match self.price.map(|place| (place, text(place))) {
-            None | Some((_, "")) => None,
-            Some((place, text)) => Some(price(text, options.thousands).map_err(|reason| wrong(place, reason))?),
+        // Ours has lines of ads that belong to nobody.
+        let may_be_empty = self.is_ours && keys.who() != Some(Field::Ad);
+        if let Some(place) = self.who.filter(|_| who.is_empty() && !may_be_empty) {
+            let name = keys.who().map_or("ad", Field::name);
+            return Err(wrong(
+                place,
+                format!("names no {name}: fill cells that were merged, and delete lines that sum up"),
+            ));
+        }
+        let day = self.day.map(|place| day(text(place), options.zone).map_err(|reason| wrong(place, reason)));
+        let clicks = count(number(self.clicks), options.thousands).map_err(|reason| wrong(self.clicks, reason))?;
+        let price = match self.price.filter(|place| !text(*place).is_empty()) {
+            None => None,
+            Some(place) => {
+                let (price, beside) = price(number(place), options.thousands).map_err(|reason| wrong(place, reason))?;
+                let own = self.currency.map(text).filter(|currency| !currency.is_empty());
+                Some((price, own.map(str::to_owned).or(beside)))
+            }
         };
         let tenant = self.tenant.map(text).filter(|tenant| !tenant.is_empty()).map(str::to_owned);
-        Ok(InvoiceLine { line, who: unquoted(who).to_owned(), tenant, day, clicks, price, hash: 0 })
+        Ok(InvoiceLine { line, who: who.to_owned(), tenant, day: day.transpose()?, clicks, price, hash: 0 })
     }
 }
 
@@ -335,8 +394,12 @@ mod tests {
         Ok(lines)
     }
 
+    fn plain_options() -> InvoiceOptions {
+        InvoiceOptions { zone: Zone::UTC, mapping: Mapping::default(), thousands: None }
+    }
+
     fn plainly(text: &str) -> Result<Vec<InvoiceLine>, String> {
-        read(text, &InvoiceOptions::default(), Keys::AD_DAY)
+        read(text, &plain_options(), Keys::AD_DAY)
     }
 
     #[test]
@@ -356,13 +419,17 @@ mod tests {
             "CLICKS\tAD\tREPORT_DATE\n1234\ta\t20260315",
             "ad,day,clicks,note\na,2026/3/15,1234.00,\"x, y\"\n\n",
             "ad|day|clicks\n'a| 2026-03-15 00:00:00 | 1 234 \n",
-            "line,period_start,ad_id,clicks,total\nline,2026-03-15T00:00:00.000+05:45,a,1000,1234\ntotal,2026-03-01,,1000,1234\n",
+            "ad,day,clicks,total\na,2026-03-15T00:00:00+01:00,1234,99.50\n",
+            "ad,day,clicks\na,2026-03-14T23:00:00-01:00,1234\n",
+            "ad,day,clicks,inches\na,2026-03-15,1234,12\" banner\n",
+            "line,period_start,ad_id,clicks,adjustment,total\nline,2026-03-15T00:00:00.000+05:45,a,1000,234,1234\nleft_out,2026-03-16,,,,\ntotal,2026-03-01,,1000,234,1234\n",
         ] {
             assert_eq!(plainly(text), Ok(vec![want.clone()]), "{text}");
         }
-        let options = InvoiceOptions { mapping: "ad=Wer,clicks=Klicks".parse().unwrap(), thousands: Some('.') };
+        let options =
+            InvoiceOptions { zone: Zone::UTC, mapping: "ad=Wer,clicks=Klicks".parse().unwrap(), thousands: Some('.') };
         let text = "Wer;day;Klicks;Price\na;2026-03-15;1.234;0,25 €\n";
-        let priced = InvoiceLine { price: Some(Decimal::new(25, 2)), ..want };
+        let priced = InvoiceLine { price: Some((Decimal::new(25, 2), Some("€".to_owned()))), ..want };
         assert_eq!(read(text, &options, Keys::AD_DAY), Ok(vec![priced]));
     }
 
@@ -388,16 +455,25 @@ mod tests {
                 "line 2, column `day`: `03/04/2026` is no day that can be read in one way only",
             ),
             ("ad,day,clicks\na,2026-02-30,1\n", "`2026-02-30` is no day"),
-            ("ad,day,clicks\n,2026-03-15,1\n", "line 2, column `ad`: `` names no ad"),
+            ("ad,day,clicks\n,2026-03-15,1\n", "line 2, column `ad`: `` names no ad: fill cells that were merged"),
+            ("ad,day,clicks\na,2026-03-15T23:30:00-08:00,1\n", "is an instant and no midnight"),
+            ("ad,day,clicks\na,2026-03-15,9223372036854775808\n", "which nobody clicks"),
+            ("ad,day,clicks,cpc\na,2026-03-15,1,79228162514264337593543950335\n", "for a click"),
+            (
+                "ad,day,clicks,note\na,2026-03-15,1,\"12 inch\nb,2026-03-15,2,x\n",
+                "a quote is opened on line 2 and never closed",
+            ),
+            ("ad,day,clicks\na,2026-03-15,1 2 3\n", "is not grouped by thousands"),
+            ("ad,day,total\na,2026-03-15,19666\n", "no column tells the clicks"),
             ("ad,day,clicks,Clicks\na,2026-03-15,1,2\n", "the columns `clicks`, `Clicks` could all tell the clicks"),
         ] {
             let error = plainly(text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
         }
         let bytes = b"ad,day,clicks\nM\xfcller,2026-03-15,1\n";
-        let error = csv::read(&bytes[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        let error = csv::read(&bytes[..], &plain_options(), Keys::AD_DAY, |_| {}).unwrap_err();
         assert!(matches!(error, InvoiceError::NotUtf8 { line: 2, at: 1 }), "{error}");
-        let error = csv::read(&b"\xff\xfea\0"[..], &InvoiceOptions::default(), Keys::AD_DAY, |_| {}).unwrap_err();
+        let error = csv::read(&b"\xff\xfea\0"[..], &plain_options(), Keys::AD_DAY, |_| {}).unwrap_err();
         assert!(matches!(error, InvoiceError::Utf16), "{error}");
         for text in ["ad", "ad=", "x=y", "ad=a,ad=b"] {
             assert!(text.parse::<Mapping>().is_err(), "{text}");

@@ -15,6 +15,7 @@
 mod changes;
 mod close;
 mod dates;
+mod explain;
 mod export;
 mod invoice;
 mod lines;
@@ -27,11 +28,12 @@ mod statement;
 pub use changes::{AdChange, ChangeCause, ChangesError, DayChange, changes};
 pub use close::{Blocker, Close, DayClose};
 pub use dates::{Dates, DatesError};
+pub use explain::{ExplainError, Explained, ExplainedClick, Fate, ReadObject, explain};
 pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
 pub use invoice::{Field, InvoiceError, InvoiceForm, InvoiceLine, InvoiceOptions, Mapping, MappingError, read_invoice};
 pub use lines::{Line, Period};
 pub use money::{Counts, Money, Total, Totals};
-pub use position::{PointInTime, PointParseError, books_at};
+pub use position::{PointInTime, PointParseError, books_at, published_at};
 pub use reconcile::{
     AtStake, Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Theirs, Tolerance, ToleranceError,
     reconcile,

@@ -19,7 +19,7 @@ pub struct Period {
 }
 
 /// What is billed of one ad, campaign or tenant in one period, in one currency.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line<'a> {
     pub ad: Option<&'a AdId>,
     /// What the ad is called on the last day of the period.

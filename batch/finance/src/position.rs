@@ -66,7 +66,7 @@ pub async fn books_at(ledger: &Ledger, point: PointInTime) -> Result<Books, Ledg
 }
 
 /// When an entry was published, where it says so.
-pub(crate) fn published_at(body: &Body) -> Option<Timestamp> {
+pub fn published_at(body: &Body) -> Option<Timestamp> {
     match body {
         Body::Night(night) => Some(night.published_at),
         Body::Period(change) => Some(change.at),

@@ -110,7 +110,7 @@ impl FromStr for Tolerance {
                 let is_share = !percent.is_sign_negative() && percent < Decimal::ONE_HUNDRED;
                 if is_share { Ok(Tolerance::Percent(percent)) } else { Err(wrong()) }
             }
-            None => text.trim().parse().map(Tolerance::Clicks).map_err(|_| wrong()),
+            None => text.trim().trim_end_matches("clicks").trim().parse().map(Tolerance::Clicks).map_err(|_| wrong()),
         }
     }
 }
@@ -181,8 +181,8 @@ pub struct Compared {
 /// An amount about which the two sides differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AtStake {
-    /// `None`: that of the file, which does not name it.
-    pub currency: Option<&'static str>,
+    /// As the file writes it, or ours; `None`: that of the file, which does not name it.
+    pub currency: Option<String>,
     pub amount: Decimal,
 }
 
@@ -256,7 +256,8 @@ struct Their {
     lines: u32,
     /// Of lines that were there before, word for word.
     repeated: u64,
-    price: Option<Decimal>,
+    /// The price of all of its lines, if it is one.
+    price: Option<(Decimal, Option<String>)>,
 }
 
 impl Theirs {
@@ -275,9 +276,13 @@ impl Theirs {
         if their.lines == 0 {
             their.first_line = line.line;
         }
+        if their.lines == 0 {
+            their.price = line.price.clone();
+        } else if their.price != line.price {
+            their.price = None;
+        }
         their.clicks += line.clicks;
         their.lines += 1;
-        their.price = line.price.or(their.price);
         if !self.seen.insert(line.hash) {
             their.repeated += line.clicks;
         }
@@ -343,13 +348,10 @@ fn compare(theirs: &Theirs, key: Key, our: Option<&Our>, their: Option<&Their>, 
         (Some(_), None) => Bucket::OnlyOurs,
         (None, _) => Bucket::OnlyTheirs,
     };
-    let price = match their.and_then(|their| their.price) {
-        Some(price) => Some((None, price)),
-        None => our.and_then(|our| Some((our.currency, our.price?))),
-    };
-    let at_stake = price
-        .filter(|_| bucket.is_break())
-        .map(|(currency, price)| AtStake { currency, amount: price * Decimal::from(ours.abs_diff(says)) });
+    let own = || our.and_then(|our| Some((our.price?, our.currency.map(str::to_owned))));
+    let price = their.and_then(|their| their.price.clone()).or_else(own);
+    let stake = |(price, currency)| AtStake { currency, amount: price * Decimal::from(ours.abs_diff(says)) };
+    let at_stake = price.filter(|_| bucket.is_break()).map(stake);
     Compared {
         who: theirs.names.names[key.0 as usize].clone(),
         day: theirs.keys.by_day.then(|| Day::from_number(key.1)),

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook};
 
-use crate::export::ExportError;
+use crate::export::{ExportError, harmless};
 use crate::reconcile::{Bucket, Cause, Compared, Keys};
 
 /// What the lines of one bucket come to.
@@ -17,7 +17,7 @@ pub struct BucketSum {
     pub ours: u64,
     pub theirs: u64,
     /// By currency; without one, by the prices of the file.
-    pub at_stake: BTreeMap<Option<&'static str>, Decimal>,
+    pub at_stake: BTreeMap<Option<String>, Decimal>,
 }
 
 /// What a comparison comes to.
@@ -37,7 +37,7 @@ impl Summary {
             sum.ours += line.ours;
             sum.theirs += line.theirs;
             if let Some(stake) = &line.at_stake {
-                *sum.at_stake.entry(stake.currency).or_default() += stake.amount;
+                *sum.at_stake.entry(stake.currency.clone()).or_default() += stake.amount;
             }
             if line.bucket.is_break() {
                 *summary.causes.entry(line.cause.as_ref().map(Cause::name)).or_default() += 1;
@@ -86,7 +86,7 @@ impl Report<'_> {
             line.lines.map_or(Cell::Nothing, |(first, _)| Cell::Number(first.into())),
             line.lines.map_or(Cell::Nothing, |(_, lines)| Cell::Number(lines.into())),
             stake.map_or(Cell::Nothing, |stake| Cell::Number(stake.amount)),
-            text(stake.and_then(|stake| stake.currency).unwrap_or_default()),
+            text(stake.and_then(|stake| stake.currency.as_deref()).unwrap_or_default()),
         ];
         [text(line.bucket.name())].into_iter().chain(who).chain(day).chain(rest).collect()
     }
@@ -99,7 +99,12 @@ impl Report<'_> {
         let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(to);
         writer.write_record(self.head())?;
         for line in self.compared {
-            writer.write_record(self.cells(line).iter().map(Cell::to_string))?;
+            let cells = self.cells(line);
+            writer.write_record(cells.iter().map(|cell| match cell {
+                // A name of the file, which may be anybody's.
+                Cell::Text(text) => harmless(text).into_owned(),
+                cell => cell.to_string(),
+            }))?;
         }
         Ok(writer.flush()?)
     }
@@ -108,7 +113,7 @@ impl Report<'_> {
     ///
     /// # Errors
     /// When it cannot be written, or has more lines than a sheet.
-    pub fn write_xlsx(&self, to: impl Write + Seek + Send) -> Result<(), ExportError> {
+    pub fn write_xlsx(&self, mut to: impl Write + Seek + Send) -> Result<(), ExportError> {
         const LINES_MAX: u64 = 1_048_575;
         if self.compared.len() as u64 > LINES_MAX {
             return Err(ExportError::TooManyLines { max: LINES_MAX });
@@ -149,7 +154,9 @@ impl Report<'_> {
                 };
             }
         }
-        Ok(workbook.save_to_writer(to)?)
+        workbook.save_to_writer(&mut to)?;
+        // Dropped with bytes in it, a buffer would not say that they could not be written.
+        Ok(to.flush()?)
     }
 
     /// One page: what was compared, what it comes to, and every break, the largest first.
@@ -228,7 +235,7 @@ fn escaped(text: &str) -> String {
 
 /// `EUR 25.00, 3 by the prices of the file`.
 pub fn stakes(sum: &BucketSum) -> String {
-    let stake = |(currency, amount): (&Option<&str>, &Decimal)| match currency {
+    let stake = |(currency, amount): (&Option<String>, &Decimal)| match currency {
         Some(currency) => format!("{currency} {amount}"),
         None => format!("{amount} by the prices of the file"),
     };

@@ -11,7 +11,7 @@ use clicks::id::TenantId;
 use clicks::time::{Day, Timestamp};
 use clicks::zone::Zone;
 use finance::{
-    Bucket, Cause, Compared, Dates, InvoiceForm, InvoiceOptions, Keys, Mine, PointInTime, ReconcileError,
+    Bucket, Cause, Compared, Dates, InvoiceForm, InvoiceOptions, Keys, Mapping, Mine, PointInTime, ReconcileError,
     StatementError, Theirs, Tolerance, books_at, read_invoice, reconcile,
 };
 use world::{Truth, World, ads, duplicates};
@@ -78,7 +78,7 @@ impl Desk {
     ) -> Result<Vec<Compared>, ReconcileError> {
         let keys: Keys = keys.parse().unwrap();
         let mut theirs = Theirs::new(keys);
-        let options = InvoiceOptions::default();
+        let options = InvoiceOptions { zone: self.zone, mapping: Mapping::default(), thousands: None };
         let text = std::io::Cursor::new(text);
         read_invoice(text, InvoiceForm::Csv, &options, keys, |line| theirs.add(&line)).unwrap();
         let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
@@ -247,6 +247,42 @@ async fn another_zone_is_recognised() {
     assert!(seen > 50, "{seen}");
 }
 
+/// Two lines that are wrong by a click are not the doing of clocks, whatever zone they happen to fit.
+#[tokio::test]
+async fn a_few_odd_lines_are_no_zone() {
+    for seed in 1..12 {
+        let desk = Desk::new(seed, "UTC").await;
+        let mut theirs = billed(&desk.ours());
+        let odd: Vec<_> = theirs.keys().step_by(5).cloned().collect();
+        odd.iter().for_each(|key| *theirs.get_mut(key).unwrap() += 1);
+        let compared = desk.compare(&invoice(&theirs), "ad,day", "0").await.unwrap();
+        let found = breaks(&compared);
+        assert_eq!(found.len(), odd.len());
+        let is_zone = |(_, cause): &(Bucket, Option<Cause>)| matches!(cause, Some(Cause::OtherZone { .. }));
+        assert!(!found.values().any(is_zone), "seed {seed}: {found:?}");
+    }
+}
+
+/// A partner of New York sends a month whose last day is not over for us.
+#[tokio::test]
+async fn another_zone_is_recognised_although_its_last_day_is_open() {
+    let desk = Desk::new(4, "UTC").await;
+    let desk = Desk { dates: Dates { end: desk.world.first_day.plus(8), ..desk.dates }, ..desk };
+    let truth = desk.world.truths.values().next_back().unwrap();
+    let mut york = billed(&sums(truth, desk.dates, "America/New_York".parse().unwrap()));
+    york.retain(|(_, day), _| day.next() < desk.dates.end);
+    let compared = desk.compare(&invoice(&york), "ad,day", "0").await.unwrap();
+    let causes: Vec<_> = breaks(&compared).into_iter().map(|((_, day), (_, cause))| (day.unwrap(), cause)).collect();
+    assert!(causes.len() > 10);
+    for (day, cause) in causes {
+        let want = match day.next() < desk.dates.end {
+            true => Cause::OtherZone { zone: "America/New_York" },
+            false => Cause::MissingDay,
+        };
+        assert_eq!(cause, Some(want), "{day}");
+    }
+}
+
 #[tokio::test]
 async fn tolerance_tenants_campaigns_and_days_that_are_open() {
     let desk = Desk::new(2, "UTC").await;
@@ -304,6 +340,11 @@ async fn tolerance_tenants_campaigns_and_days_that_are_open() {
     let acme = TenantId::parse("acme").unwrap();
     let compared = desk.compare_one(&lines(false, Some("acme")), "campaign", "0", Some(&acme)).await.unwrap();
     assert!(compared.len() == 2 && compared.iter().all(|line| line.bucket == Bucket::Matched), "{compared:?}");
+    // Lines of others are none that we lack.
+    let compared = desk.compare_one(&lines(true, None), "campaign", "0", Some(&acme)).await.unwrap();
+    let found = breaks(&compared);
+    let other = Cause::OtherAdvertiser { advertiser: "globex".to_owned() };
+    assert_eq!(found, BTreeMap::from([(("globex/spring".to_owned(), None), (Bucket::OnlyTheirs, Some(other)))]));
     let nobody = TenantId::parse("nobody").unwrap();
     let unknown = desk.compare_one(&lines(false, None), "campaign", "0", Some(&nobody)).await.unwrap_err();
     assert!(matches!(unknown, ReconcileError::UnknownTenant(_)), "{unknown}");

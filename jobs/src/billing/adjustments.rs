@@ -62,7 +62,8 @@ async fn list(settings: &Settings, of: &AdjustmentsOf, as_json: bool) -> Result<
 
 async fn export(settings: &Settings, of: &AdjustmentsOf) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let (books, catalog) = (desk.books(of.as_of).await?, desk.catalog(of.priced).await?);
+    let books = desk.books(of.as_of).await?;
+    let catalog = desk.catalog(of.priced, of.as_of).await?;
     let rows = adjustments_of(&desk.objects, &books, of.of.period.interval(of.of.tz)).await?;
     let write = || -> std::io::Result<()> {
         let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout());

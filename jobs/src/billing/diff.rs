@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: DiffArgs, as_json: bool) -> Result<E
 async fn diff(settings: &Settings, args: &DiffArgs, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
     let (from, to) = (desk.books(args.from).await?, desk.books(args.to).await?.head());
-    let catalog = desk.catalog(args.priced).await?;
+    let catalog = desk.catalog(args.priced, args.to).await?;
     let (range, first) = (args.of.period.interval(args.of.tz), from.head());
     let found = changes(&desk.ledger, &desk.objects, &catalog.table, range, from, to).await?;
     if args.csv {

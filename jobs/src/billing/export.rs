@@ -60,7 +60,7 @@ struct Subject<'a> {
 async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
     let books = desk.books(args.as_of).await?;
-    let catalog = desk.catalog(args.priced).await?;
+    let catalog = desk.catalog(args.priced, args.as_of).await?;
     let (range, zone) = (args.of.period.interval(args.of.tz), args.of.tz);
     let scope = Scope { range, zone, step: args.grain.step(), by: args.by.by(), final_only: args.final_only };
     let subject = Subject { args, books, catalog, scope };
@@ -70,7 +70,7 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         eprintln!("twofold: {}", subject.summary(&written));
         return Ok(subject.told(&written));
     };
-    let mut partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
     let file = BufWriter::new(partial.clone_file()?);
     let written = match format {
         FormName::Csv => {

@@ -1,44 +1,47 @@
 //! Files that people take away.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 /// A file that is there as a whole, or not at all.
 pub(super) struct Partial {
-    path: PathBuf,
-    file: File,
+    file: NamedTempFile,
 }
 
 impl Partial {
     pub(super) fn create(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().ok_or_else(|| io::Error::other("it names no file"))?;
-        if target.is_dir() {
-            return Err(io::Error::other("it is a folder; name a file in it"));
+        if target.file_name().is_none() {
+            return Err(io::Error::other("it names no file"));
         }
-        let path = target.with_file_name(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        Ok(Partial { path, file })
+        // A pipe or a device would be replaced by a file.
+        if fs::metadata(target).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("there is something of that name that is no file; name another one"));
+        }
+        Ok(Partial { file: beside(target)? })
     }
 
     pub(super) fn clone_file(&self) -> io::Result<File> {
-        self.file.try_clone()
+        self.file.as_file().try_clone()
     }
 
     /// Gives the file its name.
-    pub(super) fn finish(&mut self, target: &Path) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.path, target)
+    pub(super) fn finish(self, target: &Path) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist(target).map(drop).map_err(|error| error.error)
     }
 
     /// Gives the file its name, and its SHA-256 a file beside it.
-    pub(super) fn finish_with_hash(&mut self, target: &Path) -> io::Result<String> {
-        self.file.rewind()?;
+    pub(super) fn finish_with_hash(mut self, target: &Path) -> io::Result<String> {
+        let file = self.file.as_file_mut();
+        file.rewind()?;
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
         loop {
-            let count = self.file.read(&mut buffer)?;
+            let count = file.read(&mut buffer)?;
             if count == 0 {
                 break;
             }
@@ -46,21 +49,24 @@ impl Partial {
         }
         let sha256 = clicks::hex(&hash.finalize());
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let beside = target.with_file_name(format!("{name}.sha256"));
-        // An old one would stand beside another file if this ended here.
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let sum = beside(target)?;
+        fs::write(sum.path(), format!("{sha256}  {name}\n"))?;
+        // Of two that write the same file at the same time, both names go to the later one.
+        let folder = File::open(folder(target))?;
+        folder.lock()?;
         self.finish(target)?;
-        fs::write(beside, format!("{sha256}  {name}\n"))?;
+        sum.persist(target.with_file_name(format!("{name}.sha256"))).map_err(|error| error.error)?;
         Ok(sha256)
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // It has another name by now, unless something went wrong.
-        let _ = fs::remove_file(&self.path);
-    }
+/// A new file in the same folder, under a name of its own, which goes away if nothing becomes of it.
+fn beside(target: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".twofold-").suffix(".partial").permissions(Permissions::from_mode(0o666));
+    builder.tempfile_in(folder(target))
+}
+
+fn folder(target: &Path) -> &Path {
+    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -34,15 +34,22 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
     };
     let name = args.file.display().to_string();
     let mut theirs = Theirs::new(args.by);
-    let options = InvoiceOptions { mapping: args.map.clone(), thousands: args.thousands };
+    let options = InvoiceOptions { zone: args.of.tz, mapping: args.map.clone(), thousands: args.thousands };
+    let same = |report: &std::path::Path| {
+        report.canonicalize().is_ok_and(|path| args.file.canonicalize().is_ok_and(|file| file == path))
+    };
+    if args.report.as_deref().is_some_and(same) {
+        return refuse("the report would take the place of the file that is compared: give it another name");
+    }
     let file = match File::open(&args.file) {
         Ok(file) => file,
         Err(error) => return refuse(&format!("{name} cannot be read: {error}")),
     };
-    if let Err(error) = read_invoice(file, form, &options, args.by, |line| theirs.add(&line)) {
-        return refuse(&format!("{name}: nothing was compared. {error}"));
-    }
-    match compare(settings, &args, theirs, report.as_deref(), as_json).await {
+    let columns = match read_invoice(file, form, &options, args.by, |line| theirs.add(&line)) {
+        Ok(columns) => columns.iter().map(|(field, column)| format!("{field}={column}")).collect::<Vec<_>>().join(", "),
+        Err(error) => return refuse(&format!("{name}: nothing was compared. {error}")),
+    };
+    match compare(settings, &args, theirs, columns, report.as_deref(), as_json).await {
         Ok(exit) => Ok(exit),
         Err(error) => match error.downcast::<ReconcileError>() {
             Ok(ReconcileError::Statement(error)) => refused(error.into()),
@@ -59,11 +66,13 @@ async fn compare(
     settings: &Settings,
     args: &ReconcileArgs,
     theirs: Theirs,
+    columns: String,
     report: Option<&str>,
     as_json: bool,
 ) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let (books, catalog) = (desk.books(args.as_of).await?, desk.catalog(args.priced).await?);
+    let books = desk.books(args.as_of).await?;
+    let catalog = desk.catalog(args.priced, args.as_of).await?;
     let mine = Mine {
         ledger: &desk.ledger,
         objects: &desk.objects,
@@ -77,6 +86,7 @@ async fn compare(
     let summary = Summary::of(&compared);
     let about: Vec<(String, String)> = [
         ("file", args.file.display().to_string()),
+        ("columns", columns.clone()),
         ("period", args.of.period.to_string()),
         ("time zone", args.of.tz.name().to_owned()),
         ("by", args.by.to_string()),
@@ -88,7 +98,7 @@ async fn compare(
     .into();
     if let (Some(path), Some(ending)) = (&args.report, report) {
         let written = Report { keys: args.by, compared: &compared, about: &about };
-        let mut partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
+        let partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
         let file = BufWriter::new(partial.clone_file()?);
         match ending {
             "csv" => written.write_csv(file)?,
@@ -99,14 +109,14 @@ async fn compare(
     }
     print(&match as_json {
         true => told(&about, &summary, &compared).to_string(),
-        false => describe(args, &summary, &compared),
+        false => describe(args, &columns, &summary, &compared),
     })?;
     Ok(if summary.breaks() > 0 { Exit::Breaks } else { Exit::Done })
 }
 
-fn describe(args: &ReconcileArgs, summary: &Summary, compared: &[Compared]) -> String {
+fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, compared: &[Compared]) -> String {
     let mut text = format!(
-        "{} against {} in {}, by {}: {} lines, breaks: {}\n",
+        "{} against {} in {}, by {}: {} lines, breaks: {}\nread as {columns}\n",
         args.file.display(),
         args.of.period,
         args.of.tz.name(),
@@ -133,7 +143,9 @@ fn describe(args: &ReconcileArgs, summary: &Summary, compared: &[Compared]) -> S
         let day = line.day.map(|day| day.to_string()).unwrap_or_default();
         let place = line.lines.map(|(first, _)| format!(" (line {first})")).unwrap_or_default();
         let (ours, theirs) = (grouped(line.ours), grouped(line.theirs));
-        let name = [who, &day].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        // A name of the file may be anything, and a terminal obeys.
+        let who: String = who.chars().filter(|c| !c.is_control()).collect();
+        let name = [who.as_str(), &day].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         let cause = line.cause.as_ref().map(|cause| format!(": {}", cause.describe())).unwrap_or_default();
         let _ = writeln!(text, "{name}  ours {ours}, theirs {theirs}{place}{cause}");
     }

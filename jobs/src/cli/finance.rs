@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use clicks::id::TenantId;
+use clicks::id::{AdId, TenantId};
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use finance::{Dates, Keys, Mapping, PointInTime, Tolerance};
@@ -23,7 +23,8 @@ pub struct Of {
 /// Prices and names are those of one version of the ads table.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Priced {
-    /// A version of the ads table; the last one when absent. `twofold ads history` lists them.
+    /// A version of the ads table; when absent the last one, or the last that was loaded by the time of --as-of (or --to).
+    /// `twofold ads history` lists them.
     #[arg(long, value_name = "NUMBER")]
     pub ads_version: Option<u64>,
 }
@@ -72,7 +73,8 @@ pub struct ExportArgs {
 
 Every change is given with the ledger entry that made it and its reason: `closed` (the day was published), `late_arrival` (clicks
 came after the cut of a day that was not final), `adjustment` (clicks came after the day was final), `reopened` (a person had it
-counted again). The changes of all entries add up to the difference.")]
+counted again). The changes of all entries add up to the difference. Amounts are by one version of the ads table on both sides: a new
+price is no change of this list.")]
 pub struct DiffArgs {
     #[command(flatten)]
     pub of: Of,
@@ -127,6 +129,25 @@ pub struct ReconcileArgs {
     pub as_of: PointInTime,
     #[command(flatten)]
     pub priced: Priced,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  twofold explain --ad ad-7 --period 2026-03-15
+  twofold explain --ad ad-7 --period 2026-03-15 --tz Europe/Berlin --clicks > rows.csv
+
+Every click of the ad whose time lies in the period is read from the raw objects that the ledger names, and judged again: billed,
+adjusted (found after its day was final), duplicate, rejected, or not yet published. The billed and adjusted ones must be the number
+that is published (exit code 14 when they are not), and the printed query finds the same in DuckDB.")]
+pub struct ExplainArgs {
+    /// The ad.
+    #[arg(long, value_name = "ID")]
+    pub ad: AdId,
+    #[command(flatten)]
+    pub of: Of,
+    /// Each click as a line of CSV, with what became of it and why.
+    #[arg(long, conflicts_with = "json")]
+    pub clicks: bool,
 }
 
 #[derive(Debug, Clone, Subcommand)]

@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("counter", &["clicks", "platform"]),
     ("archive", &["clicks", "platform"]),
     ("recompute", &["archive", "clicks", "platform"]),
-    ("finance", &["clicks", "platform", "recompute"]),
+    ("finance", &["archive", "clicks", "platform", "recompute"]),
     ("serving", &["clicks", "platform"]),
     ("twofold", &["archive", "clicks", "collector", "counter", "finance", "platform", "recompute", "serving"]),
     ("promises", &["clicks", "platform"]),

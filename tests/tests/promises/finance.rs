@@ -398,3 +398,50 @@ async fn an_invoice_is_reconciled_line_by_line() {
         assert!(found == Some(code) && stderr.contains(part), "{arguments:?}: {found:?} {stderr}");
     }
 }
+
+/// For many ads and hours of the nights: the raw clicks come to the billed number, DuckDB counts the same, and every row is there.
+#[tokio::test]
+async fn a_billed_number_is_explained_by_its_raw_clicks() {
+    let office = Office::open().await;
+    for (ad, period, zone) in [
+        ("ad-1", "2026-03-01", "UTC"),
+        ("ad-2", "2026-03-03", "Asia/Kathmandu"),
+        ("ad-3", "2026-02-28", "UTC"),
+        ("ad-4", "2026-03-06", "UTC"),
+        ("ad-9", "2026-03-02..2026-03-05", "Europe/Berlin"),
+    ] {
+        let of = ["--ad", ad, "--period", period, "--tz", zone];
+        let told = office.json(&[&["explain"], &of[..]].concat()).await;
+        let fate = |name: &str| told["clicks"][name].as_u64().unwrap();
+        let published = told["published"]["total"].as_u64().unwrap();
+        assert!(published > 0 && fate("billed") + fate("adjusted") == published, "{told}");
+        assert_eq!(duckdb(told["duckdb"].as_str().unwrap()).await.unwrap(), [[published.to_string()]], "{told}");
+        // Each raw click with what became of it; by hour they are what is published of each hour.
+        let (rows, hours) = (office.path("rows.csv"), office.path("hours.csv"));
+        std::fs::write(&rows, office.done(&[&["explain", "--clicks"], &of[..]].concat()).await).unwrap();
+        let export = ["export", "--grain", "hour", "--period", period, "--tz", zone, "--output", &hours];
+        office.done(&export).await;
+        let sql = format!(
+            "WITH mine AS (SELECT date_trunc('hour', event_time::TIMESTAMPTZ AT TIME ZONE '{zone}') AS hour, count(*) AS clicks \
+               FROM read_csv('{rows}', types = {{'event_time': 'VARCHAR'}}) WHERE verdict IN ('billed', 'adjusted') GROUP BY ALL), \
+             published AS (SELECT period_start::TIMESTAMPTZ AT TIME ZONE '{zone}' AS hour, total AS clicks \
+               FROM read_csv('{hours}', types = {{'period_start': 'VARCHAR'}}) WHERE line = 'line' AND ad_id = '{ad}') \
+             SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM (FROM mine EXCEPT FROM published)), \
+               (SELECT count(*) FROM (FROM published EXCEPT FROM mine)), (SELECT count(*) FROM read_csv('{rows}'))"
+        );
+        let row = duckdb(&sql).await.unwrap().remove(0);
+        assert!(row[0] != "0" && row[1..3] == ["0", "0"], "{ad} {period} {zone}: {row:?}");
+        let all: u64 = told["clicks"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(row[3], all.to_string());
+    }
+    let told = office.json(&["explain", "--ad", "ad-1", "--period", "2026-03-01"]).await;
+    let (duplicates, adjusted) =
+        (told["clicks"]["duplicate"].as_u64().unwrap(), told["clicks"]["adjusted"].as_u64().unwrap());
+    assert!(duplicates > 0 && adjusted > 0, "{told}");
+    let text = office.done(&["explain", "--ad", "ad-1", "--period", "2026-03-01"]).await;
+    assert!(text.contains("raw objects that hold some of it") && text.contains("duplicate"), "{text}");
+    let (code, _, stderr) = office.run(&["explain", "--ad", "ad-1", "--period", "2026-03-07"]).await;
+    assert!(code == Some(10) && stderr.contains("2026-03-07 (live)"), "{stderr}");
+    let nobody = office.json(&["explain", "--ad", "nobody", "--period", "2026-03-01"]).await;
+    assert_eq!((&nobody["published"]["total"], &nobody["clicks"]["billed"]), (&0.into(), &0.into()));
+}

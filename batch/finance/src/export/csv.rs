@@ -9,7 +9,7 @@ use csv::{Terminator, Writer, WriterBuilder};
 use super::{ExportError, Form};
 use crate::lines::{Column, Line, Period, Value};
 use crate::money::{Money, Total};
-use crate::statement::{By, Written};
+use crate::statement::{By, OpenDay, Written};
 
 /// For whom the file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +51,14 @@ impl<W: Write> Csv<W> {
         Ok(())
     }
 
-    /// Writes what all lines come to, by currency, and gives back what was written to.
+    /// Writes which days were left out, and what all lines come to, by currency; gives back what was written to.
     ///
     /// # Errors
     /// When that cannot be written.
     pub fn end(mut self, range: Interval, written: &Written) -> Result<W, ExportError> {
+        for open in &written.left_out {
+            self.left_out(*open)?;
+        }
         // Of nothing at all, not even of nought, there is no total.
         let state = written.state.map(|state| Period { interval: range, state, revision: None });
         let nought = [(None, Total::default())].into();
@@ -77,26 +80,46 @@ impl<W: Write> Csv<W> {
         self.writer.into_inner().map_err(|error| ExportError::Io(error.into_error()))
     }
 
-    fn record(&mut self, kind: &str, period: &Period, line: &Line<'_>) -> Result<(), ExportError> {
+    /// A day that is not final, so that no file looks like a whole period and lacks one.
+    fn left_out(&mut self, open: OpenDay) -> Result<(), ExportError> {
         self.begin()?;
-        self.writer.write_field(kind)?;
-        for column in &self.columns {
-            match column.of(period, line) {
-                Value::Text(text) if self.flavor == CsvFlavor::Excel => {
-                    self.writer.write_field(harmless(text).as_ref())?
-                }
-                Value::Text(text) => self.writer.write_field(text)?,
-                Value::Time(time) if self.flavor == CsvFlavor::Excel => {
-                    self.writer.write_field(self.zone.rfc3339(time)[..19].replace('T', " "))?;
-                }
-                Value::Time(time) => self.writer.write_field(self.zone.rfc3339(time))?,
-                Value::Count(count) => self.writer.write_field(count.to_string())?,
-                Value::Decimal(number) => self.writer.write_field(number.to_string())?,
-                Value::Nothing => self.writer.write_field("")?,
+        let (interval, line) = (open.day.interval(), Line::default());
+        let period = Period { interval, state: open.state, revision: None };
+        self.writer.write_field("left_out")?;
+        for column in self.columns.clone() {
+            match column {
+                Column::Start | Column::End | Column::State => self.field(column.of(&period, &line))?,
+                _ => self.writer.write_field("")?,
             }
         }
         self.writer.write_field(self.zone.name())?;
+        Ok(self.writer.write_record(None::<&[u8]>)?)
+    }
+
+    fn record(&mut self, kind: &str, period: &Period, line: &Line<'_>) -> Result<(), ExportError> {
+        self.begin()?;
+        self.writer.write_field(kind)?;
+        for column in self.columns.clone() {
+            self.field(column.of(period, line))?;
+        }
+        self.writer.write_field(self.zone.name())?;
         self.writer.write_record(None::<&[u8]>)?;
+        Ok(())
+    }
+
+    fn field(&mut self, value: Value<'_>) -> Result<(), ExportError> {
+        let is_excel = self.flavor == CsvFlavor::Excel;
+        match value {
+            Value::Text(text) if is_excel => self.writer.write_field(harmless(text).as_ref())?,
+            Value::Text(text) => self.writer.write_field(text)?,
+            Value::Time(time) if is_excel => {
+                self.writer.write_field(self.zone.rfc3339(time)[..19].replace('T', " "))?;
+            }
+            Value::Time(time) => self.writer.write_field(self.zone.rfc3339(time))?,
+            Value::Count(count) => self.writer.write_field(count.to_string())?,
+            Value::Decimal(number) => self.writer.write_field(number.to_string())?,
+            Value::Nothing => self.writer.write_field("")?,
+        }
         Ok(())
     }
 }
@@ -108,7 +131,7 @@ impl<W: Write> Form for Csv<W> {
 }
 
 /// The text with an apostrophe before it, where Excel would take it for a formula, or for a number and drop its digits.
-fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let is_number =
         text.parse::<f64>().is_ok() && (text.len() > 15 || text.starts_with('0') || text.contains(['e', 'E', '.']));

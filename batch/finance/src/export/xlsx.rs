@@ -58,7 +58,7 @@ impl Xlsx {
         mut self,
         written: &Written,
         about: &[(String, String)],
-        to: impl Write + Seek + Send,
+        mut to: impl Write + Seek + Send,
     ) -> Result<(), ExportError> {
         let sheet = self.workbook.add_worksheet().set_name(TOTALS)?;
         head(sheet, &["currency", "clicks", "adjustment", "total", "amount", "amount_exact"])?;
@@ -79,7 +79,9 @@ impl Xlsx {
         for ((name, value), row) in about.iter().zip(0..) {
             sheet.write_string(row, 0, name)?.write_string(row, 1, value)?;
         }
-        Ok(self.workbook.save_to_writer(to)?)
+        self.workbook.save_to_writer(&mut to)?;
+        // Dropped with bytes in it, a buffer would not say that they could not be written.
+        Ok(to.flush()?)
     }
 }
 

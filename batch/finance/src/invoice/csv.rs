@@ -1,10 +1,12 @@
 //! CSV with any delimiter, in UTF-8.
 
+use std::cell::Cell;
 use std::io::Read;
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 
-use super::{InvoiceError, InvoiceLine, InvoiceOptions, Rows};
+use super::values::Given;
+use super::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Rows};
 use crate::reconcile::Keys;
 
 pub(super) fn read(
@@ -12,7 +14,7 @@ pub(super) fn read(
     options: &InvoiceOptions,
     keys: Keys,
     take: impl FnMut(InvoiceLine),
-) -> Result<(), InvoiceError> {
+) -> Result<Vec<(Field, String)>, InvoiceError> {
     // Long enough for any head; what follows is read on.
     let mut front = vec![0; 1 << 16];
     let mut filled = 0;
@@ -30,7 +32,8 @@ pub(super) fn read(
         front.drain(..3);
     }
     let delimiter = delimiter(&front);
-    let whole = std::io::Cursor::new(front).chain(from);
+    let quotes = Cell::new(0);
+    let whole = Quotes { from: std::io::Cursor::new(front).chain(from), count: &quotes };
     // A carriage return before the line feed is trimmed with the field: as part of the end it would shift the line numbers.
     let mut reader = ReaderBuilder::new();
     reader.delimiter(delimiter).terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
@@ -42,17 +45,39 @@ pub(super) fn read(
     let head: Vec<String> = texts(&record, 1)?.into_iter().map(|text| text.trim().to_owned()).collect();
     let width = head.len();
     let mut rows = Rows::new(head, options, keys, take)?;
+    let mut last = (1, false);
     while next(&mut reader, &mut record)? {
         let line = record.position().map_or(0, csv::Position::line);
+        last = (line, record.iter().any(|field| field.contains(&b'\n')));
         if record.len() == 1 && record[0].trim_ascii().is_empty() {
             continue;
         }
         if record.len() != width {
             return Err(InvoiceError::Ragged { line, found: record.len() as u64, head: width as u64 });
         }
-        rows.row(&texts(&record, line)?, line)?;
+        let cells: Vec<Given<'_>> = texts(&record, line)?.into_iter().map(Given::Text).collect();
+        rows.row(&cells, line)?;
     }
-    Ok(())
+    match last {
+        // It would end at the end of the file, and nobody would miss the lines in it.
+        (line, true) if quotes.get() % 2 == 1 => Err(InvoiceError::OpenQuote(line)),
+        _ => Ok(rows.told()),
+    }
+}
+
+/// Counts quotes: where each is closed there is an even number.
+struct Quotes<'a, R> {
+    from: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Quotes<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        let found = buffer[..read].iter().filter(|byte| **byte == b'"').count() as u64;
+        self.count.set(self.count.get() + found);
+        Ok(read)
+    }
 }
 
 fn next<R: Read>(reader: &mut csv::Reader<R>, record: &mut ByteRecord) -> Result<bool, InvoiceError> {

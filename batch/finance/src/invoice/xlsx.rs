@@ -1,47 +1,80 @@
-//! XLSX: the first sheet that holds anything, whose first row that does names the columns.
+//! XLSX: the first sheet that holds anything, whose first row that does names the columns. Rows are read one after the other: a
+//! cell far out costs nothing.
 
 use std::io::{Read, Seek};
 
-use calamine::{Data, Reader, Xlsx};
+use calamine::{Data, Reader, Xlsx, XlsxError};
 
-use super::{InvoiceError, InvoiceLine, InvoiceOptions, Rows};
+use super::values::Given;
+use super::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Rows};
 use crate::reconcile::Keys;
 
 pub(super) fn read(
     from: impl Read + Seek,
     options: &InvoiceOptions,
     keys: Keys,
-    take: impl FnMut(InvoiceLine),
-) -> Result<(), InvoiceError> {
-    let wrong = |error: calamine::XlsxError| InvoiceError::Xlsx(error.to_string());
+    mut take: impl FnMut(InvoiceLine),
+) -> Result<Vec<(Field, String)>, InvoiceError> {
+    let wrong = |error: XlsxError| InvoiceError::Xlsx(error.to_string());
     let mut book = Xlsx::new(from).map_err(wrong)?;
     for sheet in book.sheet_names() {
-        let range = book.worksheet_range(&sheet).map_err(wrong)?;
-        let mut lines = (range.start().map_or(1, |(row, _)| u64::from(row) + 1)..).zip(range.rows());
-        let Some((_, head)) = lines.next() else { continue };
-        let head = head.iter().map(|cell| text(cell).trim().to_owned()).collect();
-        let mut rows = Rows::new(head, options, keys, take)?;
-        for (line, cells) in lines {
-            let texts: Vec<String> = cells.iter().map(text).collect();
-            rows.row(&texts.iter().map(String::as_str).collect::<Vec<_>>(), line)?;
+        let mut cells = match book.worksheet_cells_reader(&sheet) {
+            Ok(cells) => cells,
+            Err(XlsxError::NotAWorksheet(_)) => continue,
+            Err(error) => return Err(wrong(error)),
+        };
+        // The row that is gathered: where it begins, and its cells.
+        let (mut number, mut row) = (0, Vec::<Data>::new());
+        let mut rows: Option<Rows<'_, _>> = None;
+        loop {
+            let cell = cells.next_cell().map_err(wrong)?;
+            let (at, place) =
+                cell.as_ref().map_or((u32::MAX, 0), |cell| (cell.get_position().0, cell.get_position().1 as usize));
+            if at != number && !row.is_empty() {
+                let gathered = std::mem::take(&mut row);
+                match &mut rows {
+                    None if gathered.iter().all(|cell| *cell == Data::Empty) => {}
+                    None => {
+                        let head = gathered.iter().map(|cell| text(cell).0.trim().to_owned()).collect();
+                        rows = Some(Rows::new(head, options, keys, &mut take)?);
+                    }
+                    Some(rows) => give(rows, gathered, u64::from(number) + 1)?,
+                }
+            }
+            number = at;
+            let Some(cell) = cell else { break };
+            // Behind the last named column nothing is read.
+            if rows.as_ref().is_none_or(|rows| place < rows.head.len()) {
+                row.resize(row.len().max(place + 1), Data::Empty);
+                row[place] = cell.get_value().clone().into();
+            }
         }
-        return Ok(());
+        if let Some(rows) = rows {
+            return Ok(rows.told());
+        }
     }
     Err(InvoiceError::Empty)
 }
 
-/// What a cell says, as it would stand in CSV.
-fn text(cell: &Data) -> String {
+fn give<F: FnMut(InvoiceLine)>(rows: &mut Rows<'_, F>, mut row: Vec<Data>, line: u64) -> Result<(), InvoiceError> {
+    row.resize(rows.head.len(), Data::Empty);
+    let texts: Vec<(String, bool)> = row.iter().map(text).collect();
+    let given = texts.iter().map(|(text, is_number)| if *is_number { Given::Number(text) } else { Given::Text(text) });
+    rows.row(&given.collect::<Vec<_>>(), line)
+}
+
+/// What a cell says, and whether it is a number.
+fn text(cell: &Data) -> (String, bool) {
     match cell {
-        Data::Empty => String::new(),
-        // Excel has no other numbers, and writes 1234 for 1234.0.
-        Data::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => format!("{number:.0}"),
-        // With so many decimals nobody takes the point for one between thousands.
-        Data::Float(number) => format!("{number:.9}"),
+        Data::Empty => (String::new(), false),
+        // An id that looks like a number is one to Excel, which writes 1234 for 1234.0.
+        Data::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => (format!("{number:.0}"), true),
+        Data::Float(number) => (format!("{number:.9}"), true),
+        Data::Int(number) => (number.to_string(), true),
         Data::DateTime(time) if time.is_datetime() => {
             let (year, month, day, hour, minute, second, _) = time.to_ymd_hms_milli();
-            format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+            (format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"), false)
         }
-        other => other.to_string(),
+        other => (other.to_string(), false),
     }
 }

@@ -17,7 +17,7 @@ use crate::changes::changes_of;
 use crate::dates::Dates;
 use crate::invoice::Field;
 use crate::position::{PointInTime, books_at};
-use crate::statement::{StatementError, days_of, is_final};
+use crate::statement::{days_of, is_final};
 
 /// Why the two sides differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,6 +37,8 @@ pub enum Cause {
     EarlierState { entry: EntryNumber },
     /// They count by the clocks of another zone.
     OtherZone { zone: &'static str },
+    /// It belongs to one that is not compared.
+    OtherAdvertiser { advertiser: String },
     /// Nobody clicked it here.
     UnknownName { nearest: Option<String> },
     /// Our number may still change.
@@ -53,6 +55,7 @@ impl Cause {
             Cause::WithDuplicates { .. } => "with_duplicates",
             Cause::EarlierState { .. } => "earlier_state",
             Cause::OtherZone { .. } => "other_zone",
+            Cause::OtherAdvertiser { .. } => "other_advertiser",
             Cause::UnknownName { .. } => "unknown_name",
             Cause::NotFinal { .. } => "not_final",
         }
@@ -74,6 +77,7 @@ impl Cause {
                 )
             }
             Cause::OtherZone { zone } => format!("they count by the clocks of {zone}"),
+            Cause::OtherAdvertiser { advertiser } => format!("it belongs to {advertiser}, who is not compared"),
             Cause::UnknownName { nearest: Some(nearest) } => format!("nobody clicked it here; is `{nearest}` meant?"),
             Cause::UnknownName { nearest: None } => "nobody clicked it here".to_owned(),
             Cause::NotFinal { day, state } => format!("our number may still change: {day} is {}", state.name()),
@@ -100,10 +104,9 @@ const ZONES: [&str; 16] = [
     "Australia/Sydney",
     "Pacific/Auckland",
 ];
-/// A zone has to explain so many lines, and so large a part of those that nothing else explains.
+/// A file is one of another zone if it explains so many breaks, and if so large a part of all lines match by it.
 const ZONE_LINES_MIN: usize = 2;
-const MOST: (usize, usize) = (3, 4);
-const HALF: (usize, usize) = (1, 2);
+const ZONE_PART: (usize, usize) = (3, 4);
 /// Days by which the likeliest zone is found, before all are compared.
 const ZONE_DAYS: usize = 2;
 /// Names that are looked for among ours.
@@ -117,11 +120,13 @@ pub(super) async fn find(
     ours_by_key: &Sums<Our>,
     compared: &mut [(Key, Compared)],
 ) -> Result<(), ReconcileError> {
-    // Where another zone explains most of the file, a line that something else explains too does so by chance.
-    by_zones(mine, theirs, compared, MOST).await?;
-    by_themselves(mine, theirs, ours_by_key, compared);
-    by_earlier_states(mine, theirs, compared).await?;
-    by_zones(mine, theirs, compared, HALF).await?;
+    // Where the file is one of another zone, a line that something else explains too does so by chance.
+    let is_shifted = by_zones(mine, theirs, compared).await?;
+    by_themselves(mine, theirs, ours_by_key, compared, is_shifted);
+    if !is_shifted {
+        by_earlier_states(mine, theirs, compared).await?;
+    }
+    by_advertisers(mine, theirs, compared);
     by_names(mine.ads, theirs, ours_by_key, compared);
     for (_, line) in open(compared) {
         let days = match line.day {
@@ -139,7 +144,13 @@ fn open(compared: &mut [(Key, Compared)]) -> impl Iterator<Item = &mut (Key, Com
     compared.iter_mut().filter(|(_, line)| line.bucket.is_break() && line.cause.is_none())
 }
 
-fn by_themselves(mine: &Mine<'_>, theirs: &Theirs, ours: &Sums<Our>, compared: &mut [(Key, Compared)]) {
+fn by_themselves(
+    mine: &Mine<'_>,
+    theirs: &Theirs,
+    ours: &Sums<Our>,
+    compared: &mut [(Key, Compared)],
+    is_shifted: bool,
+) {
     let days = days_of_file(theirs);
     for (key, line) in open(compared) {
         let our = ours.get(key).cloned().unwrap_or_default().counts;
@@ -151,6 +162,8 @@ fn by_themselves(mine: &Mine<'_>, theirs: &Theirs, ours: &Sums<Our>, compared: &
             Some(Cause::RepeatedLine)
         } else if line.day.is_some() && line.bucket == Bucket::OnlyOurs && !days.contains(&key.1) {
             Some(Cause::MissingDay)
+        } else if is_shifted {
+            None
         } else if our.adjustment > 0 && line.theirs == our.clicks {
             Some(Cause::WithoutAdjustments { adjustment: our.adjustment })
         } else if our.duplicates > 0 && line.theirs == line.ours + our.duplicates {
@@ -220,20 +233,20 @@ async fn by_earlier_states(
     Ok(())
 }
 
-/// Whether they count by other clocks. `part`: how much of what is open a zone has to explain.
+/// Whether they count by other clocks: then most of all lines match by those.
 async fn by_zones(
     mine: &Mine<'_>,
     theirs: &mut Theirs,
     compared: &mut [(Key, Compared)],
-    part: (usize, usize),
-) -> Result<(), ReconcileError> {
-    let left = open(compared).count();
-    if left < ZONE_LINES_MIN {
-        return Ok(());
+) -> Result<bool, ReconcileError> {
+    if open(compared).count() < ZONE_LINES_MIN {
+        return Ok(false);
     }
     // The days with the most breaks tell zones apart as well as all of them do.
     let mut days: BTreeMap<Day, usize> = BTreeMap::new();
-    open(compared).filter_map(|(_, line)| line.day).for_each(|day| *days.entry(day).or_default() += 1);
+    let is_of_period = |day: &Day| (mine.dates.first..mine.dates.end).contains(day);
+    let broken = open(compared).filter_map(|(_, line)| line.day).filter(is_of_period);
+    broken.for_each(|day| *days.entry(day).or_default() += 1);
     let mut days: Vec<(usize, Day)> = days.into_iter().map(|(day, breaks)| (breaks, day)).collect();
     days.sort_unstable_by_key(|(breaks, day)| (std::cmp::Reverse(*breaks), *day));
     let dates = days.iter().take(ZONE_DAYS).map(|(_, day)| Dates { first: *day, end: day.next() });
@@ -244,43 +257,87 @@ async fn by_zones(
         if zone == mine.zone {
             continue;
         }
-        let mut explained = 0;
+        let mut matching = 0;
         for dates in &samples {
-            explained += explained_by(mine, *dates, zone, theirs, compared).await?.len();
+            matching += by_clocks(mine, *dates, zone, theirs, compared).await?.matching;
         }
-        if explained > best.map_or(0, |(most, _)| most) {
-            best = Some((explained, zone));
-        }
-    }
-    let Some((_, zone)) = best else { return Ok(()) };
-    let explained = explained_by(mine, mine.dates, zone, theirs, compared).await?;
-    if explained.len() >= ZONE_LINES_MIN && explained.len() * part.1 >= left * part.0 {
-        for (_, line) in open(compared).filter(|(key, _)| explained.contains(key)) {
-            line.cause = Some(Cause::OtherZone { zone: zone.name() });
+        if matching > best.map_or(0, |(most, _)| most) {
+            best = Some((matching, zone));
         }
     }
-    Ok(())
+    let Some((_, zone)) = best else { return Ok(false) };
+    let found = by_clocks(mine, mine.dates, zone, theirs, compared).await?;
+    let is_most = found.matching * ZONE_PART.1 >= found.lines * ZONE_PART.0;
+    if found.explained.len() < ZONE_LINES_MIN.max(found.unmatched + 1) || !is_most {
+        return Ok(false);
+    }
+    for (_, line) in open(compared).filter(|(key, _)| found.explained.contains(key)) {
+        line.cause = Some(Cause::OtherZone { zone: zone.name() });
+    }
+    Ok(true)
 }
 
-/// The breaks of some dates that are none by the clocks of another zone.
-async fn explained_by(
+/// How some dates compare by the clocks of another zone.
+#[derive(Default)]
+struct Shifted {
+    lines: usize,
+    matching: usize,
+    /// Breaks that match by those clocks.
+    explained: HashSet<Key>,
+    /// Lines that match, and do not by those clocks.
+    unmatched: usize,
+}
+
+async fn by_clocks(
     mine: &Mine<'_>,
-    dates: Dates,
+    mut dates: Dates,
     zone: Zone,
     theirs: &mut Theirs,
-    compared: &mut [(Key, Compared)],
-) -> Result<HashSet<Key>, ReconcileError> {
+    compared: &[(Key, Compared)],
+) -> Result<Shifted, ReconcileError> {
+    // Its last day may end in one of UTC that is not closed yet.
+    let is_open = |dates: Dates| days_of(dates.interval(zone)).any(|day| !is_closed(mine.books.state(day)));
+    while theirs.keys.by_day && dates.first < dates.end && is_open(dates) {
+        dates.end = dates.end.previous();
+    }
+    if dates.first >= dates.end || is_open(dates) {
+        return Ok(Shifted::default());
+    }
     let mine = Mine { dates, ..*mine };
-    let shifted = match ours(&mine, zone, theirs.keys, theirs.has_tenants, &mut theirs.names).await {
-        Ok(shifted) => shifted,
-        // Its last day is not closed.
-        Err(StatementError::Open(_)) => return Ok(HashSet::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let is_of_dates = |line: &Compared| line.day.is_none_or(|day| (dates.first..dates.end).contains(&day));
-    let says = |key: &Key| shifted.get(key).map_or(0, |our| our.counts.total());
-    let explained = open(compared).filter(|(key, line)| is_of_dates(line) && says(key) == line.theirs);
-    Ok(explained.map(|(key, _)| *key).collect())
+    let ours = ours(&mine, zone, theirs.keys, theirs.has_tenants, &mut theirs.names).await?;
+    let mut found = Shifted::default();
+    let of_dates =
+        compared.iter().filter(|(_, line)| line.day.is_none_or(|day| (dates.first..dates.end).contains(&day)));
+    for (key, line) in of_dates {
+        let is_equal = ours.get(key).map_or(0, |our| our.counts.total()) == line.theirs;
+        found.lines += 1;
+        found.matching += usize::from(is_equal);
+        found.unmatched += usize::from(!is_equal && !line.bucket.is_break());
+        if is_equal && line.bucket.is_break() {
+            found.explained.insert(*key);
+        }
+    }
+    Ok(found)
+}
+
+const fn is_closed(state: PeriodState) -> bool {
+    !matches!(state, PeriodState::Live | PeriodState::Withheld)
+}
+
+/// Lines of advertisers that are not compared.
+fn by_advertisers(mine: &Mine<'_>, theirs: &Theirs, compared: &mut [(Key, Compared)]) {
+    let Some(tenant) = mine.tenant else { return };
+    for (_, line) in open(compared).filter(|(_, line)| line.bucket == Bucket::OnlyTheirs) {
+        let other = match theirs.keys.who {
+            Some(Field::Ad) => {
+                AdId::parse(&line.who).ok().and_then(|ad| mine.ads.tenant_of(&ad)).map(ToString::to_string)
+            }
+            Some(Field::Campaign) => line.who.split_once('/').map(|(tenant, _)| tenant.to_owned()),
+            _ => mine.ads.tenants().find(|known| known.as_str() == line.who).map(ToString::to_string),
+        };
+        line.cause =
+            other.filter(|other| other != tenant.as_str()).map(|advertiser| Cause::OtherAdvertiser { advertiser });
+    }
 }
 
 /// Names that are none of ours.

@@ -1,0 +1,168 @@
+//! `twofold explain`: from a billed number to its raw clicks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clicks::ads::AdsTable;
+use clicks::books::Books;
+use clicks::window::Grain;
+use finance::{By, Counts, Explained, ExportError, Fate, Form, Line, Period, PointInTime, Scope, Step, explain, write};
+use platform::settings::Settings;
+use serde_json::{Value, json};
+
+use super::{Desk, grouped, refused};
+use crate::cli::ExplainArgs;
+use crate::exit::{Exit, OutputError, print};
+
+pub async fn run(settings: &Settings, args: ExplainArgs, as_json: bool) -> Result<Exit> {
+    match explained(settings, &args, as_json).await {
+        Ok(exit) => Ok(exit),
+        Err(error) => refused(error),
+    }
+}
+
+async fn explained(settings: &Settings, args: &ExplainArgs, as_json: bool) -> Result<Exit> {
+    let desk = Desk::open(settings)?;
+    let books = desk.books(PointInTime::Now).await?;
+    let (range, zone) = (args.of.period.interval(args.of.tz), args.of.tz);
+    // Days that are open are refused before anything is read.
+    let scope = Scope { range, zone, step: Step::Whole, by: By::Ad, final_only: false };
+    let mut published = Published { ad: args.ad.as_str(), counts: Counts::default() };
+    write(&desk.objects, &books, &AdsTable::default(), &scope, &mut published).await?;
+    let found = explain(&desk.ledger, &desk.objects, &books, &args.ad, range).await?;
+    let counts = published.counts;
+    let is_same = (found.count("billed"), found.count("adjusted")) == (counts.clicks, counts.adjustment);
+    if args.clicks {
+        clicks(args, &found).map_err(OutputError::new)?;
+    } else {
+        print(&match as_json {
+            true => told(args, &books, &found, counts, desk.ledger.url()).to_string(),
+            false => describe(args, &books, &found, counts, desk.ledger.url()),
+        })?;
+    }
+    if is_same {
+        return Ok(Exit::Done);
+    }
+    eprintln!(
+        "twofold: {} is published with {} clicks and {} adjusted, and the raw clicks come to {} and {}: `twofold audit` says more",
+        args.ad,
+        counts.clicks,
+        counts.adjustment,
+        found.count("billed"),
+        found.count("adjusted")
+    );
+    Ok(Exit::Breaks)
+}
+
+/// What is published of one ad.
+struct Published<'a> {
+    ad: &'a str,
+    counts: Counts,
+}
+
+impl Form for Published<'_> {
+    fn lines(&mut self, _: &Period, lines: &[Line<'_>]) -> Result<(), ExportError> {
+        let own = lines.iter().filter(|line| line.ad.is_some_and(|ad| ad.as_str() == self.ad));
+        own.for_each(|line| self.counts = line.counts);
+        Ok(())
+    }
+}
+
+const FATES: [&str; 5] = ["billed", "adjusted", "duplicate", "rejected", "not_yet"];
+
+fn is_billed(fate: &Fate) -> bool {
+    matches!(fate, Fate::Billed | Fate::Adjusted { .. })
+}
+
+fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> String {
+    let all = grouped(found.clicks.len() as u64);
+    let mut text = format!(
+        "{} in {} ({}): {} billed\n{all} clicks of it arrived\n",
+        args.ad,
+        args.of.period,
+        args.of.tz.name(),
+        grouped(counts.total())
+    );
+    for fate in FATES {
+        let count = found.count(fate);
+        if count > 0 || fate == "billed" {
+            let _ = writeln!(text, "  {:>12} {}", grouped(count), fate.replace('_', " "));
+        }
+    }
+    text += "hours\n";
+    let mut hours: BTreeMap<String, u64> = BTreeMap::new();
+    for click in found.clicks.iter().filter(|click| is_billed(&click.fate)) {
+        let hour = args.of.tz.window(Grain::Hour, click.event_time).start;
+        *hours.entry(args.of.tz.rfc3339(hour)[..16].replace('T', " ")).or_default() += 1;
+    }
+    for (hour, clicks) in hours {
+        let _ = writeln!(text, "  {hour} {:>12}", grouped(clicks));
+    }
+    text += "days of UTC, and the ledger entries that have published them\n";
+    for (day, entries) in &found.entries {
+        let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
+        let entries = if entries.is_empty() { "none: before the first day".to_owned() } else { entries.join(", ") };
+        let _ = writeln!(text, "  {day}  {}  {entries}", books.state(*day).name());
+    }
+    text += "raw objects that hold some of it\n";
+    for object in found.objects.iter().filter(|object| object.clicks > 0) {
+        let _ = writeln!(text, "  {:>12}  {}", grouped(object.clicks), object.key);
+    }
+    text += "the same in DuckDB\n";
+    text + &found.duckdb(books, &folder(root))
+}
+
+/// A folder as DuckDB knows it; buckets are what they are called.
+fn folder(url: &str) -> String {
+    url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/').to_owned()
+}
+
+fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> Value {
+    let fates: serde_json::Map<String, Value> =
+        FATES.iter().map(|fate| ((*fate).to_owned(), json!(found.count(fate)))).collect();
+    let objects = found.objects.iter().filter(|object| object.clicks > 0);
+    json!({
+        "ad_id": args.ad,
+        "period": args.of.period.to_string(),
+        "time_zone": args.of.tz.name(),
+        "ledger_position": books.head(),
+        "published": {"clicks": counts.clicks, "adjustment": counts.adjustment, "total": counts.total()},
+        "clicks": fates,
+        "objects": objects.map(|object| json!({"key": object.key, "clicks": object.clicks})).collect::<Vec<_>>(),
+        "duckdb": found.duckdb(books, &folder(root)),
+    })
+}
+
+/// A line per click.
+fn clicks(args: &ExplainArgs, found: &Explained) -> std::io::Result<()> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout());
+    writer.write_record([
+        "event_time",
+        "append_time",
+        "click_id",
+        "user_id",
+        "verdict",
+        "reason",
+        "partition",
+        "offset",
+        "object",
+        "time_zone",
+    ])?;
+    let zone = args.of.tz;
+    for click in &found.clicks {
+        writer.write_record([
+            zone.rfc3339(click.event_time),
+            zone.rfc3339(click.append_time),
+            click.click_id.to_string(),
+            click.user_id.to_string(),
+            click.fate.name().to_owned(),
+            click.fate.reason(),
+            click.partition.to_string(),
+            click.offset.to_string(),
+            found.objects[click.object].key.clone(),
+            zone.name().to_owned(),
+        ])?;
+    }
+    writer.flush()
+}
