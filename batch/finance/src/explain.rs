@@ -120,10 +120,11 @@ impl Explained {
         let rules = books.rules().on(self.range.start.day());
         let (ahead, age, horizon) = (rules.ahead_max, rules.age_max, rules.batch_horizon);
         format!(
-            "WITH objects(file, first, until) AS (VALUES{files}),\n\
-             clicks AS (\n\
+            "CREATE TEMP TABLE objects AS FROM (VALUES{files}) AS named(file, first, until);\n\
+             SET VARIABLE files = (SELECT list(file) FROM objects);\n\
+             WITH clicks AS (\n\
              \x20   SELECT epoch_ms(event_time) AS event, epoch_ms(append_time) - lag(epoch_ms(append_time)) OVER seen AS again\n\
-             \x20   FROM read_parquet((SELECT list(file) FROM objects), filename = true, hive_partitioning = true)\n\
+             \x20   FROM read_parquet(getvariable('files'), filename = true, hive_partitioning = true)\n\
              \x20   JOIN objects ON file = filename\n\
              \x20   WHERE kind = 0 AND ad_id = '{ad}' AND \"offset\" >= first AND \"offset\" < until\n\
              \x20     AND epoch_ms(event_time) - epoch_ms(append_time) <= {ahead}\n\

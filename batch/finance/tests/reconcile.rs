@@ -283,6 +283,29 @@ async fn another_zone_is_recognised_although_its_last_day_is_open() {
     }
 }
 
+/// An amount at stake has one price and one currency, or there is none.
+#[tokio::test]
+async fn what_is_at_stake_is_never_of_two_currencies() {
+    let desk = Desk::new(2, "UTC").await;
+    let day = desk.dates.first;
+    let text = format!(
+        "ad,day,clicks,cpc,currency\nx,{day},10,2,EUR\ny,{day},10,3,JPY\nz,{day},5,1,EUR\nz,{day},5,9,EUR\nw,{day},1,$4,\n"
+    );
+    let compared = desk.compare(&text, "ad,day", "0").await.unwrap();
+    let stake = |ad: &str| {
+        let line = compared.iter().find(|line| line.who == ad).unwrap();
+        line.at_stake.as_ref().map(|stake| (stake.currency.clone().unwrap(), stake.amount.to_string()))
+    };
+    let some = |currency: &str, amount: &str| Some((currency.to_owned(), amount.to_owned()));
+    assert_eq!(
+        [stake("x"), stake("y"), stake("z"), stake("w")],
+        [some("EUR", "20"), some("JPY", "30"), None, some("$", "4")]
+    );
+    let summary = finance::Summary::of(&compared);
+    let sums = &summary.buckets[&Bucket::OnlyTheirs].at_stake;
+    assert_eq!(sums.keys().flatten().collect::<Vec<_>>(), ["$", "EUR", "JPY"]);
+}
+
 #[tokio::test]
 async fn tolerance_tenants_campaigns_and_days_that_are_open() {
     let desk = Desk::new(2, "UTC").await;

@@ -70,3 +70,37 @@ fn beside(target: &Path) -> io::Result<NamedTempFile> {
 fn folder(target: &Path) -> &Path {
     target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Whoever writes the same file at the same time: it is one of the two, and its hash is that of the same one.
+    #[test]
+    fn of_two_writers_the_later_one_has_both_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("march.csv");
+        std::thread::scope(|scope| {
+            for letter in ["a", "b", "c", "d"] {
+                let target = &target;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        let partial = Partial::create(target).unwrap();
+                        partial.clone_file().unwrap().write_all(letter.repeat(100_000).as_bytes()).unwrap();
+                        partial.finish_with_hash(target).unwrap();
+                    }
+                });
+            }
+        });
+        let bytes = fs::read(&target).unwrap();
+        assert!(bytes.len() == 100_000 && bytes.iter().all(|byte| *byte == bytes[0]));
+        let sum = fs::read_to_string(folder.path().join("march.csv.sha256")).unwrap();
+        assert_eq!(sum, format!("{}  march.csv\n", clicks::hex(&Sha256::digest(&bytes))));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+        // Others may read it, as any file that is made.
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o400, 0o400);
+        assert!(Partial::create(folder.path()).is_err(), "a folder is no file");
+    }
+}

@@ -260,6 +260,11 @@ async fn what_was_billed_then_and_what_has_changed_since_add_up() {
     std::fs::write(&csv, exported).unwrap();
     let sql = format!("SELECT sum(adjustment) FROM read_csv('{csv}')");
     assert_eq!(duckdb(&sql).await.unwrap(), [[adjusted.to_string()]]);
+    // What was billed then has the prices of then.
+    std::fs::write(office.path("ads.csv"), ADS.replace(",0.25,EUR", ",0.75,EUR")).unwrap();
+    office.done(&["ads", "load", &office.path("ads.csv"), "--actor", "ann"]).await;
+    assert_eq!(total("2026-03-01", "2").await.1, amounts_then);
+    assert_ne!(total("2026-03-01", "now").await.1, amounts_now);
     let text = office.done(&["diff", "--period", "2026-03-01", "--from", "2"]).await;
     assert!(text.contains("late_arrival  +") && text.contains("(entry ") && text.contains(" -> "), "{text}");
 }
@@ -289,6 +294,16 @@ async fn what_is_not_closed_is_not_exported() {
 
     let told = office.json(&["export", "--period", "2026-03", "--final-only", "--output", &output]).await;
     assert_eq!(told["left_out"].as_array().unwrap().len(), 28, "{told}");
+    // The file says it, too, and it is no line of it for whoever compares.
+    let text = std::fs::read_to_string(&output).unwrap();
+    let left: Vec<&str> = text.lines().filter(|line| line.starts_with("left_out,")).collect();
+    assert_eq!(left.len(), 28, "{text}");
+    assert_eq!(left[3], "left_out,2026-03-07T00:00:00.000Z,2026-03-08T00:00:00.000Z,,,,,,,,,,,live,,UTC");
+    let compared = office.json(&["reconcile", "--file", &output, "--period", "2026-03-01..2026-03-04"]).await;
+    assert_eq!(compared["buckets"].as_object().unwrap().keys().collect::<Vec<_>>(), ["matched"], "{compared}");
+    // A pipe stays one.
+    let (code, _, stderr) = office.run(&["export", "--period", "2026-03-01", "--output", "/dev/null"]).await;
+    assert!(code == Some(1) && stderr.contains("/dev/null cannot be written"), "{stderr}");
     let (code, stdout, _) =
         office.run(&["period", "status", "--month", "2026-03", "--tz", "Europe/Berlin", "--json"]).await;
     let month: Value = serde_json::from_str(&stdout).unwrap();
@@ -403,12 +418,14 @@ async fn an_invoice_is_reconciled_line_by_line() {
 #[tokio::test]
 async fn a_billed_number_is_explained_by_its_raw_clicks() {
     let office = Office::open().await;
+    let mut sampled = 0;
     for (ad, period, zone) in [
         ("ad-1", "2026-03-01", "UTC"),
         ("ad-2", "2026-03-03", "Asia/Kathmandu"),
         ("ad-3", "2026-02-28", "UTC"),
         ("ad-4", "2026-03-06", "UTC"),
         ("ad-9", "2026-03-02..2026-03-05", "Europe/Berlin"),
+        ("ad-5", "2026-03-01..2026-03-05", "UTC"),
     ] {
         let of = ["--ad", ad, "--period", period, "--tz", zone];
         let told = office.json(&[&["explain"], &of[..]].concat()).await;
@@ -430,10 +447,12 @@ async fn a_billed_number_is_explained_by_its_raw_clicks() {
                (SELECT count(*) FROM (FROM published EXCEPT FROM mine)), (SELECT count(*) FROM read_csv('{rows}'))"
         );
         let row = duckdb(&sql).await.unwrap().remove(0);
+        sampled += row[0].parse::<u32>().unwrap();
         assert!(row[0] != "0" && row[1..3] == ["0", "0"], "{ad} {period} {zone}: {row:?}");
         let all: u64 = told["clicks"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
         assert_eq!(row[3], all.to_string());
     }
+    assert!(sampled > 200, "{sampled} hours of ads");
     let told = office.json(&["explain", "--ad", "ad-1", "--period", "2026-03-01"]).await;
     let (duplicates, adjusted) =
         (told["clicks"]["duplicate"].as_u64().unwrap(), told["clicks"]["adjusted"].as_u64().unwrap());
