@@ -32,6 +32,7 @@ impl Archive for StoredChains {
         };
         let mut chain = read.map_err(|error| error.to_string())?;
         chain.keep_last(1);
+        chain.late.clear();
         let reach = Reach { next_offset: chain.next_offset().unwrap_or_default(), append_time: chain.coverage() };
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone(), chain);
         Ok(reach)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use clicks::tables::EntryNumber;
@@ -87,8 +87,12 @@ impl Drop for Making {
 const ASKED_BY: [header::HeaderName; 3] = [header::ACCEPT, header::ACCEPT_ENCODING, header::ORIGIN];
 
 impl Asking {
-    /// `None` for what has no address of its own.
+    /// `None` for what is asked too seldom to be kept, and for an earlier position of the ledger: it is never that of the last one.
     pub(crate) fn new(request: &Request, caller: &Caller) -> Option<Self> {
+        let is_pinned = request.uri().query().is_some_and(|query| query.contains("position="));
+        if request.method() != Method::GET || is_pinned {
+            return None;
+        }
         let mut key = Vec::with_capacity(256);
         key.extend(request.uri().path_and_query()?.as_str().as_bytes());
         for name in &ASKED_BY {
@@ -112,7 +116,7 @@ impl Asking {
 
 impl Answer {
     fn bytes(&self) -> usize {
-        self.body.len() + 64 * self.headers.len()
+        self.body.len() + self.headers.values().map(|value| 64 + value.len()).sum::<usize>()
     }
 
     /// `None` as an error: the response, of which the handler does not say what it was made of.

@@ -66,6 +66,7 @@ impl Archived {
     ) -> Option<BTreeMap<PartitionId, Result<Reach, String>>> {
         let archive = self.archive.clone()?;
         let is_old = self.known().read_at.is_none_or(|read_at| read_at.elapsed() > AGE_MAX);
+        let is_new = partitions.iter().any(|partition| !self.known().reaches.contains_key(partition));
         if is_old && let Ok(reading) = self.reading.clone().try_lock_owned() {
             // Of its own: whoever asked may go away, and the next one finds what was read.
             let this = self.clone();
@@ -74,13 +75,14 @@ impl Archived {
                 drop(reading);
             });
         }
-        // Whether or not it comes in time.
-        _ = tokio::time::timeout(self.wait_max, self.reading.lock()).await;
+        // For what was never known, whether or not it comes in time.
+        if is_new {
+            _ = tokio::time::timeout(self.wait_max, self.reading.lock()).await;
+        }
         Some(self.known().reaches.clone())
     }
 
     async fn read(&self, archive: &dyn Archive, partitions: Vec<PartitionId>) {
-        let begun = Instant::now();
         let reads = partitions.into_iter().map(|partition| async move {
             let read = tokio::time::timeout(READ_MAX, archive.reach(&partition)).await;
             (partition, read.unwrap_or_else(|_| Err(format!("it could not be read within {READ_MAX:?}"))))
@@ -94,7 +96,7 @@ impl Archived {
         }
         let mut known = self.known();
         known.reaches.retain(|partition, _| asked.contains(partition));
-        known.read_at = Some(begun);
+        known.read_at = Some(Instant::now());
     }
 
     /// Once per trouble, not once per reading.

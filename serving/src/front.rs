@@ -47,6 +47,9 @@ struct Asked {
     known: Vec<HeaderValue>,
 }
 
+/// How often a question waits for an answer that somebody else makes.
+const WAITS_MAX: u32 = 2;
+
 impl Front {
     /// `paths`: whose answers are given again, and what they need.
     pub(crate) fn new(app: Arc<App>, router: Router, paths: &[(&'static str, Needs)]) -> Self {
@@ -62,7 +65,7 @@ impl Front {
     fn admit(&self, request: &Request) -> Option<Asked> {
         let (begun, headers) = (Instant::now(), request.headers());
         let is_here = |repeated: &Repeated| repeated.path == request.uri().path();
-        let place = self.repeated.iter().position(is_here).filter(|_| request.method() == Method::GET)?;
+        let place = self.repeated.iter().position(is_here).filter(|_| is_question(request.method()))?;
         let caller = self.app.gate.known(headers).ok().flatten()?;
         self.repeated[place].needs.allow(&caller).ok()?;
         let allowance = self.app.gate.take(&caller).ok()?;
@@ -84,20 +87,26 @@ impl Front {
         response
     }
 
-    async fn answer(mut self, turn: Option<(Turn, Asking)>, mut request: Request, asked: Asked) -> Response {
-        let making = match turn {
-            Some((Turn::Given(answer), _)) => return self.give(&answer, &asked),
-            Some((Turn::Wait(mut over), asking)) => {
-                let since = Instant::now();
-                _ = over.changed().await;
-                if let Some(answer) = self.app.answers.last(&asking, since).filter(|answer| self.is_current(answer)) {
-                    return self.give(&answer, &asked);
+    async fn answer(mut self, mut turn: Option<(Turn, Asking)>, mut request: Request, asked: Asked) -> Response {
+        let mut waits = 0;
+        let making = loop {
+            match turn {
+                Some((Turn::Given(answer), _)) => return self.give(&answer, &asked),
+                Some((Turn::Wait(mut over), asking)) if waits < WAITS_MAX => {
+                    let since = Instant::now();
+                    _ = over.changed().await;
+                    if let Some(answer) = self.app.answers.last(&asking, since).filter(|answer| self.is_current(answer))
+                    {
+                        return self.give(&answer, &asked);
+                    }
+                    // There is none, or it was read too long ago: the next one makes it, and the others wait once more.
+                    waits += 1;
+                    turn = self.app.sources.positions.head().map(|head| (self.app.answers.turn(&asking, head), asking));
                 }
-                // There is none: everybody tries for himself.
-                None
+                Some((Turn::Make(making), _)) => break Some(making),
+                // Everybody for himself.
+                Some((Turn::Wait(_), _)) | None => break None,
             }
-            Some((Turn::Make(making), _)) => Some(making),
-            None => None,
         };
         // What is remembered is for everybody.
         request.headers_mut().remove(header::IF_NONE_MATCH);
@@ -114,6 +123,11 @@ impl Front {
     fn is_current(&self, answer: &Answer) -> bool {
         self.app.sources.positions.head().is_some_and(|head| answer.position() >= head)
     }
+}
+
+/// The answer to HEAD is that to GET, of which the server sends the head.
+fn is_question(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
 impl Service<Request> for Front {

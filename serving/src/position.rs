@@ -44,6 +44,13 @@ const EARLIER_MAX: usize = 8;
 /// Deadline of reading one of them. Who asks again goes on where this came to.
 const EARLIER_READ_MAX: Duration = Duration::from_secs(20);
 
+/// Whether tables are read ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Warm {
+    No,
+    Yes,
+}
+
 /// Days before the next one whose tables are read as soon as they are published.
 const WARM_DAYS: i32 = 7;
 
@@ -145,6 +152,16 @@ impl Positions {
     /// # Errors
     /// An entry that cannot be read or that contradicts those before it: nothing may be answered on top of it.
     pub(crate) async fn catch_up(&self) -> Result<(), LedgerError> {
+        self.read_up(Warm::No).await
+    }
+
+    /// The same in the background, where nobody waits for it: the tables that the next questions need are read before the new
+    /// position is given.
+    pub(crate) async fn follow(&self) -> Result<(), LedgerError> {
+        self.read_up(Warm::Yes).await
+    }
+
+    async fn read_up(&self, warm: Warm) -> Result<(), LedgerError> {
         let asked = self.begun.load(Ordering::Relaxed);
         let _reading = self.reading.lock().await;
         if self.done.load(Ordering::Relaxed) > asked {
@@ -167,7 +184,7 @@ impl Positions {
             let closed_until = books.next_night().start().as_millis() as f64 / 1000.0;
             metrics::gauge!("twofold_serving_closed_until_seconds").set(closed_until);
         }
-        if let (Ok(before), Some(books)) = (&before, &books) {
+        if let (Warm::Yes, Ok(before), Some(books)) = (warm, &before, &books) {
             self.warm(&before.books, books).await;
         }
         *self.lock() = match (books, trouble.clone(), &before) {
@@ -187,7 +204,8 @@ impl Positions {
     async fn warm(&self, before: &Books, books: &Books) {
         let file = |books, day, grain| Books::day(books, day).map(|book| book.revision.file(grain));
         let recent = books.next_night().plus(-WARM_DAYS).until(books.next_night());
-        let tables = recent.flat_map(|day| Grain::ALL.map(|grain| (day, grain)));
+        // The newest day first, and of each the small tables: there may not be time for all.
+        let tables = recent.rev().flat_map(|day| [Grain::Day, Grain::Hour, Grain::Minute].map(|grain| (day, grain)));
         let wanted = tables.filter_map(|(day, grain)| {
             let later = file(books, day, grain)?;
             // What nobody has asked for, of a day that was published before, is not needed now either.

@@ -275,7 +275,7 @@ fn origins(named: &[String]) -> Result<Option<AllowOrigin>, ServingError> {
 /// Keeps the books caught up. Real time, not the clock's: a simulated clock may stand still while entries come.
 async fn follow(app: &App) -> Result<(), ServingError> {
     loop {
-        app.sources.positions.catch_up().await?;
+        app.sources.positions.follow().await?;
         app.ready.set(app.sources.positions.current().is_ok());
         tokio::time::sleep(app.options.ledger_refresh).await;
     }

@@ -14,9 +14,9 @@ use crate::tables::{Table, TableError, bytes_of};
 const FETCH_MAX: Duration = Duration::from_secs(20);
 
 /// Deadline of reading tables before anybody asks for them.
-const WARM_MAX: Duration = Duration::from_secs(3);
+const WARM_MAX: Duration = Duration::from_secs(1);
 /// A table that takes more than so much of the memory is read when somebody asks for it.
-const WARM_SHARE: usize = 4;
+const WARM_SHARE: usize = 16;
 
 /// Bounded by the memory that tables take; the least recently used go first.
 #[derive(Debug)]
@@ -70,7 +70,8 @@ impl TableCache {
     /// who ask.
     pub(crate) async fn warm(&self, files: impl Iterator<Item = &FileRef>) {
         let read = async {
-            // One that takes a large part of the memory would drive out what is asked for.
+            // One that takes a large part of the memory would drive out what is asked for, and take several times as much
+            // while it is decoded, beside what questions may take.
             for file in files.filter(|file| bytes_of(file.rows as usize, 0, 0) < self.bytes_max / WARM_SHARE) {
                 _ = self.get(file).await;
             }

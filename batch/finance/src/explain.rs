@@ -13,6 +13,7 @@ use clicks::inputs::{InputList, InputListError};
 use clicks::layout::{ForeignKey, RawKey};
 use clicks::ledger::{Body, Entry, FileRef, sha256};
 use clicks::position::{Offset, PartitionId};
+use clicks::rules::Rules;
 use clicks::tables::{EntryNumber, REV};
 use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::verdict::is_late;
@@ -117,13 +118,14 @@ impl Explained {
             let comma = if files.is_empty() { "" } else { "," };
             let _ = write!(files, "{comma}\n    ('{root}/{}', {}, {})", object.key, object.from, object.to);
         }
-        let rules = books.rules().on(self.range.start.day());
-        let (ahead, age, horizon) = (rules.ahead_max, rules.age_max, rules.batch_horizon);
+        let limit = |of: fn(&Rules) -> Span| by_rules(books, of);
+        let (ahead, age) = (limit(|rules| rules.ahead_max), limit(|rules| rules.age_max));
+        let horizon = limit(|rules| rules.batch_horizon);
         format!(
             "CREATE TEMP TABLE objects AS FROM (VALUES{files}) AS named(file, first, until);\n\
              SET VARIABLE files = (SELECT list(file) FROM objects);\n\
              WITH clicks AS (\n\
-             \x20   SELECT epoch_ms(event_time) AS event, epoch_ms(append_time) - lag(epoch_ms(append_time)) OVER seen AS again\n\
+             \x20   SELECT event_time, epoch_ms(event_time) AS event, epoch_ms(append_time) - lag(epoch_ms(append_time)) OVER seen AS again\n\
              \x20   FROM read_parquet(getvariable('files'), filename = true, hive_partitioning = true)\n\
              \x20   JOIN objects ON file = filename\n\
              \x20   WHERE kind = 0 AND ad_id = '{ad}' AND \"offset\" >= first AND \"offset\" < until\n\
@@ -133,12 +135,26 @@ impl Explained {
              SELECT count(*) AS billed FROM clicks\n\
              WHERE event >= {from} AND event < {to} AND coalesce(again >= {horizon}, true);",
             ad = self.ad,
-            ahead = ahead.as_millis(),
-            age = age.as_millis(),
-            horizon = horizon.as_millis(),
             from = self.range.start.as_millis(),
             to = self.range.end.as_millis(),
         )
+    }
+}
+
+/// A limit of the rules, in milliseconds: that of the event's day, where it changes.
+fn by_rules(books: &Books, limit: impl Fn(&Rules) -> Span) -> String {
+    let (first, changes) = books.rules().parts();
+    let cases: String = changes
+        .iter()
+        .rev()
+        .filter(|_| changes.iter().any(|(_, rules)| limit(rules) != limit(first)))
+        .map(|(day, rules)| {
+            format!("WHEN epoch_ms(event_time) >= {} THEN {} ", day.start().as_millis(), limit(rules).as_millis())
+        })
+        .collect();
+    match cases.is_empty() {
+        true => limit(first).as_millis().to_string(),
+        false => format!("(CASE {cases}ELSE {} END)", limit(first).as_millis()),
     }
 }
 

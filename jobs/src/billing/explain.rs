@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clicks::ads::AdsTable;
 use clicks::books::Books;
+use clicks::time::Timestamp;
 use clicks::window::Grain;
 use finance::{By, Counts, Explained, ExportError, Fate, Form, Line, Period, PointInTime, Scope, Step, explain, write};
 use platform::settings::Settings;
@@ -78,7 +79,7 @@ fn is_billed(fate: &Fate) -> bool {
 fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> String {
     let all = grouped(found.clicks.len() as u64);
     let mut text = format!(
-        "{} in {} ({}): {} billed\n{all} clicks of it arrived\n",
+        "{} in {} ({}): {} billed\n{all} clicks of it arrived, among what the ledger names\n",
         args.ad,
         args.of.period,
         args.of.tz.name(),
@@ -91,13 +92,13 @@ fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts
         }
     }
     text += "hours\n";
-    let mut hours: BTreeMap<String, u64> = BTreeMap::new();
+    let mut hours: BTreeMap<Timestamp, u64> = BTreeMap::new();
     for click in found.clicks.iter().filter(|click| is_billed(&click.fate)) {
-        let hour = args.of.tz.window(Grain::Hour, click.event_time).start;
-        *hours.entry(args.of.tz.rfc3339(hour)[..16].replace('T', " ")).or_default() += 1;
+        *hours.entry(args.of.tz.window(Grain::Hour, click.event_time).start).or_default() += 1;
     }
     for (hour, clicks) in hours {
-        let _ = writeln!(text, "  {hour} {:>12}", grouped(clicks));
+        // With its offset: in autumn an hour comes twice.
+        let _ = writeln!(text, "  {} {:>12}", args.of.tz.rfc3339(hour).replace(":00.000", ""), grouped(clicks));
     }
     text += "days of UTC, and the ledger entries that have published them\n";
     for (day, entries) in &found.entries {
