@@ -227,6 +227,9 @@ async fn a_settled_answer_has_a_tag_and_a_live_one_none() {
     assert_eq!(first.headers()["cache-control"], "no-cache");
     let again = ask(&running, path, &[("if-none-match", &tag)]).await;
     assert_eq!((again.status(), again.bytes().await.unwrap().len()), (StatusCode::NOT_MODIFIED, 0));
+    let head = reqwest::Client::new().head(format!("http://{}{path}", running.address));
+    let head = head.header("if-none-match", &tag).send().await.unwrap();
+    assert_eq!((head.status(), head.headers()["etag"].to_str().unwrap()), (StatusCode::NOT_MODIFIED, &*tag));
     // Another form is another answer.
     let csv = ask(&running, path, &[("if-none-match", &tag), ("accept", "text/csv")]).await;
     assert_eq!(csv.status(), 200);
