@@ -14,8 +14,8 @@ mod period;
 
 pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
 pub use finance::{
-    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExplainArgs, ExportArgs, FormName, Of, Priced, ReconcileArgs,
-    StepName, name_of,
+    AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExplainArgs, ExportArgs, FormName, Known, Of, Priced,
+    ReconcileArgs, StepName, name_of,
 };
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 

@@ -31,7 +31,7 @@ struct Found<'a> {
 /// By day of the clicks, and the night that has found them.
 async fn list(settings: &Settings, of: &AdjustmentsOf, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let books = desk.books(of.as_of).await?;
+    let books = desk.books(of.known.as_of).await?;
     let rows = adjustments_of(&desk.objects, &books, of.of.period.interval(of.of.tz)).await?;
     let mut sums: BTreeMap<(Day, Day), Found<'_>> = BTreeMap::new();
     for row in &rows {
@@ -62,8 +62,8 @@ async fn list(settings: &Settings, of: &AdjustmentsOf, as_json: bool) -> Result<
 
 async fn export(settings: &Settings, of: &AdjustmentsOf) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let books = desk.books(of.as_of).await?;
-    let catalog = desk.catalog(of.priced, of.as_of).await?;
+    let books = desk.books(of.known.as_of).await?;
+    let catalog = desk.catalog(of.known.priced, of.known.as_of).await?;
     let rows = adjustments_of(&desk.objects, &books, of.of.period.interval(of.of.tz)).await?;
     let write = || -> std::io::Result<()> {
         let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout());

@@ -59,8 +59,8 @@ struct Subject<'a> {
 
 async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_json: bool) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let books = desk.books(args.as_of).await?;
-    let catalog = desk.catalog(args.priced, args.as_of).await?;
+    let books = desk.books(args.known.as_of).await?;
+    let catalog = desk.catalog(args.known.priced, args.known.as_of).await?;
     let (range, zone) = (args.of.period.interval(args.of.tz), args.of.tz);
     let scope = Scope { range, zone, step: args.grain.step(), by: args.by.by(), final_only: args.final_only };
     let subject = Subject { args, books, catalog, scope };

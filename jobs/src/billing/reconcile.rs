@@ -71,8 +71,8 @@ async fn compare(
     as_json: bool,
 ) -> Result<Exit> {
     let desk = Desk::open(settings)?;
-    let books = desk.books(args.as_of).await?;
-    let catalog = desk.catalog(args.priced, args.as_of).await?;
+    let books = desk.books(args.known.as_of).await?;
+    let catalog = desk.catalog(args.known.priced, args.known.as_of).await?;
     let mine = Mine {
         ledger: &desk.ledger,
         objects: &desk.objects,

@@ -8,7 +8,7 @@ use clicks::window::Grain;
 use clicks::zone::Zone;
 use finance::{Dates, Keys, Mapping, PointInTime, Tolerance};
 
-/// Of which time, and as it was known when.
+/// Of which time.
 #[derive(Debug, Clone, Args)]
 pub struct Of {
     /// A month as 2026-03, a day as 2026-03-15, a year as 2026, or the first day and the one after the last as
@@ -18,6 +18,16 @@ pub struct Of {
     /// The zone by whose clocks the period begins and ends, of the IANA list.
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     pub tz: Zone,
+}
+
+/// As it was known when.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Known {
+    /// As it was billed then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an instant, or now.
+    #[arg(long, value_name = "WHEN", default_value = "now")]
+    pub as_of: PointInTime,
+    #[command(flatten)]
+    pub priced: Priced,
 }
 
 /// Prices and names are those of one version of the ads table.
@@ -59,11 +69,8 @@ pub struct ExportArgs {
     /// Only periods whose days are all final.
     #[arg(long)]
     pub final_only: bool,
-    /// As it was billed then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an instant, or now.
-    #[arg(long, value_name = "WHEN", default_value = "now")]
-    pub as_of: PointInTime,
     #[command(flatten)]
-    pub priced: Priced,
+    pub known: Known,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -123,12 +130,8 @@ pub struct ReconcileArgs {
     /// A report of all lines: .csv, .xlsx, or .html for one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Our numbers as they were billed then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an
-    /// instant, or now.
-    #[arg(long, value_name = "WHEN", default_value = "now")]
-    pub as_of: PointInTime,
     #[command(flatten)]
-    pub priced: Priced,
+    pub known: Known,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -163,11 +166,8 @@ pub enum AdjustmentsCommand {
 pub struct AdjustmentsOf {
     #[command(flatten)]
     pub of: Of,
-    /// As they stood then: a ledger position as 31, a day as 2026-04-03 (what was published by its end, UTC), an instant, or now.
-    #[arg(long, value_name = "WHEN", default_value = "now")]
-    pub as_of: PointInTime,
     #[command(flatten)]
-    pub priced: Priced,
+    pub known: Known,
 }
 
 /// See [`finance::Step`].
