@@ -36,7 +36,8 @@ pub enum Field {
 
 impl Field {
     /// Those that a mapping may name.
-    pub const MAPPED: [Field; 6] = [Field::Ad, Field::Campaign, Field::Tenant, Field::Day, Field::Clicks, Field::Price];
+    pub const MAPPED: [Field; 7] =
+        [Field::Ad, Field::Campaign, Field::Tenant, Field::Day, Field::Clicks, Field::Price, Field::Currency];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,7 +76,8 @@ pub struct Mapping(Vec<(Field, String)>);
 /// Why a text is no mapping.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no mapping: write field=column, such as ad=Creative; the fields are ad, campaign, advertiser, day, clicks and price"
+    "`{0}` is no mapping: write field=column, such as ad=Creative; the fields are ad, campaign, advertiser, day, clicks, \
+     price and currency"
 )]
 pub struct MappingError(String);
 
