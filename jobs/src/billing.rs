@@ -95,6 +95,11 @@ fn refused(error: anyhow::Error) -> Result<Exit> {
     Ok(exit)
 }
 
+/// RFC 4180, as every table here.
+fn csv_on_stdout() -> csv::Writer<std::io::Stdout> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout())
+}
+
 /// `1,234,567`.
 fn grouped(number: impl Into<i128>) -> String {
     let number: i128 = number.into();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clicks::ads::AdsTable;
-use clicks::books::{Books, PeriodState};
+use clicks::books::Books;
 use clicks::id::AdId;
 use clicks::ledger::{Body, ChangeReason, Entry};
 use clicks::tables::EntryNumber;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::export::{ExportError, Form};
 use crate::lines::{Line, Period};
 use crate::position::published_at;
-use crate::statement::{By, Scope, StatementError, Step, days_of, write};
+use crate::statement::{By, Scope, StatementError, Step, days_of, is_closed, write};
 
 /// What one entry has changed of one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ async fn sums(
     day: Day,
     part: Interval,
 ) -> Result<Sums, StatementError> {
-    if matches!(books.state(day), PeriodState::Live | PeriodState::Withheld) {
+    if !is_closed(books.state(day)) {
         return Ok(Sums::new());
     }
     let scope = Scope { range: part, zone: Zone::UTC, step: Step::Whole, by: By::Ad, final_only: false };

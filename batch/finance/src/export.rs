@@ -2,7 +2,7 @@
 
 mod csv;
 mod parquet;
-mod xlsx;
+pub(crate) mod xlsx;
 
 pub(crate) use csv::harmless;
 pub use csv::{Csv, CsvFlavor};

@@ -2,13 +2,14 @@
 
 mod causes;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use clicks::ads::AdsTable;
 use clicks::books::Books;
-use clicks::id::{CampaignId, TenantId};
+use clicks::id::{AdId, CampaignId, TenantId};
 use clicks::time::Day;
 use clicks::zone::Zone;
 use hashbrown::{HashMap, HashSet};
@@ -274,10 +275,7 @@ impl Theirs {
         let day = line.day.filter(|_| self.keys.by_day).map_or(0, Day::number);
         let their = self.sums.entry((number, day)).or_default();
         if their.lines == 0 {
-            their.first_line = line.line;
-        }
-        if their.lines == 0 {
-            their.price = line.price.clone();
+            (their.first_line, their.price) = (line.line, line.price.clone());
         } else if their.price != line.price {
             their.price = None;
         }
@@ -400,16 +398,9 @@ impl Form for Gathered<'_> {
             if self.tenant.is_some_and(|tenant| line.tenant != Some(tenant)) {
                 continue;
             }
-            let number = match (self.keys.who, line.tenant, line.campaign) {
-                (Some(Field::Ad), ..) => self.names.number(line.ad.map_or("", |ad| ad.as_str())),
-                (Some(Field::Campaign), Some(tenant), Some(campaign)) if self.with_tenants => {
-                    self.names.number(&format!("{tenant}/{campaign}"))
-                }
-                (Some(Field::Campaign), _, campaign) => self.names.number(campaign.map_or("", |it| it.as_str())),
-                (Some(_), tenant, _) => self.names.number(tenant.map_or("", |it| it.as_str())),
-                (None, ..) => self.names.number(""),
-            };
-            let our = self.sums.entry((number, day)).or_default();
+            let ad = line.ad.map_or("", AdId::as_str);
+            let name = name_of(self.keys, self.with_tenants, ad, line.tenant, line.campaign);
+            let our = self.sums.entry((self.names.number(&name), day)).or_default();
             our.counts.add(line.counts);
             // One price, or none.
             let price = line.price.zip(line.money.as_ref().map(|money: &Money| money.currency));
@@ -421,6 +412,23 @@ impl Form for Gathered<'_> {
             our.lines += 1;
         }
         Ok(())
+    }
+}
+
+/// What the numbers of an ad are compared under, whosever it is.
+fn name_of<'a>(
+    keys: Keys,
+    with_tenants: bool,
+    ad: &'a str,
+    tenant: Option<&'a TenantId>,
+    campaign: Option<&'a CampaignId>,
+) -> Cow<'a, str> {
+    match (keys.who, tenant, campaign) {
+        (Some(Field::Ad), ..) => ad.into(),
+        (Some(Field::Campaign), Some(tenant), Some(campaign)) if with_tenants => format!("{tenant}/{campaign}").into(),
+        (Some(Field::Campaign), _, campaign) => campaign.map_or("", CampaignId::as_str).into(),
+        (Some(_), tenant, _) => tenant.map_or("", TenantId::as_str).into(),
+        (None, ..) => "".into(),
     }
 }
 

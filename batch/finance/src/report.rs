@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
-use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook};
 
+use crate::export::xlsx::{LINES_MAX, head, number, save, workbook};
 use crate::export::{ExportError, harmless};
 use crate::reconcile::{Bucket, Cause, Compared, Keys};
 
@@ -113,14 +112,11 @@ impl Report<'_> {
     ///
     /// # Errors
     /// When it cannot be written, or has more lines than a sheet.
-    pub fn write_xlsx(&self, mut to: impl Write + Seek + Send) -> Result<(), ExportError> {
-        const LINES_MAX: u64 = 1_048_575;
+    pub fn write_xlsx(&self, to: impl Write + Seek + Send) -> Result<(), ExportError> {
         if self.compared.len() as u64 > LINES_MAX {
             return Err(ExportError::TooManyLines { max: LINES_MAX });
         }
-        let mut workbook = Workbook::new();
-        workbook.set_properties(&DocProperties::new().set_creation_datetime(&ExcelDateTime::from_ymd(2000, 1, 1)?));
-        let bold = Format::new().set_bold();
+        let mut workbook = workbook()?;
         let sheet = workbook.add_worksheet().set_name("Summary")?;
         sheet.set_column_width(0, 24.0)?.set_column_width(1, 40.0)?;
         let mut row = 0;
@@ -129,9 +125,7 @@ impl Report<'_> {
             row += 1;
         }
         row += 1;
-        for (name, place) in ["bucket", "lines", "ours", "theirs", "at stake"].into_iter().zip(0..) {
-            sheet.write_string_with_format(row, place, name, &bold)?;
-        }
+        head(sheet, row, &["bucket", "lines", "ours", "theirs", "at stake"])?;
         for (bucket, sum) in &Summary::of(self.compared).buckets {
             row += 1;
             sheet.write_string(row, 0, bucket.name())?;
@@ -142,21 +136,17 @@ impl Report<'_> {
         }
         let sheet = workbook.add_worksheet_with_constant_memory()?.set_name("Lines")?;
         sheet.set_freeze_panes(1, 0)?;
-        for (name, place) in self.head().into_iter().zip(0..) {
-            sheet.write_string_with_format(0, place, name, &bold)?;
-        }
+        head(sheet, 0, &self.head())?;
         for (line, row) in self.compared.iter().zip(1..) {
             for (cell, place) in self.cells(line).iter().zip(0..) {
                 match cell {
                     Cell::Text(text) => sheet.write_string(row, place, text)?,
-                    Cell::Number(number) => sheet.write_number(row, place, number.to_f64().unwrap_or(f64::NAN))?,
+                    Cell::Number(value) => sheet.write_number(row, place, number(*value))?,
                     Cell::Nothing => continue,
                 };
             }
         }
-        workbook.save_to_writer(&mut to)?;
-        // Dropped with bytes in it, a buffer would not say that they could not be written.
-        Ok(to.flush()?)
+        save(&mut workbook, to)
     }
 
     /// One page: what was compared, what it comes to, and every break, the largest first.

@@ -149,7 +149,7 @@ pub async fn write(
         .map(|day| OpenDay { day, state: books.state(day) })
         .filter(|open| match scope.final_only {
             true => !is_final(open.state),
-            false => matches!(open.state, PeriodState::Live | PeriodState::Withheld),
+            false => !is_closed(open.state),
         })
         .collect();
     if !scope.final_only && !unsettled.is_empty() {
@@ -191,6 +191,10 @@ pub async fn write(
 
 fn bad_ad(key: &str, ad: String) -> StatementError {
     StatementError::Ad { key: key.to_owned(), ad }
+}
+
+pub(crate) const fn is_closed(state: PeriodState) -> bool {
+    !matches!(state, PeriodState::Live | PeriodState::Withheld)
 }
 
 pub(crate) const fn is_final(state: PeriodState) -> bool {
@@ -386,8 +390,7 @@ impl<'a> Writer<'a> {
             .map(|((who, currency), sum)| {
                 let price = sum.price.filter(|_| !sum.is_mixed);
                 let money = currency.map(|currency| Money { currency, amount: sum.amount });
-                let line =
-                    Line { ad: None, name: None, tenant: None, campaign: None, counts: sum.counts, price, money };
+                let line = Line { counts: sum.counts, price, money, ..Line::default() };
                 match (self.scope.by, who.checked_sub(1)) {
                     (By::Ad, _) => {
                         let ad = &self.ads[*who].id;

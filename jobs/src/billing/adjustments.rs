@@ -9,7 +9,7 @@ use finance::adjustments_of;
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
-use super::{Desk, grouped, refused};
+use super::{Desk, csv_on_stdout, grouped, refused};
 use crate::cli::{AdjustmentsCommand, AdjustmentsOf};
 use crate::exit::{Exit, OutputError, print};
 
@@ -66,7 +66,7 @@ async fn export(settings: &Settings, of: &AdjustmentsOf) -> Result<Exit> {
     let catalog = desk.catalog(of.known.priced, of.known.as_of).await?;
     let rows = adjustments_of(&desk.objects, &books, of.of.period.interval(of.of.tz)).await?;
     let write = || -> std::io::Result<()> {
-        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout());
+        let mut writer = csv_on_stdout();
         writer.write_record([
             "period_start",
             "period_end",

@@ -8,7 +8,7 @@ use finance::{AdChange, ChangeCause, ChangesError, DayChange, changes};
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
-use super::{Desk, grouped, refused};
+use super::{Desk, csv_on_stdout, grouped, refused};
 use crate::cli::DiffArgs;
 use crate::exit::{Exit, OutputError, print};
 
@@ -141,7 +141,7 @@ fn change_json(change: &DayChange) -> Value {
 
 /// A line per ad of each change.
 fn csv(changes: &[DayChange]) -> std::io::Result<()> {
-    let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(std::io::stdout());
+    let mut writer = csv_on_stdout();
     writer.write_record([
         "day",
         "cause",

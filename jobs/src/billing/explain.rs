@@ -12,7 +12,7 @@ use finance::{By, Counts, Explained, ExportError, Fate, Form, Line, Period, Poin
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
-use super::{Desk, grouped, refused};
+use super::{Desk, csv_on_stdout, grouped, refused};
 use crate::cli::ExplainArgs;
 use crate::exit::{Exit, OutputError, print};
 
@@ -137,7 +137,7 @@ fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, ro
 
 /// A line per click.
 fn clicks(args: &ExplainArgs, found: &Explained) -> std::io::Result<()> {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout());
+    let mut writer = csv_on_stdout();
     writer.write_record([
         "event_time",
         "append_time",

@@ -67,40 +67,35 @@ impl<W: Write> Csv<W> {
             state.iter().flat_map(|period| totals.iter().map(move |total| (period, total)))
         {
             let line = Line {
-                ad: None,
-                name: None,
-                tenant: None,
-                campaign: None,
                 counts: total.counts,
-                price: None,
                 money: currency.map(|currency| Money { currency, amount: total.amount }),
+                ..Line::default()
             };
-            self.record("total", period, &line)?;
+            self.record("total", period, &line, |_| true)?;
         }
         self.writer.into_inner().map_err(|error| ExportError::Io(error.into_error()))
     }
 
     /// A day that is not final, so that no file looks like a whole period and lacks one.
     fn left_out(&mut self, open: OpenDay) -> Result<(), ExportError> {
-        self.begin()?;
-        let (interval, line) = (open.day.interval(), Line::default());
-        let period = Period { interval, state: open.state, revision: None };
-        self.writer.write_field("left_out")?;
-        for column in self.columns.clone() {
-            match column {
-                Column::Start | Column::End | Column::State => self.field(column.of(&period, &line))?,
-                _ => self.writer.write_field("")?,
-            }
-        }
-        self.writer.write_field(self.zone.name())?;
-        Ok(self.writer.write_record(None::<&[u8]>)?)
+        let period = Period { interval: open.day.interval(), state: open.state, revision: None };
+        let is_known = |column| matches!(column, Column::Start | Column::End | Column::State);
+        self.record("left_out", &period, &Line::default(), is_known)
     }
 
-    fn record(&mut self, kind: &str, period: &Period, line: &Line<'_>) -> Result<(), ExportError> {
+    /// A line of the file; cells of columns that are not `shown` are empty.
+    fn record(
+        &mut self,
+        kind: &str,
+        period: &Period,
+        line: &Line<'_>,
+        shown: impl Fn(Column) -> bool,
+    ) -> Result<(), ExportError> {
         self.begin()?;
         self.writer.write_field(kind)?;
-        for column in self.columns.clone() {
-            self.field(column.of(period, line))?;
+        for place in 0..self.columns.len() {
+            let column = self.columns[place];
+            self.field(if shown(column) { column.of(period, line) } else { Value::Nothing })?;
         }
         self.writer.write_field(self.zone.name())?;
         self.writer.write_record(None::<&[u8]>)?;
@@ -126,7 +121,7 @@ impl<W: Write> Csv<W> {
 
 impl<W: Write> Form for Csv<W> {
     fn lines(&mut self, period: &Period, lines: &[Line<'_>]) -> Result<(), ExportError> {
-        lines.iter().try_for_each(|line| self.record("line", period, line))
+        lines.iter().try_for_each(|line| self.record("line", period, line, |_| true))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::lines::{Column, Line, Period, Value};
 use crate::statement::{By, Written};
 
 /// Rows of a sheet, its head not included.
-const LINES_MAX: u64 = 1_048_575;
+pub(crate) const LINES_MAX: u64 = 1_048_575;
 
 /// A statement as XLSX. Ids and names are texts, whatever they look like: nothing in the file is a formula.
 pub struct Xlsx {
@@ -37,16 +37,14 @@ impl Xlsx {
     /// # Errors
     /// When there is no room for temporary files.
     pub fn new(zone: Zone, by: By) -> Result<Self, ExportError> {
-        let (mut workbook, columns) = (Workbook::new(), Column::all(by));
-        // No wall time: the same statement has the same bytes.
-        workbook.set_properties(&DocProperties::new().set_creation_datetime(&ExcelDateTime::from_ymd(2000, 1, 1)?));
+        let (mut workbook, columns) = (workbook()?, Column::all(by));
         let sheet = workbook.add_worksheet_with_constant_memory()?.set_name(LINES)?;
         sheet.set_freeze_panes(1, 0)?;
         for (column, place) in columns.iter().zip(0..) {
             sheet.set_column_width(place, if matches!(column, Column::Start | Column::End) { 20.0 } else { 14.0 })?;
         }
         let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
-        head(sheet, &names)?;
+        head(sheet, 0, &names)?;
         Ok(Xlsx { workbook, columns, zone, rows: 0 })
     }
 
@@ -58,10 +56,10 @@ impl Xlsx {
         mut self,
         written: &Written,
         about: &[(String, String)],
-        mut to: impl Write + Seek + Send,
+        to: impl Write + Seek + Send,
     ) -> Result<(), ExportError> {
         let sheet = self.workbook.add_worksheet().set_name(TOTALS)?;
-        head(sheet, &["currency", "clicks", "adjustment", "total", "amount", "amount_exact"])?;
+        head(sheet, 0, &["currency", "clicks", "adjustment", "total", "amount", "amount_exact"])?;
         for ((currency, total), row) in written.totals.by_currency.iter().zip(1..) {
             sheet.write_string(row, 0, currency.unwrap_or("without a price"))?;
             for (count, place) in
@@ -79,9 +77,7 @@ impl Xlsx {
         for ((name, value), row) in about.iter().zip(0..) {
             sheet.write_string(row, 0, name)?.write_string(row, 1, value)?;
         }
-        self.workbook.save_to_writer(&mut to)?;
-        // Dropped with bytes in it, a buffer would not say that they could not be written.
-        Ok(to.flush()?)
+        save(&mut self.workbook, to)
     }
 }
 
@@ -112,9 +108,23 @@ impl Form for Xlsx {
     }
 }
 
-fn head(sheet: &mut Worksheet, names: &[&str]) -> Result<(), XlsxError> {
+/// No wall time is in it: the same sheets have the same bytes.
+pub(crate) fn workbook() -> Result<Workbook, XlsxError> {
+    let mut workbook = Workbook::new();
+    workbook.set_properties(&DocProperties::new().set_creation_datetime(&ExcelDateTime::from_ymd(2000, 1, 1)?));
+    Ok(workbook)
+}
+
+pub(crate) fn save(workbook: &mut Workbook, mut to: impl Write + Seek + Send) -> Result<(), ExportError> {
+    workbook.save_to_writer(&mut to)?;
+    // Dropped with bytes in it, a buffer would not say that they could not be written.
+    Ok(to.flush()?)
+}
+
+pub(crate) fn head(sheet: &mut Worksheet, row: u32, names: &[&str]) -> Result<(), XlsxError> {
     let bold = Format::new().set_bold();
-    names.iter().zip(0..).try_for_each(|(name, place)| sheet.write_string_with_format(0, place, *name, &bold).map(drop))
+    let mut cells = names.iter().zip(0..);
+    cells.try_for_each(|(name, place)| sheet.write_string_with_format(row, place, *name, &bold).map(drop))
 }
 
 fn money() -> Format {
@@ -122,6 +132,6 @@ fn money() -> Format {
 }
 
 /// Excel has no other numbers.
-fn number(value: Decimal) -> f64 {
+pub(crate) fn number(value: Decimal) -> f64 {
     value.to_f64().unwrap_or(f64::NAN)
 }

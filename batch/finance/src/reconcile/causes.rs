@@ -12,12 +12,12 @@ use clicks::zone::Zone;
 use hashbrown::HashSet;
 use serde::Serialize;
 
-use super::{Bucket, Compared, Key, Mine, Our, ReconcileError, Sums, Theirs, days_of_file, ours};
+use super::{Bucket, Compared, Key, Mine, Our, ReconcileError, Sums, Theirs, days_of_file, name_of, ours};
 use crate::changes::changes_of;
 use crate::dates::Dates;
 use crate::invoice::Field;
 use crate::position::{PointInTime, books_at};
-use crate::statement::{days_of, is_final};
+use crate::statement::{days_of, is_closed, is_final};
 
 /// Why the two sides differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -180,7 +180,7 @@ async fn by_earlier_states(
     theirs: &mut Theirs,
     compared: &mut [(Key, Compared)],
 ) -> Result<(), ReconcileError> {
-    let (by_day, who) = (theirs.keys.by_day, theirs.keys.who);
+    let by_day = theirs.keys.by_day;
     // Of each day by itself, where days are told apart.
     let days: Vec<Day> = if by_day {
         let mut days: Vec<Day> = open(compared).filter_map(|(_, line)| line.day).collect();
@@ -208,15 +208,8 @@ async fn by_earlier_states(
             if mine.tenant.is_some_and(|tenant| known.map(|(known, _)| known) != Some(tenant)) {
                 continue;
             }
-            let name = match (who, known) {
-                (Some(Field::Ad), _) => ad.ad.to_string(),
-                (Some(Field::Campaign), Some((tenant, campaign))) if theirs.has_tenants => {
-                    format!("{tenant}/{campaign}")
-                }
-                (Some(Field::Campaign), Some((_, campaign))) => campaign.to_string(),
-                (Some(_), Some((tenant, _))) => tenant.to_string(),
-                (Some(_), None) | (None, _) => String::new(),
-            };
+            let (tenant, campaign) = known.map(|(tenant, campaign)| (tenant, campaign)).unzip();
+            let name = name_of(theirs.keys, theirs.has_tenants, ad.ad.as_str(), tenant, campaign);
             let key = (theirs.names.number(&name), if by_day { days[n].number() } else { 0 });
             let (now, before) = said.entry(key).or_default();
             *now += ad.after as i64 - ad.before as i64;
@@ -318,10 +311,6 @@ async fn by_clocks(
         }
     }
     Ok(found)
-}
-
-const fn is_closed(state: PeriodState) -> bool {
-    !matches!(state, PeriodState::Live | PeriodState::Withheld)
 }
 
 /// Lines of advertisers that are not compared.
