@@ -1,6 +1,7 @@
 //! What the people who bill ask for: exports, corrections, the close of a month.
 
 pub mod adjustments;
+pub mod ask;
 pub mod diff;
 pub mod explain;
 pub mod export;
@@ -98,6 +99,11 @@ fn refused(error: anyhow::Error) -> Result<Exit> {
 /// RFC 4180, as every table here.
 fn csv_on_stdout() -> csv::Writer<std::io::Stdout> {
     csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(std::io::stdout())
+}
+
+/// A store as DuckDB knows it: a folder, or a bucket by the name that it has.
+fn folder(url: &str) -> String {
+    url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/').to_owned()
 }
 
 /// `1,234,567`.

@@ -1,5 +1,6 @@
 //! The command line. Every subcommand is thin: read settings, build, run.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,7 +16,7 @@ mod period;
 pub use access::{AdsCommand, KeyCommand, KeyScope, Lifetime, NewKeyArgs, Whose};
 pub use finance::{
     AdjustmentsCommand, AdjustmentsOf, ByName, DiffArgs, ExplainArgs, ExportArgs, FormName, Known, Of, Priced,
-    ReconcileArgs, StepName, name_of,
+    ReconcileArgs, SqlArgs, StepName, name_of,
 };
 pub use period::{Actor, Decision, PeriodCommand, one_line};
 
@@ -53,7 +54,11 @@ pub enum Command {
         command: Option<ArchiveCommand>,
     },
     /// The merged answer: API and page.
-    Serve,
+    Serve {
+        /// Serves the tables of `twofold sql` over PostgreSQL's protocol, too, at this address, as in 127.0.0.1:5432.
+        #[arg(long, value_name = "ADDRESS")]
+        pgwire: Option<SocketAddr>,
+    },
     /// All four services in one process.
     Up,
     /// The nightly recount.
@@ -79,6 +84,8 @@ pub enum Command {
     /// Clicks that were found after their day was final: corrections, as lines.
     #[command(subcommand)]
     Adjustments(Box<AdjustmentsCommand>),
+    /// The books as tables: read-only SQL at one position of the ledger.
+    Sql(Box<SqlArgs>),
     /// Counts a published day again from the raw objects that its ledger entry names, and compares every row.
     Audit {
         /// The day, UTC.

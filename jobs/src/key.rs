@@ -31,10 +31,11 @@ async fn create(settings: &Settings, keys: &Keys, args: NewKeyArgs, now: Timesta
     scopes.sort_unstable();
     scopes.dedup();
     if let Some(tenant) = &whose.tenant {
-        if scopes.contains(&Scope::Operate) {
-            return refuse(
-                "the scope `operate` is about the installation as a whole: give --all-tenants, or only --scope read",
-            );
+        if let Some(scope) = scopes.iter().find(|scope| **scope != Scope::Read) {
+            let name = scope.name();
+            return refuse(&format!(
+                "the scope `{name}` is about the installation as a whole: give --all-tenants, or only --scope read"
+            ));
         }
         let ads = Ads::new(connect::objects(settings)?);
         let table = ads.read(ads.last(0).await?).await?;

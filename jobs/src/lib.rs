@@ -15,4 +15,5 @@ pub mod prune;
 pub mod reach;
 pub mod services;
 pub mod speed;
+pub mod tables;
 pub mod topic;

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
 fn log_level(command: &Command) -> &'static str {
     match command {
         Command::Demo(_) => "warn",
+        Command::Sql(_) => "warn",
         Command::Batch(_) | Command::Audit { .. } if std::io::stderr().is_terminal() => "warn",
         _ => "info",
     }
@@ -74,7 +75,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Archive { command: Some(ArchiveCommand::Prune { keep, dry_run }) } => {
             prune::run(&settings, keep, dry_run, cli.json).await
         }
-        Command::Serve => services::serve(&settings).await,
+        Command::Serve { pgwire } => services::serve(&settings, pgwire).await,
         Command::Up => services::up(&settings).await,
         Command::Batch(command) => batch::run(&settings, command, cli.json).await,
         Command::Period(command) => period::run(&settings, command, cli.json).await,
@@ -85,6 +86,7 @@ async fn run(cli: Cli, settings: Settings) -> anyhow::Result<Exit> {
         Command::Diff(args) => billing::diff::run(&settings, *args, cli.json).await,
         Command::Explain(args) => billing::explain::run(&settings, *args, cli.json).await,
         Command::Adjustments(command) => billing::adjustments::run(&settings, *command, cli.json).await,
+        Command::Sql(args) => billing::ask::run(&settings, *args, cli.json).await,
         Command::Audit { date, engine } => batch::audit(&settings, date, engine, cli.json).await,
         Command::Topic(command) => topic::run(&settings, command, cli.json).await,
         Command::Check => check::run(&settings, cli.json).await,

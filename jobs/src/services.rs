@@ -17,6 +17,7 @@ use tracing::info;
 use crate::connect;
 use crate::exit::{self, Exit};
 use crate::reach::StoredChains;
+use crate::tables::Tables;
 
 pub async fn collect(settings: &Settings) -> Result<Exit> {
     until_signal(|stop| collector(settings.clone(), stop)).await
@@ -30,8 +31,19 @@ pub async fn archive(settings: &Settings) -> Result<Exit> {
     until_signal(|stop| archiver(settings.clone(), stop)).await
 }
 
-pub async fn serve(settings: &Settings) -> Result<Exit> {
-    until_signal(|stop| server(settings.clone(), stop)).await
+pub async fn serve(settings: &Settings, pgwire: Option<SocketAddr>) -> Result<Exit> {
+    let Some(address) = pgwire else { return until_signal(|stop| server(settings.clone(), stop)).await };
+    let tables = match Tables::bind(settings, address).await {
+        Ok(tables) => tables,
+        Err(message) => return exit::refuse(&message),
+    };
+    until_signal(|stop| {
+        let mut services = Together::default();
+        services.spawn("server", server(settings.clone(), stop.clone()));
+        services.spawn("tables over PostgreSQL's protocol", tables.run(settings.clone(), stop.clone()));
+        services.ended(stop)
+    })
+    .await
 }
 
 /// All services in one process; when one fails, all end.

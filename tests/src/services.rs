@@ -29,8 +29,8 @@ pub use proxy::{Network, Proxy};
 pub use redis::Redis;
 pub use s3::S3;
 pub use tools::{
-    Page, PageView, check_api, duckdb, manifest, open_page, sheet, systemd_analyze, tools, use_keys, walk_page,
-    watch_page,
+    Page, PageView, check_api, duckdb, jdbc, manifest, notebook, open_page, psql, python, sheet, systemd_analyze,
+    tools, use_keys, walk_page, watch_page,
 };
 
 /// One of each, for all tests of a process that break none of them and leave Kafka's clock alone.

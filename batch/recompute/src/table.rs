@@ -86,7 +86,7 @@ fn time() -> DataType {
 }
 
 /// Schema of a published table; of its convenience copy with the column `adjustment`.
-fn schema(adjusted: bool) -> SchemaRef {
+pub fn schema(adjusted: bool) -> SchemaRef {
     let mut fields = vec![
         Field::new(PERIOD_START, time(), false),
         Field::new(PERIOD_END, time(), false),

@@ -12,7 +12,7 @@ use finance::{By, Counts, Explained, ExportError, Fate, Form, Line, Period, Poin
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
-use super::{Desk, csv_on_stdout, grouped, refused};
+use super::{Desk, csv_on_stdout, folder, grouped, refused};
 use crate::cli::ExplainArgs;
 use crate::exit::{Exit, OutputError, print};
 
@@ -112,11 +112,6 @@ fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts
     }
     text += "the same in DuckDB\n";
     text + &found.duckdb(books, &folder(root))
-}
-
-/// A folder as DuckDB knows it; buckets are what they are called.
-fn folder(url: &str) -> String {
-    url.strip_prefix("file://").unwrap_or(url).trim_end_matches('/').to_owned()
 }
 
 fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> Value {

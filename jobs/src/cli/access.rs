@@ -96,6 +96,8 @@ pub enum KeyScope {
     Read,
     /// How the installation is doing: nights, partitions, lag.
     Operate,
+    /// Every table by SQL over PostgreSQL's protocol, raw clicks with their users among them.
+    Sql,
 }
 
 impl From<KeyScope> for Scope {
@@ -103,6 +105,7 @@ impl From<KeyScope> for Scope {
         match scope {
             KeyScope::Read => Scope::Read,
             KeyScope::Operate => Scope::Operate,
+            KeyScope::Sql => Scope::Sql,
         }
     }
 }

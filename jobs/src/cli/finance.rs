@@ -7,6 +7,7 @@ use clicks::id::{AdId, TenantId};
 use clicks::window::Grain;
 use clicks::zone::Zone;
 use finance::{Dates, Keys, Mapping, PointInTime, Tolerance};
+use platform::settings::Time;
 
 /// Of which time.
 #[derive(Debug, Clone, Args)]
@@ -151,6 +152,43 @@ pub struct ExplainArgs {
     /// Each click as a line of CSV, with what became of it and why.
     #[arg(long, conflicts_with = "json")]
     pub clicks: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  twofold sql \"SELECT day, state, sum(total) AS billed FROM clicks_day GROUP BY day, state ORDER BY day\"
+  twofold sql --csv --file month.sql > month.csv
+  twofold sql --as-of 2026-04-03 \"SELECT sum(total) FROM clicks_day WHERE day >= DATE '2026-03-01'\"
+  twofold sql --tables
+
+Tables are those of one ledger position and one version of the ads table, and nothing can be written. `DESCRIBE clicks_day` shows
+columns. What is billed is `total`: the clicks of the revision and what was found after the day was final. A day of a zone is
+date_trunc('day', period_start AT TIME ZONE 'Europe/Berlin'), and an amount total * price, joined with ads ON clicks_day.ad_id =
+ads.ad_id AND day >= valid_from AND (valid_to IS NULL OR day < valid_to). Exit code 2: the question is none.")]
+pub struct SqlArgs {
+    /// The question; standard input when it is absent and no terminal.
+    #[arg(value_name = "SELECT …", conflicts_with = "file")]
+    pub question: Option<String>,
+    /// A file with the question, or `-` for standard input.
+    #[arg(long, short, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// As CSV, written while it is computed.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// An answer with more rows is an error; 1,000 for a table when absent.
+    #[arg(long, value_name = "NUMBER")]
+    pub max_rows: Option<u64>,
+    /// How long it may take; `sql.timeout` of the settings when absent.
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Time>,
+    #[command(flatten)]
+    pub known: Known,
+    /// Lists the tables.
+    #[arg(long, conflicts_with_all = ["question", "file"])]
+    pub tables: bool,
+    /// Statements that make the same tables in DuckDB, over this store.
+    #[arg(long, conflicts_with_all = ["question", "file", "tables"])]
+    pub duckdb_views: bool,
 }
 
 #[derive(Debug, Clone, Subcommand)]

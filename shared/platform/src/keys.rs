@@ -42,15 +42,18 @@ pub enum Scope {
     Read,
     /// How the installation as a whole is doing.
     Operate,
+    /// Every table by SQL, raw clicks with their users among them.
+    Sql,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 2] = [Scope::Read, Scope::Operate];
+    pub const ALL: [Scope; 3] = [Scope::Read, Scope::Operate, Scope::Sql];
 
     pub const fn name(self) -> &'static str {
         match self {
             Scope::Read => "read",
             Scope::Operate => "operate",
+            Scope::Sql => "sql",
         }
     }
 }

@@ -35,6 +35,7 @@ pub struct Settings {
     pub archive: Archive,
     pub batch: Batch,
     pub serving: Serving,
+    pub sql: Sql,
     pub clock: Clock,
 }
 
@@ -166,6 +167,25 @@ pub enum Access {
     Open,
 }
 
+/// Questions in SQL, of the command line and over PostgreSQL's protocol.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sql {
+    /// Memory of all questions of a process together, and their temporary files.
+    pub memory_bytes: usize,
+    pub spill_bytes: u64,
+    /// How long one question may take.
+    pub timeout: Time,
+    /// Most rows of one answer over PostgreSQL's protocol.
+    pub rows_max: u64,
+    /// Most clients of that protocol at a time, and most of their questions that are computed at a time.
+    pub connections_max: usize,
+    pub questions_max: usize,
+    /// A certificate and its key in PEM, for TLS. Without them only this machine is served.
+    pub tls_certificate: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Clock {
@@ -185,6 +205,7 @@ impl Default for Settings {
             archive: Archive::default(),
             batch: Batch::default(),
             serving: Serving::default(),
+            sql: Sql::default(),
             clock: Clock::default(),
         }
     }
@@ -289,6 +310,21 @@ impl Default for Serving {
             cors_origins: Vec::new(),
             access: Access::Auto,
             requests_per_second: NonZeroU32::new(50).expect("50 is not zero"),
+        }
+    }
+}
+
+impl Default for Sql {
+    fn default() -> Self {
+        Sql {
+            memory_bytes: 512 << 20,
+            spill_bytes: 10 << 30,
+            timeout: Time(Duration::from_secs(60)),
+            rows_max: 10_000_000,
+            connections_max: 64,
+            questions_max: 4,
+            tls_certificate: None,
+            tls_key: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Programs that a test runs to the end: DuckDB, which reads our Parquet as a stranger would, and a browser.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -35,6 +36,40 @@ pub async fn sheet(path: &Path, zone: &str) -> Result<Vec<Vec<String>>> {
     command.arg(repository().join("tests/services/sheets.py")).arg(path).arg(zone);
     let printed = run_to_end("the reader of sheets", command, "").await?;
     serde_json::from_str(&printed).context("read the lines of a sheet")
+}
+
+/// What psql prints for a command: rows of CSV, or what its own commands show. `Err` has the server's message.
+pub async fn psql(port: u16, user: &str, password: &str, command: &str) -> Result<String> {
+    let mut psql = Command::new("psql");
+    psql.args(["--no-psqlrc", "--csv", "--set", "ON_ERROR_STOP=1", "--host", "127.0.0.1", "--dbname", "twofold"]);
+    psql.arg("--port").arg(port.to_string()).arg("--username").arg(user).env("PGPASSWORD", password);
+    run_to_end("psql", psql, command).await
+}
+
+/// What notebooks see of a server of PostgreSQL's protocol; see `tests/services/postgres.py`.
+pub async fn notebook(port: u16, password: &str) -> Result<Value> {
+    let mut command = Command::new(tool("python/bin/python")?);
+    command.arg(repository().join("tests/services/postgres.py")).arg(port.to_string()).arg(password);
+    let printed = run_to_end("the notebook", command, "").await?;
+    serde_json::from_str(&printed).context("read what the notebook saw")
+}
+
+/// Runs Python with the libraries of `tests/python/requirements.txt`.
+pub async fn python(program: &str, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(tool("python/bin/python")?);
+    command.arg("-").args(arguments);
+    run_to_end("python", command, program).await
+}
+
+/// What BI tools see of it, by JDBC: a value per question; see `tests/services/jdbc/Ask.java`.
+pub async fn jdbc(port: u16, password: &str) -> Result<BTreeMap<String, String>> {
+    let folder = tool("jdbc")?;
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(format!("{0}/*:{0}", folder.display())).arg("Ask");
+    command.arg(format!("jdbc:postgresql://127.0.0.1:{port}/twofold")).arg(password);
+    let printed = run_to_end("the BI tool", command, "").await?;
+    let lines = printed.lines().filter_map(|line| line.split_once('\t'));
+    Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// Holds a Kubernetes manifest against the schemas of these versions, unknown fields refused, and gives it as JSON.

@@ -30,14 +30,14 @@ ad-7,initech,hiring,007,0.1,EUR,2026-03-01
 ad-8,initech,hiring,Free,,,2026-03-01
 ";
 
-struct Office {
-    folder: PathBuf,
-    settings: PathBuf,
+pub(crate) struct Office {
+    pub(crate) folder: PathBuf,
+    pub(crate) settings: PathBuf,
 }
 
 impl Office {
     /// Six nights are published, and the first day, which has adjustments, is counted again by a person's leave.
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let folder = new_folder("finance").unwrap();
         let objects = Objects::open_folder(folder.join("store")).unwrap();
         begin(&objects).await;
@@ -49,11 +49,11 @@ impl Office {
         office
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 
-    async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let mut command = tokio::process::Command::from(twofold());
         command.arg("--config").arg(&self.settings).args(arguments).kill_on_drop(true);
         let output = tokio::time::timeout(Duration::from_secs(120), command.output()).await.unwrap().unwrap();
@@ -61,13 +61,13 @@ impl Office {
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
-    async fn done(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn done(&self, arguments: &[&str]) -> String {
         let (code, stdout, stderr) = self.run(arguments).await;
         assert_eq!(code, Some(0), "{arguments:?}: {stdout}{stderr}");
         stdout
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let stdout = self.done(&[arguments, &["--json"]].concat()).await;
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
     }

@@ -14,5 +14,6 @@ mod nightly;
 mod schedules;
 mod serving;
 mod speed;
+mod tables;
 mod up;
 mod whole_way;
