@@ -7,6 +7,7 @@ pub mod explain;
 pub mod export;
 mod file;
 pub mod month;
+mod provisional;
 pub mod reconcile;
 
 use anyhow::Result;

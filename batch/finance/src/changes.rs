@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clicks::ads::AdsTable;
 use clicks::books::Books;
 use clicks::id::AdId;
+use clicks::inputs::InputList;
 use clicks::ledger::{Body, ChangeReason, Entry};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Interval, Timestamp};
@@ -16,6 +17,7 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 
 use crate::export::{ExportError, Form};
+use crate::inputs::{InputsError, inputs, is_replayed};
 use crate::lines::{Line, Period};
 use crate::position::published_at;
 use crate::statement::{By, Scope, StatementError, Step, days_of, is_closed, write};
@@ -29,6 +31,8 @@ pub struct DayChange {
     /// When it was published, where it says so.
     pub at: Option<Timestamp>,
     pub cause: ChangeCause,
+    /// The entry that had published the revision before.
+    pub entry_before: Option<EntryNumber>,
     pub revision_before: Option<u32>,
     pub revision_after: Option<u32>,
     /// By ad and currency; none where the entry moved clicks from adjustments into a revision and changed no number.
@@ -47,6 +51,10 @@ pub enum ChangeCause {
     Adjustment,
     /// A person has reopened the day.
     Reopened,
+    /// The day was counted by other rules than before.
+    RuleChange,
+    /// The day was counted from other raw objects than before, where both counts had read.
+    ArchiveReplayed,
 }
 
 impl ChangeCause {
@@ -56,6 +64,8 @@ impl ChangeCause {
             ChangeCause::LateArrival => "late_arrival",
             ChangeCause::Adjustment => "adjustment",
             ChangeCause::Reopened => "reopened",
+            ChangeCause::RuleChange => "rule_change",
+            ChangeCause::ArchiveReplayed => "archive_replayed",
         }
     }
 }
@@ -78,6 +88,8 @@ pub enum ChangesError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Statement(#[from] StatementError),
+    #[error(transparent)]
+    Inputs(#[from] InputsError),
     #[error("the books at position {to} come before those at {from}: ask for the changes the other way round")]
     Backwards { from: EntryNumber, to: EntryNumber },
 }
@@ -95,10 +107,13 @@ pub async fn changes(
     to: EntryNumber,
 ) -> Result<Vec<DayChange>, ChangesError> {
     let changes = changes_of(ledger, objects, ads, &[range], from, to).await?;
-    Ok(changes.into_iter().map(|(_, change)| change).collect())
+    let mut changes: Vec<DayChange> = changes.into_iter().map(|(_, change)| change).collect();
+    find_replays(ledger, objects, &mut changes).await?;
+    Ok(changes)
 }
 
-/// The same of several ranges, each change with the number of its range: the ledger is read once.
+/// The same of several ranges, each change with the number of its range: the ledger is read once. What was counted from another
+/// archive is told as if it were from the same.
 pub(crate) async fn changes_of(
     ledger: &Ledger,
     objects: &Objects,
@@ -128,7 +143,8 @@ pub(crate) async fn changes_of(
                 day,
                 entry: number,
                 at: published_at(&entry.body),
-                cause: cause(&entry.body, day),
+                cause: cause(&from, &entry, day),
+                entry_before: from.day(day).map(|book| book.entry),
                 revision_before: revision(&from),
                 revision_after: revision(&next),
                 ads: differences(&before, &after),
@@ -149,18 +165,39 @@ fn is_other(before: &Books, after: &Books, day: Day) -> bool {
     key(before) != key(after)
 }
 
-fn cause(body: &Body, day: Day) -> ChangeCause {
-    let revision = match body {
+fn cause(before: &Books, entry: &Entry, day: Day) -> ChangeCause {
+    let revision = match &entry.body {
         Body::Night(night) => night.days.iter().find(|revision| revision.day == day),
         Body::Recount(recount) => Some(&recount.day),
         Body::Genesis(_) | Body::Topic(_) | Body::Epoch(_) | Body::Rules(_) | Body::Period(_) => None,
     };
-    match revision.map(|revision| revision.change.as_ref().map(|change| change.reason)) {
-        Some(None) => ChangeCause::Closed,
-        Some(Some(ChangeReason::LateArrival)) => ChangeCause::LateArrival,
-        Some(Some(ChangeReason::Reopened)) => ChangeCause::Reopened,
-        None => ChangeCause::Adjustment,
+    let Some(revision) = revision else { return ChangeCause::Adjustment };
+    let known = before.day(day).map(|book| book.revision.rules_version);
+    match revision.change.as_ref().map(|change| change.reason) {
+        None => ChangeCause::Closed,
+        Some(_) if known.is_some_and(|version| version != revision.rules_version) => ChangeCause::RuleChange,
+        Some(ChangeReason::LateArrival) => ChangeCause::LateArrival,
+        Some(ChangeReason::Reopened) => ChangeCause::Reopened,
     }
+}
+
+/// Tells which of the further revisions were counted from another archive than the ones before them.
+async fn find_replays(ledger: &Ledger, objects: &Objects, changes: &mut [DayChange]) -> Result<(), InputsError> {
+    // Of the days of an entry one after the other: its list is read once.
+    let mut last: Option<(EntryNumber, InputList)> = None;
+    for change in changes {
+        let counted = matches!(change.cause, ChangeCause::LateArrival | ChangeCause::Reopened);
+        let Some(before) = change.entry_before.filter(|_| counted) else { continue };
+        let after = match last.take() {
+            Some((entry, list)) if entry == change.entry => list,
+            _ => inputs(ledger, objects, change.entry).await?,
+        };
+        if is_replayed(&inputs(ledger, objects, before).await?, &after)? {
+            change.cause = ChangeCause::ArchiveReplayed;
+        }
+        last = Some((change.entry, after));
+    }
+    Ok(())
 }
 
 type Sums = BTreeMap<(AdId, Option<&'static str>), (u64, Decimal)>;

@@ -9,18 +9,19 @@ use std::fmt::Write;
 use archive::codec::{CodecError, decode};
 use clicks::books::Books;
 use clicks::id::{AdId, ClickId, UserId};
-use clicks::inputs::{InputList, InputListError};
+use clicks::inputs::InputList;
 use clicks::layout::{ForeignKey, RawKey};
-use clicks::ledger::{Body, Entry, FileRef, sha256};
+use clicks::ledger::sha256;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::tables::{EntryNumber, REV};
 use clicks::time::{Day, Interval, Span, Timestamp};
 use clicks::verdict::is_late;
 use clicks::wire::{self, Rejection};
-use platform::ledger::{Ledger, LedgerError};
+use platform::ledger::Ledger;
 use platform::objects::{ObjectError, Objects};
 
+use crate::inputs::{InputsError, inputs};
 use crate::statement::days_of;
 
 /// What became of a click.
@@ -162,8 +163,6 @@ fn by_rules(books: &Books, limit: impl Fn(&Rules) -> Span) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    #[error(transparent)]
     Object(#[from] ObjectError),
     #[error(
         "`{key}` is not there, though the ledger names it; raw objects may have been pruned, see `twofold archive prune`"
@@ -171,8 +170,8 @@ pub enum ExplainError {
     Missing { key: String },
     #[error("`{key}` does not hold what the ledger says (another SHA-256); restore it from a copy")]
     Changed { key: String },
-    #[error("`{key}`: {source}")]
-    List { key: String, source: InputListError },
+    #[error(transparent)]
+    Inputs(#[from] InputsError),
     #[error("`{key}`: {source}")]
     Codec { key: String, source: CodecError },
     #[error(transparent)]
@@ -286,21 +285,6 @@ fn published(cuts: &[Cuts], partition: &PartitionId, offset: Offset) -> Fate {
 /// The entry that has published a file.
 fn entry_of(key: &str) -> Option<EntryNumber> {
     key.strip_prefix(REV)?.split('/').next()?.parse().ok()
-}
-
-/// What an entry was counted from.
-async fn inputs(ledger: &Ledger, objects: &Objects, number: EntryNumber) -> Result<InputList, ExplainError> {
-    let missing = || LedgerError::NoEntry { url: ledger.url().to_owned(), number, head: number };
-    let bytes = ledger.entry_bytes(number).await?.ok_or_else(missing)?;
-    let FileRef { key, sha256, .. } = match Entry::decode(number, &bytes).map_err(LedgerError::from)?.body {
-        Body::Night(night) => night.inputs,
-        Body::Recount(recount) => recount.inputs,
-        Body::Genesis(_) | Body::Topic(_) | Body::Epoch(_) | Body::Rules(_) | Body::Period(_) => {
-            return Err(missing().into());
-        }
-    };
-    let bytes = read(objects, &key, &sha256).await?;
-    InputList::decode(&bytes).map_err(|source| ExplainError::List { key, source })
 }
 
 async fn read(objects: &Objects, key: &str, hash: &str) -> Result<bytes::Bytes, ExplainError> {

@@ -17,10 +17,12 @@ mod close;
 mod dates;
 mod explain;
 mod export;
+mod inputs;
 mod invoice;
 mod lines;
 mod money;
 mod position;
+mod provisional;
 mod reconcile;
 mod report;
 mod statement;
@@ -30,10 +32,12 @@ pub use close::{Blocker, Close, DayClose};
 pub use dates::{Dates, DatesError};
 pub use explain::{ExplainError, Explained, ExplainedClick, Fate, ReadObject, explain};
 pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
+pub use inputs::InputsError;
 pub use invoice::{Field, InvoiceError, InvoiceForm, InvoiceLine, InvoiceOptions, Mapping, MappingError, read_invoice};
 pub use lines::{Line, Period};
 pub use money::{Counts, Money, Total, Totals};
 pub use position::{PointInTime, PointParseError, books_at, published_at};
+pub use provisional::Provisional;
 pub use reconcile::{
     AtStake, Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Theirs, Tolerance, ToleranceError,
     reconcile,

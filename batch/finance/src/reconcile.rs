@@ -26,7 +26,8 @@ use crate::export::{ExportError, Form};
 use crate::invoice::{Field, InvoiceLine};
 use crate::lines::{Line, Period};
 use crate::money::{Counts, Money};
-use crate::statement::{By, Scope, StatementError, Step, write};
+use crate::provisional::Provisional;
+use crate::statement::{By, Scope, StatementError, Step, write_with};
 
 /// What has one number on each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +215,8 @@ pub struct Mine<'a> {
     pub zone: Zone,
     /// Only the ads of one advertiser.
     pub tenant: Option<&'a TenantId>,
+    /// Live numbers of days that are not closed.
+    pub provisional: &'a Provisional,
 }
 
 /// Number of a name, and of a day; 0 where days are not told apart.
@@ -378,7 +381,7 @@ async fn ours(
     let step = if keys.by_day { Step::Grain(clicks::window::Grain::Day) } else { Step::Whole };
     let scope = Scope { range: mine.dates.interval(zone), zone, step, by, final_only: false };
     let mut gathered = Gathered { tenant: mine.tenant, zone, keys, with_tenants, names, sums: Sums::default() };
-    write(mine.objects, mine.books, mine.ads, &scope, &mut gathered).await?;
+    write_with(mine.objects, mine.books, mine.ads, &scope, mine.provisional, &mut gathered).await?;
     Ok(gathered.sums)
 }
 

@@ -20,6 +20,7 @@ use rust_decimal::Decimal;
 use crate::export::{ExportError, Form};
 use crate::lines::{Line, Period};
 use crate::money::{Counts, Money, Totals};
+use crate::provisional::Provisional;
 
 /// What a statement is of, and how it is cut into lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,12 +145,27 @@ pub async fn write(
     scope: &Scope,
     form: &mut dyn Form,
 ) -> Result<Written, StatementError> {
+    write_with(objects, books, ads, scope, &Provisional::default(), form).await
+}
+
+/// The same, with live numbers of days that are not closed: such a day is no reason against it.
+///
+/// # Errors
+/// As [`write`].
+pub async fn write_with(
+    objects: &Objects,
+    books: &Books,
+    ads: &AdsTable,
+    scope: &Scope,
+    provisional: &Provisional,
+    form: &mut dyn Form,
+) -> Result<Written, StatementError> {
     let unsettled: Vec<OpenDay> = scope
         .days()
         .map(|day| OpenDay { day, state: books.state(day) })
         .filter(|open| match scope.final_only {
             true => !is_final(open.state),
-            false => !is_closed(open.state),
+            false => !is_closed(open.state) && !provisional.has(open.day),
         })
         .collect();
     if !scope.final_only && !unsettled.is_empty() {
@@ -184,6 +200,11 @@ pub async fn write(
             }
         }
         adjustments.try_for_each(|row| writer.adjust(row))?;
+        for (start, ad, clicks) in provisional.of(day).filter(|(start, ..)| part.contains(*start)) {
+            writer.enter(start)?;
+            let counts = Counts { clicks, ..Counts::default() };
+            writer.count(ad.as_str(), day, counts).map_err(|ad| bad_ad("the live numbers", ad))?;
+        }
     }
     writer.end()?;
     Ok(Written { totals: writer.totals, state, left_out: unsettled })

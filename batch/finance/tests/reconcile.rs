@@ -6,13 +6,13 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use clicks::books::Books;
+use clicks::books::{Books, PeriodState};
 use clicks::id::TenantId;
 use clicks::time::{Day, Timestamp};
 use clicks::zone::Zone;
 use finance::{
-    Bucket, Cause, Compared, Dates, InvoiceForm, InvoiceOptions, Keys, Mapping, Mine, PointInTime, ReconcileError,
-    StatementError, Theirs, Tolerance, books_at, read_invoice, reconcile,
+    Bucket, Cause, Compared, Dates, InvoiceForm, InvoiceOptions, Keys, Mapping, Mine, PointInTime, Provisional,
+    ReconcileError, StatementError, Theirs, Tolerance, books_at, read_invoice, reconcile,
 };
 use world::{Truth, World, ads, duplicates};
 
@@ -51,6 +51,7 @@ struct Desk {
     books: Books,
     dates: Dates,
     zone: Zone,
+    provisional: Provisional,
 }
 
 impl Desk {
@@ -58,7 +59,7 @@ impl Desk {
         let world = World::random(seed, 8).await;
         let books = books_at(&world.ledger, PointInTime::Now).await.unwrap();
         let dates = Dates { first: world.first_day.next(), end: world.first_day.plus(6) };
-        Desk { world, books, dates, zone: zone.parse().unwrap() }
+        Desk { world, books, dates, zone: zone.parse().unwrap(), provisional: Provisional::default() }
     }
 
     fn ours(&self) -> Sums {
@@ -82,8 +83,8 @@ impl Desk {
         let text = std::io::Cursor::new(text);
         read_invoice(text, InvoiceForm::Csv, &options, keys, |line| theirs.add(&line)).unwrap();
         let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
-        let Desk { books, dates, zone, .. } = self;
-        let mine = Mine { ledger, objects, books, ads: &ads, dates: *dates, zone: *zone, tenant };
+        let Desk { books, dates, zone, provisional, .. } = self;
+        let mine = Mine { ledger, objects, books, ads: &ads, dates: *dates, zone: *zone, tenant, provisional };
         reconcile(&mine, theirs, tolerance.parse().unwrap()).await
     }
 }
@@ -245,6 +246,35 @@ async fn another_zone_is_recognised() {
         seen += by_zone;
     }
     assert!(seen > 50, "{seen}");
+}
+
+/// A day that is open is compared by its live numbers when that is asked for, and then every break of it says so.
+#[tokio::test]
+async fn an_open_day_is_compared_only_on_purpose() {
+    for seed in 1..6 {
+        let mut desk = Desk::new(seed, "UTC").await;
+        let open = desk.books.next_night();
+        desk.dates.end = open.next();
+        let mut theirs = billed(&desk.ours());
+        let closed = theirs.len();
+        theirs.insert(("a".to_owned(), open), 7);
+        theirs.insert(("b".to_owned(), open), 3);
+        let error = desk.compare(&invoice(&theirs), "ad,day", "0").await.unwrap_err().to_string();
+        assert!(error.contains(&format!("{open} (live)")), "{error}");
+        let ad = |name: &str| clicks::id::AdId::parse(name).unwrap();
+        desk.provisional.open(open);
+        for (minute, name, clicks) in [(0, "a", 4), (1_439, "a", 3), (60, "b", 2), (60, "stray", 1)] {
+            desk.provisional.add(open.start() + clicks::time::Span::minutes(minute), &ad(name), clicks);
+        }
+        let compared = desk.compare(&invoice(&theirs), "ad,day", "0").await.unwrap();
+        assert_eq!(compared.iter().filter(|line| line.bucket == Bucket::Matched).count(), closed + 1, "seed {seed}");
+        let not_final = Some(Cause::NotFinal { day: open, state: PeriodState::Live });
+        let want = BTreeMap::from([
+            (("b".to_owned(), Some(open)), (Bucket::Different, not_final.clone())),
+            (("stray".to_owned(), Some(open)), (Bucket::OnlyOurs, not_final)),
+        ]);
+        assert_eq!(breaks(&compared), want, "seed {seed}");
+    }
 }
 
 /// Two lines that are wrong by a click are not the doing of clocks, whatever zone they happen to fit.

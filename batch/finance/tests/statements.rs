@@ -213,7 +213,7 @@ async fn changes_add_up_to_the_difference() {
             assert_eq!(difference, want, "seed {seed}, from {a} to {b}, {range:?}");
         }
     }
-    assert!(seen.len() == 4 && seen.values().all(|ads| *ads > 0), "every cause was seen: {seen:?}");
+    assert!(seen.len() == 6 && seen.values().all(|ads| *ads > 0), "every cause was seen: {seen:?}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ pub async fn run(settings: &Settings, args: DiffArgs, as_json: bool) -> Result<E
         Err(error) => match error.downcast::<ChangesError>() {
             Ok(ChangesError::Ledger(error)) => refused(error.into()),
             Ok(ChangesError::Statement(error)) => refused(error.into()),
+            Ok(ChangesError::Inputs(error)) => Err(error.into()),
             Ok(error @ ChangesError::Backwards { .. }) => crate::exit::refuse(&error.to_string()),
             Err(error) => refused(error),
         },
@@ -89,7 +90,7 @@ fn sum<'a>(ads: impl Iterator<Item = &'a AdChange>) -> String {
 }
 
 fn describe(change: &DayChange, text: &mut String) {
-    let DayChange { day, entry, at, cause, revision_before, revision_after, ads } = change;
+    let DayChange { day, entry, at, cause, revision_before, revision_after, ads, .. } = change;
     let at = at.map(|at| format!(", published at {}", at.to_rfc3339())).unwrap_or_default();
     let revision = match (revision_before, revision_after) {
         (before, after) if before == after => String::new(),

@@ -6,15 +6,16 @@ use std::io::BufWriter;
 
 use anyhow::{Context, Result};
 use finance::{
-    Bucket, Compared, InvoiceForm, InvoiceOptions, Mine, ReconcileError, Report, Summary, Theirs, read_invoice,
-    reconcile, stakes,
+    Bucket, Compared, InvoiceForm, InvoiceOptions, Mine, Provisional, ReconcileError, Report, Summary, Theirs,
+    read_invoice, reconcile, stakes,
 };
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
 use super::file::Partial;
-use super::{Desk, grouped, refused};
+use super::{Desk, grouped, provisional, refused};
 use crate::cli::ReconcileArgs;
+use crate::connect;
 use crate::exit::{Exit, print, refuse};
 
 /// Breaks that are shown; a report lists all.
@@ -73,6 +74,16 @@ async fn compare(
     let desk = Desk::open(settings)?;
     let books = desk.books(args.known.as_of).await?;
     let catalog = desk.catalog(args.known.priced, args.known.as_of).await?;
+    let mut provisional = Provisional::default();
+    if args.include_provisional {
+        let store = connect::store(settings)?;
+        let range = args.of.period.interval(args.of.tz);
+        let (found, reasons) = provisional::provisional(&*store, &books, range, connect::clock(settings).now()).await?;
+        for reason in reasons {
+            eprintln!("twofold: live numbers are not complete: {reason}");
+        }
+        provisional = found;
+    }
     let mine = Mine {
         ledger: &desk.ledger,
         objects: &desk.objects,
@@ -81,6 +92,7 @@ async fn compare(
         dates: args.of.period,
         zone: args.of.tz,
         tenant: args.advertiser.as_ref(),
+        provisional: &provisional,
     };
     let compared = reconcile(&mine, theirs, args.tolerance).await?;
     let summary = Summary::of(&compared);
@@ -93,6 +105,7 @@ async fn compare(
         ("advertiser", args.advertiser.as_ref().map_or("all".to_owned(), ToString::to_string)),
         ("ledger position", books.head().to_string()),
         ("ads table version", catalog.version.to_string()),
+        ("provisional days", provisional.days().map(|day| day.to_string()).collect::<Vec<_>>().join(", ")),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();

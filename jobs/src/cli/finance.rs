@@ -81,7 +81,8 @@ pub struct ExportArgs {
 
 Every change is given with the ledger entry that made it and its reason: `closed` (the day was published), `late_arrival` (clicks
 came after the cut of a day that was not final), `adjustment` (clicks came after the day was final), `reopened` (a person had it
-counted again). The changes of all entries add up to the difference. Amounts are by one version of the ads table on both sides: a new
+counted again), `rule_change` (it was counted by other rules), `archive_replayed` (it was counted from other raw objects than before,
+where both counts had read). The changes of all entries add up to the difference. Amounts are by one version of the ads table on both sides: a new
 price is no change of this list.")]
 pub struct DiffArgs {
     #[command(flatten)]
@@ -106,7 +107,7 @@ pub struct DiffArgs {
 The file is CSV (with any delimiter, in UTF-8), XLSX (its first sheet) or Parquet, by its ending. Its columns are found by their
 names (ad_id, creative; campaign; advertiser, tenant; day, date; clicks, billed clicks, quantity; price, cpc), or named with --map.
 Every line is matched, within tolerance, different, only ours or only theirs; for breaks the cause is told where the data show it.
-Exit code 14: there are breaks. 10: days of the period are not closed yet.")]
+Exit code 14: there are breaks. 10: days of the period are not closed yet, and --include-provisional was not given.")]
 pub struct ReconcileArgs {
     /// Somebody else's numbers.
     #[arg(long, value_name = "FILE")]
@@ -128,6 +129,10 @@ pub struct ReconcileArgs {
     /// What stands between thousands in the file's numbers.
     #[arg(long, value_name = "CHARACTER")]
     pub thousands: Option<char>,
+    /// Compares days that are not closed by their live numbers, as they are now, late clicks included; they are no part of the
+    /// books, and every break of such a day says so.
+    #[arg(long)]
+    pub include_provisional: bool,
     /// A report of all lines: .csv, .xlsx, or .html for one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use clicks::ads::{AdsTable, parse};
+use clicks::inputs::{InputList, InputObject};
 use clicks::ledger::{
     Adjustments, Balance, Body, Change, ChangeReason, DayRevision, DayTotals, FileRef, Genesis, Night, PeriodAction,
     PeriodChange, Recount, sha256,
 };
+use clicks::position::Offset;
 use clicks::rules::Rules;
-use clicks::tables::{EntryNumber, adjustments_key, columns, rev_key};
+use clicks::tables::{EntryNumber, adjustments_key, columns, inputs_key, rev_key};
 use clicks::time::{Day, Span, Timestamp};
 use clicks::window::Grain;
 use parquet::arrow::ArrowWriter;
@@ -42,6 +44,11 @@ pub struct World {
     pub truths: BTreeMap<EntryNumber, Truth>,
     truth: Truth,
     random: SmallRng,
+    /// Of the one raw object, which is replaced now and then, and of the rules.
+    archive: u32,
+    rules_version: u32,
+    /// Decides about those two.
+    changes: SmallRng,
 }
 
 /// Ads of the table; `free` has no price, `new` has one from a later day on, and nobody knows `stray`.
@@ -69,8 +76,10 @@ impl World {
         let ledger = Ledger::new(objects.clone());
         ledger.begin(Genesis { first_day, rules: Rules::default() }).await.unwrap();
         let (truth, random) = (Truth::default(), SmallRng::seed_from_u64(seed));
+        let changes = SmallRng::seed_from_u64(!seed);
         let truths = [(0, truth.clone())].into();
-        let mut world = World { objects, ledger, first_day, truths, truth, random };
+        let mut world =
+            World { objects, ledger, first_day, truths, truth, random, archive: 1, rules_version: 1, changes };
         for _ in 0..nights {
             world.night().await;
             if world.random.random_bool(0.3) {
@@ -95,6 +104,8 @@ impl World {
     }
 
     async fn night(&mut self) {
+        self.archive += u32::from(self.changes.random_bool(0.2));
+        self.rules_version += u32::from(self.changes.random_bool(0.1));
         let mut books = self.ledger.read().await.unwrap();
         let (night, number) = (books.next_night(), books.head() + 1);
         let mut days = Vec::new();
@@ -138,7 +149,7 @@ impl World {
             confirmed: Vec::new(),
             finals: books.finals_of(night),
             adjustments,
-            inputs: no_file(),
+            inputs: self.archived(number, night).await,
             balance: Balance::default(),
         };
         assert_eq!(self.ledger.publish(&mut books, Body::Night(Box::new(body))).await.unwrap(), Published::Ours);
@@ -178,7 +189,7 @@ impl World {
             release: "test".to_owned(),
             absorbs: book.adjustments.iter().map(|adjustment| adjustment.night).collect(),
             accepted: None,
-            inputs: no_file(),
+            inputs: self.archived(number, day).await,
             balance: Balance::default(),
         };
         self.ledger.publish(&mut books, Body::Recount(Box::new(recount))).await.unwrap();
@@ -208,7 +219,20 @@ impl World {
         let [minute, hour, day_file] = files.try_into().unwrap();
         let totals = DayTotals { clicks: of_day.values().sum(), ..DayTotals::default() };
         let change = reason.map(|reason| Change { reason, file: no_file(), clicks: 0 });
-        DayRevision { day, revision, rules_version: 1, minute, hour, day_file, totals, change }
+        DayRevision { day, revision, rules_version: self.rules_version, minute, hour, day_file, totals, change }
+    }
+
+    /// A list of raw objects as it is now. It is there to be compared with others: these counts come from nowhere.
+    async fn archived(&self, number: EntryNumber, night: Day) -> FileRef {
+        let object = InputObject {
+            key: "raw/v1/region=eu/topic=00000000-0000-0000-0000-000000000001/part=0/day=2026-03-27/00000000000000000000.parquet".to_owned(),
+            sha256: self.archive.to_string(),
+            bytes: 1,
+            from: Offset::ZERO,
+            to: Offset::new(number),
+        };
+        let list = InputList { version: InputList::VERSION, night, objects: vec![object] }.encode();
+        self.put(inputs_key(number, &sha256(&list)), list, 1).await
     }
 
     async fn put(&self, key: String, bytes: Vec<u8>, rows: usize) -> FileRef {
