@@ -5,7 +5,9 @@ mod causes;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clicks::ads::AdsTable;
 use clicks::books::Books;
@@ -166,7 +168,7 @@ impl Bucket {
 pub struct Compared {
     /// An ad, a campaign (with its advertiser before a slash, where the file names it) or an advertiser; empty where only days
     /// are compared, and for clicks of ads that the ads table does not know.
-    pub who: String,
+    pub who: Arc<str>,
     pub day: Option<Day>,
     /// What we bill.
     pub ours: u64,
@@ -226,8 +228,8 @@ type Sums<T> = HashMap<Key, T, foldhash::fast::RandomState>;
 /// Each name once.
 #[derive(Debug, Default)]
 struct Names {
-    numbers: HashMap<String, u32, foldhash::fast::RandomState>,
-    names: Vec<String>,
+    numbers: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    names: Vec<Arc<str>>,
 }
 
 impl Names {
@@ -236,8 +238,9 @@ impl Names {
             return *number;
         }
         let number = u32::try_from(self.names.len()).expect("four billion names do not fit in memory");
-        self.numbers.insert(name.to_owned(), number);
-        self.names.push(name.to_owned());
+        let name: Arc<str> = name.into();
+        self.numbers.insert(name.clone(), number);
+        self.names.push(name);
         number
     }
 }
@@ -248,9 +251,16 @@ pub struct Theirs {
     keys: Keys,
     names: Names,
     sums: Sums<Their>,
-    seen: HashSet<u64, foldhash::fast::RandomState>,
+    /// Lines of keys that have several, by their hashes. A line that is there again is of the same key.
+    seen: HashSet<(Key, u64), foldhash::fast::RandomState>,
+    /// Each price of the file once: there are few.
+    prices: Vec<Price>,
+    places: HashMap<Price, NonZeroU32, foldhash::fast::RandomState>,
     has_tenants: bool,
 }
+
+/// What a click costs by the file, and in which currency where it says so.
+type Price = (Decimal, Option<String>);
 
 /// What the file says of one key.
 #[derive(Debug, Default, Clone)]
@@ -260,13 +270,23 @@ struct Their {
     lines: u32,
     /// Of lines that were there before, word for word.
     repeated: u64,
-    /// The price of all of its lines, if it is one.
-    price: Option<(Decimal, Option<String>)>,
+    /// Of its first line.
+    hash: u64,
+    /// The price of all of its lines, if it is one: the place after that of [`Theirs::prices`].
+    price: Option<NonZeroU32>,
 }
 
 impl Theirs {
     pub fn new(keys: Keys) -> Self {
-        Theirs { keys, names: Names::default(), sums: Sums::default(), seen: HashSet::default(), has_tenants: false }
+        Theirs {
+            keys,
+            names: Names::default(),
+            sums: Sums::default(),
+            seen: HashSet::default(),
+            prices: Vec::new(),
+            places: HashMap::default(),
+            has_tenants: false,
+        }
     }
 
     pub fn add(&mut self, line: &InvoiceLine) {
@@ -276,17 +296,34 @@ impl Theirs {
             None => self.names.number(&line.who),
         };
         let day = line.day.filter(|_| self.keys.by_day).map_or(0, Day::number);
-        let their = self.sums.entry((number, day)).or_default();
-        if their.lines == 0 {
-            (their.first_line, their.price) = (line.line, line.price.clone());
-        } else if their.price != line.price {
+        let (key, price) = ((number, day), line.price.as_ref().map(|price| self.price(price)));
+        let their = self.sums.entry(key).or_default();
+        let is_first = their.lines == 0;
+        if is_first {
+            (their.first_line, their.price, their.hash) = (line.line, price, line.hash);
+        } else if their.price != price {
             their.price = None;
         }
         their.clicks += line.clicks;
         their.lines += 1;
-        if !self.seen.insert(line.hash) {
+        if !is_first && (line.hash == their.hash || !self.seen.insert((key, line.hash))) {
             their.repeated += line.clicks;
         }
+    }
+
+    fn price(&mut self, price: &Price) -> NonZeroU32 {
+        if let Some(place) = self.places.get(price) {
+            return *place;
+        }
+        self.prices.push(price.clone());
+        let place = u32::try_from(self.prices.len()).ok().and_then(NonZeroU32::new);
+        let place = place.expect("four billion prices do not fit in memory");
+        self.places.insert(price.clone(), place);
+        place
+    }
+
+    fn price_of(&self, their: &Their) -> Option<Price> {
+        Some(self.prices[their.price?.get() as usize - 1].clone())
     }
 }
 
@@ -350,7 +387,7 @@ fn compare(theirs: &Theirs, key: Key, our: Option<&Our>, their: Option<&Their>, 
         (None, _) => Bucket::OnlyTheirs,
     };
     let own = || our.and_then(|our| Some((our.price?, our.currency.map(str::to_owned))));
-    let price = their.and_then(|their| their.price.clone()).or_else(own);
+    let price = their.and_then(|their| theirs.price_of(their)).or_else(own);
     let stake = |(price, currency)| AtStake { currency, amount: price * Decimal::from(ours.abs_diff(says)) };
     let at_stake = price.filter(|_| bucket.is_break()).map(stake);
     Compared {

@@ -101,7 +101,7 @@ fn billed(sums: &Sums) -> BTreeMap<(String, Day), u64> {
 
 fn breaks(compared: &[Compared]) -> BTreeMap<(String, Option<Day>), (Bucket, Option<Cause>)> {
     let breaks = compared.iter().filter(|line| line.bucket.is_break());
-    breaks.map(|line| ((line.who.clone(), line.day), (line.bucket, line.cause.clone()))).collect()
+    breaks.map(|line| ((line.who.to_string(), line.day), (line.bucket, line.cause.clone()))).collect()
 }
 
 #[tokio::test]
@@ -323,7 +323,7 @@ async fn what_is_at_stake_is_never_of_two_currencies() {
     );
     let compared = desk.compare(&text, "ad,day", "0").await.unwrap();
     let stake = |ad: &str| {
-        let line = compared.iter().find(|line| line.who == ad).unwrap();
+        let line = compared.iter().find(|line| *line.who == *ad).unwrap();
         line.at_stake.as_ref().map(|stake| (stake.currency.clone().unwrap(), stake.amount.to_string()))
     };
     let some = |currency: &str, amount: &str| Some((currency.to_owned(), amount.to_owned()));
@@ -352,7 +352,7 @@ async fn tolerance_tenants_campaigns_and_days_that_are_open() {
         let compared = desk.compare(&invoice(&theirs), "ad,day", tolerance).await.unwrap();
         let odd: Vec<_> = compared.iter().filter(|line| line.bucket != Bucket::Matched).collect();
         assert_eq!((odd.len(), odd[0].bucket), (1, bucket), "{tolerance}");
-        assert_eq!((&odd[0].who, odd[0].day, odd[0].ours, odd[0].theirs), (&key.0, Some(key.1), *clicks, clicks + 1));
+        assert_eq!((&*odd[0].who, odd[0].day, odd[0].ours, odd[0].theirs), (&*key.0, Some(key.1), *clicks, clicks + 1));
     }
     for text in ["", "5.5", "-1", "100%", "x%"] {
         assert!(text.parse::<Tolerance>().is_err(), "{text}");

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, IsTerminal};
 
 use anyhow::{Context, Result};
 use finance::{
     Bucket, Compared, InvoiceForm, InvoiceOptions, Mine, Provisional, ReconcileError, Report, Summary, Theirs,
     read_invoice, reconcile, stakes,
 };
+use indicatif::{ProgressBar, ProgressBarIter, ProgressFinish, ProgressStyle};
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ use crate::cli::ReconcileArgs;
 use crate::connect;
 use crate::exit::{Exit, print, refuse};
 
+/// A shorter one is read at once.
+const LONG_FILE: u64 = 10 << 20;
 /// Breaks that are shown; a report lists all.
 const SHOWN_MAX: usize = 20;
 
@@ -46,7 +49,7 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
         Ok(file) => file,
         Err(error) => return refuse(&format!("{name} cannot be read: {error}")),
     };
-    let columns = match read_invoice(file, form, &options, args.by, |line| theirs.add(&line)) {
+    let columns = match read_invoice(shown(file), form, &options, args.by, |line| theirs.add(&line)) {
         Ok(columns) => columns.iter().map(|(field, column)| format!("{field}={column}")).collect::<Vec<_>>().join(", "),
         Err(error) => return refuse(&format!("{name}: nothing was compared. {error}")),
     };
@@ -61,6 +64,19 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
             Err(error) => refused(error),
         },
     }
+}
+
+/// On a terminal a bar shows how much of a long file is read.
+fn shown(file: File) -> ProgressBarIter<File> {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let bar = match length >= LONG_FILE && std::io::stderr().is_terminal() {
+        true => ProgressBar::new(length),
+        false => ProgressBar::hidden(),
+    };
+    let style = ProgressStyle::with_template("{bar:40} {percent:>3}%  {bytes} of {total_bytes} read, {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_finish(ProgressFinish::AndClear)
+        .wrap_read(file)
 }
 
 async fn compare(
@@ -177,7 +193,7 @@ fn told(about: &[(String, String)], summary: &Summary, compared: &[Compared]) ->
     };
     let line = |line: &Compared| {
         json!({
-            "who": line.who, "day": line.day, "bucket": line.bucket, "ours": line.ours, "theirs": line.theirs,
+            "who": &*line.who, "day": line.day, "bucket": line.bucket, "ours": line.ours, "theirs": line.theirs,
             "line": line.lines.map(|(first, _)| first), "lines": line.lines.map(|(_, lines)| lines), "cause": line.cause,
             "explanation": line.cause.as_ref().map(finance::Cause::describe),
             "at_stake": line.at_stake.as_ref().map(|stake| json!({"currency": stake.currency, "amount": stake.amount.to_string()})),

@@ -322,7 +322,7 @@ fn by_advertisers(mine: &Mine<'_>, theirs: &Theirs, compared: &mut [(Key, Compar
                 AdId::parse(&line.who).ok().and_then(|ad| mine.ads.tenant_of(&ad)).map(ToString::to_string)
             }
             Some(Field::Campaign) => line.who.split_once('/').map(|(tenant, _)| tenant.to_owned()),
-            _ => mine.ads.tenants().find(|known| known.as_str() == line.who).map(ToString::to_string),
+            _ => mine.ads.tenants().find(|known| known.as_str() == &*line.who).map(ToString::to_string),
         };
         line.cause =
             other.filter(|other| other != tenant.as_str()).map(|advertiser| Cause::OtherAdvertiser { advertiser });
