@@ -73,7 +73,11 @@ impl OutputError {
 
     /// The reader, such as `head`, has seen enough: no failure that needs a message.
     pub fn is_closed_pipe(&self) -> bool {
-        self.0.kind() == std::io::ErrorKind::BrokenPipe
+        let is_closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        // A writer of CSV wraps it.
+        let wrapped = self.0.get_ref().and_then(|inner| inner.downcast_ref::<csv::Error>());
+        let of_csv = matches!(wrapped.map(csv::Error::kind), Some(csv::ErrorKind::Io(error)) if is_closed(error));
+        is_closed(&self.0) || of_csv
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrow::error::ArrowError;
 use clicks::layout::ForeignKey;
 use datafusion::error::DataFusionError;
 use platform::ads::AdsError;
@@ -23,6 +24,10 @@ pub enum SqlError {
     Time(Duration),
     #[error("the question was taken back")]
     Cancelled,
+    #[error(
+        "the answer broke off: this program could not compute it, which is a mistake of ours. What has come is not all"
+    )]
+    Broken,
     #[error("the answer has more than {0} rows: ask for fewer, with LIMIT or by grouping them, or permit more")]
     Rows(u64),
     #[error("the answer takes more memory than it may: ask for less at a time, or permit more ({0})")]
@@ -48,25 +53,29 @@ impl SqlError {
 }
 
 impl From<DataFusionError> for SqlError {
-    /// What the engine says, without the names of its own parts where they help nobody. An error of ours that has passed
-    /// through it comes out as it was.
+    /// What the engine says, without the names of its own parts where they help nobody.
     fn from(error: DataFusionError) -> Self {
         match error.find_root() {
+            // One of ours that has passed through the engine has said all already.
             DataFusionError::External(external) => SqlError::Read(external.to_string()),
-            DataFusionError::ObjectStore(error) => SqlError::Read(error.to_string()),
             DataFusionError::ResourcesExhausted(what) => SqlError::Memory(what.clone()),
+            DataFusionError::ObjectStore(error) => SqlError::Read(error.to_string()),
             DataFusionError::ParquetError(error) => SqlError::Read(error.to_string()),
             DataFusionError::IoError(error) => SqlError::Read(error.to_string()),
+            DataFusionError::ExecutionJoin(_) => SqlError::Broken,
             DataFusionError::Plan(what) if what.starts_with("table '") => {
                 SqlError::Question(format!("{what}: there are {}", TABLES.map(|table| table.name).join(", ")))
             }
-            DataFusionError::Plan(what) | DataFusionError::Execution(what) | DataFusionError::NotImplemented(what) => {
-                SqlError::Question(what.clone())
-            }
+            DataFusionError::Plan(what)
+            | DataFusionError::Execution(what)
+            | DataFusionError::NotImplemented(what)
+            | DataFusionError::Configuration(what) => SqlError::Question(what.clone()),
             DataFusionError::SchemaError(what, _) => SqlError::Question(what.to_string()),
             DataFusionError::SQL(what, _) => SqlError::Question(what.to_string()),
-            DataFusionError::ArrowError(what, _) => SqlError::Question(what.to_string()),
-            _ => SqlError::Question(error.strip_backtrace()),
+            DataFusionError::ArrowError(what, _) if !matches!(**what, ArrowError::IoError(..)) => {
+                SqlError::Question(what.to_string())
+            }
+            _ => SqlError::Read(error.strip_backtrace()),
         }
     }
 }

@@ -13,7 +13,9 @@ mod catalog;
 mod door;
 mod hook;
 mod latest;
+mod parse;
 mod service;
+mod state;
 
 use std::io;
 use std::path::Path;
@@ -42,6 +44,7 @@ use crate::session::{Engine, Limits};
 use door::Door;
 use latest::Latest;
 use service::{Cancels, Connection};
+use state::State;
 
 /// Who is served, and how much of the machine all of them may take.
 #[derive(Debug)]
@@ -131,21 +134,64 @@ pub async fn serve(
             warn!("a client of PostgreSQL's protocol, {from}, was turned away: {connections_max} are connected");
             continue;
         };
-        metrics::gauge!("twofold_sql_connections").increment(1);
         let (shared, tls, stop) = (shared.clone(), tls.as_ref().map(|tls| tls.0.clone()), stop.clone());
         tokio::spawn(async move {
             let _place = place;
-            match Connection::new(shared) {
-                Ok(connection) => tokio::select! {
-                    () = stop.cancelled() => {}
-                    ended = process_socket(socket, tls, Arc::new(connection)) => if let Err(error) = ended {
-                        info!("the connection of {from} has ended: {error}");
-                    }
-                },
-                Err(error) => warn!("a client of PostgreSQL's protocol, {from}, cannot be served: {error}"),
+            let _counted = Counted::new();
+            let connection = match Connection::new(shared) {
+                Ok(connection) => Arc::new(connection),
+                Err(error) => return warn!("a client of PostgreSQL's protocol, {from}, cannot be served: {error}"),
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                reason = over(&connection.state) => info!("the connection of {from} is closed: {reason}"),
+                ended = process_socket(socket, tls, connection.clone()) => if let Err(error) = ended {
+                    info!("the connection of {from} has ended: {error}");
+                }
             }
-            metrics::gauge!("twofold_sql_connections").decrement(1);
         });
+    }
+}
+
+/// Waits until a connection should not stay, and says why. The library reads on from clients that it has turned away.
+async fn over(state: &State) -> String {
+    let mut wait = LOGIN_MAX;
+    loop {
+        tokio::select! {
+            () = state.ended.cancelled() => {
+                // The last message is on its way.
+                tokio::time::sleep(FAREWELL).await;
+                return "it was told why".to_owned();
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        if let Some(reason) = state.reason_to_end().await {
+            return reason;
+        }
+        wait = LOOK;
+    }
+}
+
+/// Who is not let in by then is not waited for.
+const LOGIN_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a key is still one, and whether anything is asked.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long a client that is turned away has to hear why.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// One of the connections that the gauge counts.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        metrics::gauge!("twofold_sql_connections").increment(1);
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("twofold_sql_connections").decrement(1);
     }
 }
 

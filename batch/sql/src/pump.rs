@@ -72,8 +72,16 @@ where
         }
     });
     let task = AbortOnDropHandle::new(task);
-    let pieces = futures::stream::unfold((receiver, task), |(mut receiver, task)| async move {
-        receiver.recv().await.map(|piece| (piece, (receiver, task)))
+    let pieces = futures::stream::unfold((receiver, Some(task)), |(mut receiver, mut task)| async move {
+        let piece = match receiver.recv().await {
+            Some(piece) => piece,
+            // It has ended. If it broke down, what has come is not all.
+            None => match task.take()?.await {
+                Err(error) if error.is_panic() => Err(SqlError::Broken.into()),
+                _ => return None,
+            },
+        };
+        Some((piece, (receiver, task)))
     });
     pieces.boxed()
 }
@@ -95,6 +103,14 @@ mod tests {
         assert!(all.len() == 10 && all.iter().all(Result::is_ok));
         let cut: Vec<_> = pump(numbers(11), |_| 1, bound(10), ()).collect().await;
         assert!(matches!(cut.last(), Some(Err(SqlError::Rows(10)))) && cut.len() == 11, "{cut:?}");
+    }
+
+    #[tokio::test]
+    async fn a_computation_that_breaks_down_is_no_end_of_the_answer() {
+        let pieces = futures::stream::iter(0..3).map(|n| if n < 2 { Ok(n) } else { panic!("this is a test") });
+        let all: Vec<Result<i32, SqlError>> =
+            pump(pieces.boxed(), |_| 1, Bound::new(Duration::from_secs(60), None), ()).collect().await;
+        assert!(all.len() == 3 && matches!(all[2], Err(SqlError::Broken)), "{all:?}");
     }
 
     async fn until_given_back(held: &Arc<()>) {

@@ -19,6 +19,14 @@ fn failed(error: ArrowError) -> io::Error {
     io::Error::other(error)
 }
 
+/// As it was before the writer wrapped it: a reader that has gone away is to be known.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
 /// A table with lines around it.
 ///
 /// # Errors
@@ -38,7 +46,7 @@ impl<W: Write> Csv<W> {
     /// When it cannot be written.
     pub fn new(to: W, schema: &SchemaRef) -> io::Result<Self> {
         let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(to);
-        writer.write_record(schema.fields().iter().map(|field| field.name()))?;
+        writer.write_record(schema.fields().iter().map(|field| field.name())).map_err(io_error)?;
         Ok(Csv(writer))
     }
 
@@ -49,9 +57,9 @@ impl<W: Write> Csv<W> {
         let columns = formatters(batch, &options)?;
         for row in 0..batch.num_rows() {
             for column in &columns {
-                self.0.write_field(column.value(row).try_to_string().map_err(failed)?)?;
+                self.0.write_field(column.value(row).try_to_string().map_err(failed)?).map_err(io_error)?;
             }
-            self.0.write_record(None::<&[u8]>)?;
+            self.0.write_record(None::<&[u8]>).map_err(io_error)?;
         }
         Ok(())
     }

@@ -101,16 +101,27 @@ impl Snapshot {
         let mut read = self.archive.read.lock().await;
         let read = &mut *read;
         self.archive.entries(read, self.books.head()).await?;
-        let counted: Vec<FileRef> =
-            read.entries[read.inputs.entries..].iter().filter_map(|entry| inputs_of(&entry.body)).cloned().collect();
+        let unread: Vec<(usize, FileRef)> = read
+            .entries
+            .iter()
+            .enumerate()
+            .skip(read.inputs.entries)
+            .filter_map(|(number, entry)| Some((number, inputs_of(&entry.body)?.clone())))
+            .collect();
         let objects = &self.archive.objects;
-        let lists = counted.into_iter().map(|file| async move { published::inputs(objects, &file).await });
-        let lists: Vec<_> = futures::stream::iter(lists).buffered(READS_MAX).try_collect().await?;
-        for object in lists.into_iter().flat_map(|list| list.objects) {
-            let key: RawKey = object.key.parse()?;
-            let InputObject { bytes, from, to, .. } = object;
-            let known = read.inputs.objects.entry(key).or_insert(RawObject { bytes, from, to });
-            (known.from, known.to) = (known.from.min(from), known.to.max(to));
+        let lists = unread
+            .into_iter()
+            .map(|(number, file)| async move { Ok::<_, SqlError>((number, published::inputs(objects, &file).await?)) });
+        // One after the other: who is broken off here goes on where it came to.
+        let mut lists = futures::stream::iter(lists).buffered(READS_MAX);
+        while let Some((number, list)) = lists.try_next().await? {
+            for object in list.objects {
+                let key: RawKey = object.key.parse()?;
+                let InputObject { bytes, from, to, .. } = object;
+                let known = read.inputs.objects.entry(key).or_insert(RawObject { bytes, from, to });
+                (known.from, known.to) = (known.from.min(from), known.to.max(to));
+            }
+            read.inputs.entries = number + 1;
         }
         read.inputs.entries = read.entries.len();
         // Later entries may have been read already: what they have counted lies behind the cuts of this position.

@@ -10,6 +10,8 @@ use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParserBuilder, Statement as Parsed};
 use datafusion::sql::sqlparser::ast::{Expr, Query, Set, SetExpr, Statement, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 /// Why a statement is not answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,13 @@ pub enum Refused {
     Empty,
     #[error("there are {0} statements: give one at a time")]
     Several(usize),
+    #[error("the question is too long or nested too deep: it may have {TEXT_MAX} bytes and {CHAIN_MAX} operators")]
+    TooLong,
+    #[error(
+        "times are instants of UTC here, whatever zone is set: for the days of a zone write date_trunc('day', period_start AT \
+         TIME ZONE {0})"
+    )]
+    Zone(String),
     #[error(
         "`{0}` is refused: these tables are for reading, so only SELECT, VALUES, EXPLAIN, SHOW and DESCRIBE are answered"
     )]
@@ -27,7 +36,48 @@ pub enum Refused {
 }
 
 /// Deepest nesting of a question.
-const DEPTH_MAX: usize = 64;
+pub(crate) const DEPTH_MAX: usize = 64;
+/// Longest question, in bytes.
+const TEXT_MAX: usize = 1 << 20;
+/// Most operators: the parser nests chains of them without counting, and what is nested too deep ends the process.
+const CHAIN_MAX: usize = 1_000;
+
+/// Whether a question can be parsed, and taken apart again, on the stack that there is.
+///
+/// # Errors
+/// [`Refused::TooLong`], or [`Refused::Syntax`] for what is no text of SQL.
+pub(crate) fn check_size(sql: &str) -> Result<(), Refused> {
+    if sql.len() > TEXT_MAX {
+        return Err(Refused::TooLong);
+    }
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize();
+    let tokens = tokens.map_err(|error| Refused::Syntax(error.to_string()))?;
+    match tokens.iter().filter(|token| is_link(token)).count() > CHAIN_MAX {
+        true => Err(Refused::TooLong),
+        false => Ok(()),
+    }
+}
+
+/// Whether a token may make a tree one deeper.
+fn is_link(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => {
+            use Keyword::{AND, EXCEPT, INTERSECT, IS, LIKE, NOT, OR, UNION};
+            matches!(word.keyword, AND | OR | NOT | UNION | INTERSECT | EXCEPT | IS | LIKE)
+        }
+        Token::Whitespace(_)
+        | Token::Comma
+        | Token::Period
+        | Token::LParen
+        | Token::RParen
+        | Token::SemiColon
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::EscapedStringLiteral(_)
+        | Token::Placeholder(_) => false,
+        _ => true,
+    }
+}
 
 /// The one statement of a text, if it only reads.
 ///
@@ -38,6 +88,7 @@ pub fn parse(sql: &str) -> Result<Parsed, Refused> {
         DataFusionError::SQL(error, _) => Refused::Syntax(error.to_string()),
         error => Refused::Syntax(error.strip_backtrace()),
     };
+    check_size(sql)?;
     let parser = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).build();
     let mut statements = parser.and_then(|mut parser| parser.parse_statements()).map_err(syntax)?;
     let statement = statements.pop_front().ok_or(Refused::Empty)?;
@@ -84,15 +135,37 @@ pub fn is_of_session(statement: &Statement) -> bool {
         Statement::Declare { stmts } => {
             stmts.iter().all(|declared| declared.for_query.as_deref().is_some_and(query_reads))
         }
-        Statement::Set(Set::SetTimeZone { value: Expr::Value(_) | Expr::Identifier(_), .. }) => true,
+        Statement::Set(Set::SetTimeZone { value, .. }) => is_utc(value),
         Statement::Set(Set::SingleAssignment { variable, values, .. }) => {
             let name = variable.to_string().to_lowercase();
-            SETTINGS.contains(&name.as_str())
-                && values.iter().all(|value| matches!(value, Expr::Value(_) | Expr::Identifier(_)))
+            let are_plain = values.iter().all(|value| matches!(value, Expr::Value(_) | Expr::Identifier(_)));
+            are_plain && (SETTINGS.contains(&name.as_str()) || name == TIME_ZONE && values.iter().all(is_utc))
         }
-        Statement::Set(Set::SetTransaction { .. } | Set::SetSessionParam(_)) => false,
+        // Reading is all that is done, in whatever way.
+        Statement::Set(Set::SetTransaction { .. }) => true,
         _ => false,
     }
+}
+
+/// Why a statement is refused that is none of [`reads`] and [`is_of_session`].
+pub fn refusal(statement: &Statement) -> Refused {
+    let zone = match statement {
+        Statement::Set(Set::SetTimeZone { value, .. }) => Some(value.to_string()),
+        Statement::Set(Set::SingleAssignment { variable, values, .. })
+            if variable.to_string().to_lowercase() == TIME_ZONE =>
+        {
+            values.first().map(ToString::to_string)
+        }
+        _ => None,
+    };
+    zone.map_or_else(|| Refused::Writes(first_words(&statement.to_string())), Refused::Zone)
+}
+
+const TIME_ZONE: &str = "timezone";
+
+fn is_utc(zone: &Expr) -> bool {
+    let zone = zone.to_string().to_lowercase();
+    matches!(zone.trim_matches('\''), "utc" | "etc/utc" | "gmt" | "0" | "+00:00" | "local" | "default")
 }
 
 /// Settings of PostgreSQL that clients set without being asked. None of them is one of the engine's.
@@ -241,6 +314,15 @@ mod tests {
         assert_eq!(parse("SELECT 1; DROP TABLE clicks_day"), Err(Refused::Several(2)));
         let deep = format!("SELECT {}1{}", "(".repeat(5_000), ")".repeat(5_000));
         assert!(matches!(parse(&deep), Err(Refused::Syntax(_))));
+        // Chains that the parser nests without counting.
+        for link in ["1 + ", "1 AND ", "SELECT 1 UNION ALL ", "1::INT::INT || ", "NOT "] {
+            let chain = format!("SELECT {}1", link.repeat(100_000));
+            assert_eq!(parse(&chain), Err(Refused::TooLong), "{link}");
+            assert!(!matches!(parse(&format!("SELECT {}1", link.repeat(10))), Err(Refused::TooLong)), "{link}");
+        }
+        let list = (0..50_000).map(|n| format!("'ad-{n}'")).collect::<Vec<_>>().join(", ");
+        assert!(parse(&format!("SELECT * FROM clicks_day WHERE ad_id IN ({list})")).is_ok());
+        assert_eq!(parse(&format!("SELECT '{}'", "x".repeat(2 << 20))), Err(Refused::TooLong));
         assert_eq!(parse("DROP TABLE clicks_day"), Err(Refused::Writes("DROP TABLE clicks_day".to_owned())));
     }
 }

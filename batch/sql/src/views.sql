@@ -2,8 +2,9 @@
 -- Read this file once per session: duckdb -init views.sql
 -- A store in S3 needs this first, and a secret with its keys: INSTALL httpfs; LOAD httpfs; CREATE SECRET (TYPE s3, …);
 --
--- These views follow the newest entry of the ledger. Counts come from the copies in tables/current, which a night refreshes
--- after its entry: for some seconds they may be one entry behind. `twofold sql --as-of` answers for any entry.
+-- These views follow the newest entry of the ledger that the store lists. Counts come from the copies in tables/current, which
+-- a night refreshes after its entry, or the next one if that was killed: until then they are those of the entry before. Raw
+-- objects that were pruned are missing without a word. `twofold sql` reads what the ledger names, at any entry (--as-of).
 
 CREATE OR REPLACE VIEW ledger AS
 SELECT number AS entry, night, period, recount
@@ -33,8 +34,10 @@ FROM read_json('{root}/ledger/*.json', columns = {
 -- A row per day that a night has come to.
 CREATE OR REPLACE VIEW periods AS
 WITH revisions AS (
-    SELECT entry, unnest(night.days) AS of_day, night.published_at AS published, night.accepted
-    FROM ledger WHERE night IS NOT NULL
+    -- Who accepts a night accepts its own day.
+    SELECT entry, of_day, published, CASE WHEN of_day.day = own THEN accepted END AS accepted
+    FROM (SELECT entry, unnest(night.days) AS of_day, night.published_at AS published, night.night AS own, night.accepted AS accepted
+          FROM ledger WHERE night IS NOT NULL)
     UNION ALL
     SELECT entry, recount.day, recount.published_at, recount.accepted FROM ledger WHERE recount IS NOT NULL),
 last AS (

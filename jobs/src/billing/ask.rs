@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use finance::PointInTime;
 use futures::StreamExt;
 use platform::settings::Settings;
 use serde_json::json;
@@ -46,6 +47,12 @@ fn list(as_json: bool) -> Result<Exit> {
 
 async fn views(settings: &Settings) -> Result<Exit> {
     let desk = Desk::open(settings)?;
+    if desk.books(PointInTime::Now).await?.days().next().is_none() {
+        eprintln!(
+            "twofold: no day is closed yet, and views are over what is published: ask again after the first night"
+        );
+        return Ok(Exit::Incomplete);
+    }
     let has_ads = platform::ads::Ads::new(desk.objects.clone()).last(0).await? > 0;
     print(sql::views(&folder(desk.ledger.url()), has_ads).trim_end())?;
     Ok(Exit::Done)
@@ -127,7 +134,7 @@ async fn csv(mut answer: Answer) -> Result<u64> {
     while let Some(batch) = next {
         rows += batch.num_rows() as u64;
         writer.batch(&batch).map_err(OutputError::new)?;
-        next = answer.batches.next().await.transpose().with_context(|| unfinished(rows))?;
+        next = answer.batches.next().await.transpose().map_err(|error| Unfinished(rows, error))?;
     }
     writer.end().map_err(OutputError::new)?;
     Ok(rows)
@@ -147,13 +154,14 @@ async fn json_lines(mut answer: Answer, about: &serde_json::Value) -> Result<u64
     while let Some(batch) = next {
         rows += batch.num_rows() as u64;
         writer.batch(&batch).map_err(OutputError::new)?;
-        next = answer.batches.next().await.transpose().with_context(|| unfinished(rows))?;
+        next = answer.batches.next().await.transpose().map_err(|error| Unfinished(rows, error))?;
     }
     writer.end().map_err(OutputError::new)?;
     stdout.flush().map_err(OutputError::new)?;
     Ok(rows)
 }
 
-fn unfinished(rows: u64) -> String {
-    format!("what was written is not all, it ends after row {}", grouped(rows))
-}
+/// Something was written, and it is not all: no question that was merely asked wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("what was written is not all, it ends after row {0}: {1}")]
+struct Unfinished(u64, SqlError);

@@ -320,7 +320,7 @@ impl Default for Sql {
             memory_bytes: 512 << 20,
             spill_bytes: 10 << 30,
             timeout: Time(Duration::from_secs(60)),
-            rows_max: 10_000_000,
+            rows_max: 1_000_000,
             connections_max: 64,
             questions_max: 4,
             tls_certificate: None,

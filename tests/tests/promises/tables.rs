@@ -130,6 +130,26 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         assert_eq!(of_api, of_export, "API, {zone} {grain}");
     }
 
+    // What is looked for by a column that no file holds.
+    let adjusted = office.json(&["adjustments", "list", "--period", "2026-02-01..2026-03-07"]).await;
+    let adjusted: u64 = adjusted.as_array().unwrap().iter().map(|row| row["clicks"].as_u64().unwrap()).sum();
+    for table in ["clicks_minute", "clicks_hour", "clicks_day"] {
+        let found = format!("SELECT sum(adjustment) FROM {table} WHERE adjustment > 0");
+        assert_eq!(bureau.psql(&found).await.unwrap(), [adjusted.to_string()], "{table}");
+        let all = format!(
+            "SELECT sum(clicks), (SELECT sum(clicks) FROM {table} WHERE adjustment = 0) + (SELECT sum(clicks) FROM {table} WHERE adjustment <> 0) FROM {table}"
+        );
+        let row = bureau.psql(&all).await.unwrap().remove(0);
+        let (all, parts) = row.split_once(',').unwrap();
+        assert_eq!(all, parts, "{table}");
+    }
+    // A question within another one is the same question by the other protocol, too.
+    let within = "SELECT a.ad_id, (SELECT sum(c.total) FROM clicks_day AS c WHERE c.ad_id = a.ad_id) AS billed FROM ads AS a \
+                  WHERE a.valid_from = DATE '2026-03-01' ORDER BY 1";
+    let of_sql = office.done(&["sql", "--csv", within]).await;
+    let of_sql: Vec<&str> = of_sql.lines().skip(1).collect();
+    assert!(of_sql.len() > 5 && of_sql.iter().all(|line| !line.ends_with(',')), "{of_sql:?}");
+    assert_eq!(bureau.psql(within).await.unwrap(), of_sql);
     // What has changed since an earlier state, and the raw clicks of a number.
     let total = async |as_of: &str| {
         let sql = "SELECT sum(total) AS t FROM clicks_day WHERE day = DATE '2026-03-01'";
@@ -456,6 +476,24 @@ async fn whoever_tries_to_write_is_refused_and_no_file_has_changed() {
     let rows = bureau.psql("SELECT count(*) FROM clicks_day").await.unwrap();
     let want = bureau.office.json(&["sql", "SELECT count(*) AS n FROM clicks_day"]).await;
     assert_eq!(rows, [want["rows"][0]["n"].to_string()]);
+    // A zone is set for nothing: instead of other days than are meant there is a message.
+    let zone = bureau.psql("SET TIME ZONE 'Asia/Kathmandu'").await.unwrap_err();
+    assert!(zone.contains("write date_trunc('day', period_start AT TIME ZONE 'Asia/Kathmandu')"), "{zone}");
+    // What would end the process, or make it hold what nobody needs.
+    let harmful = format!(
+        "import psycopg\nc = psycopg.connect(host='127.0.0.1', port={}, user='x', dbname='twofold', autocommit=True)\n\
+         def refused(sql):\n    \
+             try:\n        c.execute(sql)\n        return 'answered'\n    except psycopg.Error as e:\n        return e.sqlstate\n\
+         print(refused('SELECT ' + '1 + ' * 200000 + '1'), refused('SELECT ' + '(' * 10000 + '1' + ')' * 10000))\n\
+         c.execute('DECLARE x CURSOR FOR SELECT ad_id FROM clicks_hour')\n\
+         print(refused('FETCH 100000000000 FROM x'), refused('SELECT range(0, 1000000000)'), refused('SELECT 1; SELECT 2'))\n\
+         print([refused(f'DECLARE c{{n}} CURSOR FOR SELECT 1') for n in range(20)].count('54000'), refused('SHOW ;'))\n\
+         print(c.execute('SELECT 1').fetchone()[0])\n",
+        bureau.port
+    );
+    let printed = python(&harmful, &[]).await.unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines, ["54001 42601", "42000 42000 54000", "1 42000", "1"], "{printed}");
     // What one client sets is its own.
     bureau
         .psql("SET TimeZone = 'Asia/Kathmandu'; SET search_path TO x; SET statement_timeout = '1ms'; SELECT 1")
@@ -535,7 +573,8 @@ async fn only_a_key_for_sql_opens_the_tables_and_only_as_long_as_it_is_one() {
          def message(kind, body): return kind + struct.pack('!i', len(body) + 4) + body\n\
          t.sendall(message(b'', struct.pack('!i', 196608) + b'user\\0x\\0database\\0twofold\\0\\0'))\n\
          query = message(b'Q', b'SELECT 4711 AS secret\\0')\n\
-         t.sendall(message(b'p', b'wrong\\0') + query + query + message(b'P', b'\\0SELECT 4711\\0\\0\\0') + message(b'S', b''))\n\
+         try: t.sendall(message(b'p', b'wrong\\0') + query + query + message(b'P', b'\\0SELECT 4711\\0\\0\\0') + message(b'S', b'') + message(b'P', b'\\0SELECT ' + b'1+' * 500000 + b'1\\0\\0\\0'))\n\
+         except OSError: pass\n\
          t.settimeout(3); seen = b''\n\
          try:\n    \
              while True:\n        \
@@ -548,6 +587,23 @@ async fn only_a_key_for_sql_opens_the_tables_and_only_as_long_as_it_is_one() {
         file("certificate.pem")
     );
     assert_eq!(python(&rude, &[]).await.unwrap().trim(), "False True");
+    // And it is not held against those who may come in: the place is free again, whether or not the rude one hangs up.
+    let crowd = format!(
+        "import socket, struct, ssl, time\n\
+         held = []\n\
+         for _ in range(100):\n    \
+             try:\n        \
+                 s = socket.create_connection(('127.0.0.1', {}))\n        \
+                 s.sendall(struct.pack('!ii', 8, 80877103)); s.recv(1)\n        \
+                 t = ssl._create_unverified_context().wrap_socket(s)\n        \
+                 t.sendall(struct.pack('!ii', 18, 196608) + b'user\\0x\\0\\0\\0')\n        \
+                 t.sendall(b'p' + struct.pack('!i', 10) + b'wrong\\0'); held.append(t)\n    \
+             except OSError: pass\n\
+         time.sleep(1.5)\nprint(len(held) > 50)",
+        bureau.port
+    );
+    assert_eq!(python(&crowd, &[]).await.unwrap().trim(), "True");
+    assert_eq!(try_it(&key, &trusted).await, "6 True");
 
     // A key that is revoked ends what was opened with it.
     let id = key[4..].split('_').next().unwrap().to_owned();
@@ -631,6 +687,13 @@ async fn questions_have_limits_and_transactions_see_one_state() {
     let printed = python(&idle, &[]).await.unwrap();
     let lines: Vec<&str> = printed.lines().collect();
     assert!(lines[0] == "3" && lines[2] == "1" && ["1", "53300"].contains(&lines[1]), "{printed}");
+    // Many cursors of one connection, more rows than wait for a reader: all of them come.
+    let many = format!(
+        "{connect}c = connect()\nc.execute('BEGIN')\nc.execute('DECLARE a CURSOR FOR SELECT ad_id FROM clicks_minute LIMIT 4900')\n\
+         rows = 0\nwhile True:\n    part = c.execute('FETCH 1000 FROM a').fetchall()\n    rows += len(part)\n    if not part: break\n\
+         print(rows)\nc.execute('COMMIT')\nprint(c.execute('SELECT 1').fetchone()[0])\n"
+    );
+    assert_eq!(python(&many, &[]).await.unwrap().lines().collect::<Vec<_>>(), ["4900", "1"]);
     // No more clients than there is room for, and room again when they have gone.
     let full = format!(
         "{connect}some = [connect() for _ in range(3)]\n\

@@ -7,7 +7,7 @@ use datafusion::common::{DFSchema, ParamValues};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{Declare, DeclareType, Query, Statement};
+use datafusion::sql::sqlparser::ast::{CloseCursor, Declare, DeclareType, FetchDirection, Query, Statement};
 use datafusion_postgres::QueryHook;
 use datafusion_postgres::arrow_pg::datatypes::df::encode_dataframe;
 use datafusion_postgres::hooks::HookClient;
@@ -17,30 +17,52 @@ use datafusion_postgres::pgwire::api::results::{QueryResponse, Response, Tag};
 use datafusion_postgres::pgwire::api::stmt::StoredStatement;
 use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
-use datafusion_postgres::pgwire::messages::response::TransactionStatus;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use super::catalog::instead_of;
-use super::service::State;
+use super::state::{State, error};
 use crate::error::SqlError;
 use crate::session::check;
-use crate::statement::{Refused, first_words, is_of_session, reads};
+use crate::statement::{Refused, is_of_session, reads, refusal};
 
 /// The first of the hooks.
 pub(super) struct ReadOnly(pub(super) Arc<State>);
 
 impl ReadOnly {
     fn refuse(statement: &Statement) -> Option<PgWireError> {
-        let refused = || SqlError::from(Refused::Writes(first_words(&statement.to_string())));
-        (!reads(statement) && !is_of_session(statement)).then(|| refused().into())
+        (!reads(statement) && !is_of_session(statement)).then(|| SqlError::from(refusal(statement)).into())
     }
 
-    /// A statement is read from the newest state, those of a transaction from the one that was newest when it began.
-    async fn pin(&self, statement: &Statement, status: TransactionStatus) -> PgWireResult<()> {
+    /// Before a statement is answered: what is computed waits for its turn, and is read from the newest state, or within a
+    /// transaction from the one that was newest when it began.
+    async fn admit(&self, statement: &Statement, client: &mut dyn HookClient) -> PgWireResult<()> {
         let begins = matches!(statement, Statement::StartTransaction { .. });
-        let asks = reads(statement) || matches!(statement, Statement::Declare { .. });
-        if status == TransactionStatus::Idle && (begins || asks) {
+        let computes = computes(statement);
+        if computes {
+            self.0.take_turn().await?;
+        }
+        if !self.0.in_transaction() && (begins || computes) {
             self.0.pin.set(self.0.shared.latest.get().await?);
+        }
+        match statement {
+            Statement::StartTransaction { .. } => self.0.enter_transaction(true),
+            Statement::Commit { .. } | Statement::Rollback { savepoint: None, .. } => {
+                self.0.enter_transaction(false);
+                // As in PostgreSQL, they end with it.
+                self.0.forget_cursors().iter().for_each(|name| client.portal_store().rm_portal(name));
+            }
+            Statement::Close { cursor: CloseCursor::Specific { name } } => self.0.forget(&name.value),
+            Statement::Close { cursor: CloseCursor::All } => drop(self.0.forget_cursors()),
+            Statement::Fetch { direction, .. } if count_of(direction) > FETCH_MAX => {
+                return Err(SqlError::Question(format!("FETCH gives at most {FETCH_MAX} rows at a time")).into());
+            }
+            Statement::Rollback { savepoint: Some(_), .. } if !self.0.in_transaction() => {
+                return Err(error("25P01", "there is no transaction to go back in".to_owned()));
+            }
+            Statement::ShowVariable { variable } if variable.is_empty() => {
+                return Err(SqlError::Question("SHOW takes the name of a setting".to_owned()).into());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -70,6 +92,9 @@ impl ReadOnly {
         context: &SessionContext,
         client: &dyn HookClient,
     ) -> PgWireResult<Response> {
+        if declared.len() > 1 {
+            return Err(SqlError::from(Refused::Several(declared.len())).into());
+        }
         for Declare { names, declare_type, for_query, .. } in declared {
             let (Some(name), Some(DeclareType::Cursor), Some(query)) = (names.first(), declare_type, for_query) else {
                 return Err(SqlError::Question(
@@ -81,7 +106,7 @@ impl ReadOnly {
             let statement = Statement::Query(Box::new(query.clone()));
             let plan = Self::plan(statement.clone(), context).await?;
             let response = self.0.bounded(Self::answer(plan.clone(), context, client).await?)?;
-            self.0.remember(name.value.clone(), plan.schema().clone());
+            self.0.remember(name.value.clone(), plan.schema().clone())?;
             // With its plan: clients have the columns of a cursor described.
             let stored = (query.to_string(), Some((statement, plan)));
             let stored = StoredStatement::new(name.value.clone(), stored, vec![]);
@@ -93,12 +118,35 @@ impl ReadOnly {
     }
 }
 
-/// Savepoints of a transaction that changes nothing: there is nothing to go back to.
+/// Most rows of one FETCH: the library makes room for all of them before it has any.
+const FETCH_MAX: u64 = 1_000_000;
+
+/// Whether a statement takes more than a moment.
+fn computes(statement: &Statement) -> bool {
+    match statement {
+        Statement::ShowVariable { .. } => false,
+        Statement::Declare { .. } => true,
+        statement => reads(statement),
+    }
+}
+
+/// How many rows are asked for by number.
+fn count_of(direction: &FetchDirection) -> u64 {
+    match direction {
+        FetchDirection::Count { limit }
+        | FetchDirection::Forward { limit: Some(limit) }
+        | FetchDirection::Backward { limit: Some(limit) }
+        | FetchDirection::Absolute { limit }
+        | FetchDirection::Relative { limit } => limit.to_string().parse().unwrap_or(u64::MAX),
+        _ => 0,
+    }
+}
+
+/// Savepoints of a transaction that changes nothing: there is nothing to go back to. One that has seen an error stays failed.
 fn of_savepoint(statement: &Statement) -> Option<Response> {
     match statement {
         Statement::Savepoint { .. } => Some(Response::Execution(Tag::new("SAVEPOINT"))),
         Statement::ReleaseSavepoint { .. } => Some(Response::Execution(Tag::new("RELEASE"))),
-        // A transaction that has seen an error goes on.
         Statement::Rollback { savepoint: Some(_), .. } => Some(Response::TransactionStart(Tag::new("ROLLBACK"))),
         _ => None,
     }
@@ -115,7 +163,7 @@ impl QueryHook for ReadOnly {
         if let Some(refused) = Self::refuse(statement) {
             return Some(Err(refused));
         }
-        if let Err(error) = self.pin(statement, client.transaction_status()).await {
+        if let Err(error) = self.admit(statement, client).await {
             return Some(Err(error));
         }
         if let Some(response) = of_savepoint(statement) {
@@ -139,9 +187,6 @@ impl QueryHook for ReadOnly {
         context: &SessionContext,
         _: &(dyn ClientInfo + Send + Sync),
     ) -> Option<PgWireResult<LogicalPlan>> {
-        if let Err(error) = self.0.guest() {
-            return Some(Err(error));
-        }
         if let Some(refused) = Self::refuse(statement) {
             return Some(Err(refused));
         }
@@ -165,7 +210,7 @@ impl QueryHook for ReadOnly {
         if let Some(refused) = Self::refuse(statement) {
             return Some(Err(refused));
         }
-        if let Err(error) = self.pin(statement, client.transaction_status()).await {
+        if let Err(error) = self.admit(statement, client).await {
             return Some(Err(error));
         }
         if let Some(response) = of_savepoint(statement) {

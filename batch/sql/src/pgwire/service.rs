@@ -1,16 +1,16 @@
-//! One connection: its session, who has opened it, and the question that it asks just now.
+//! The handlers of one connection, between the library's protocol and its service.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DFSchemaRef, ScalarValue};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
+use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_postgres::datafusion_pg_catalog::setup_pg_catalog;
 use datafusion_postgres::hooks::cursor::CursorStatementHook;
@@ -21,153 +21,57 @@ use datafusion_postgres::pgwire::api::auth::{
     save_startup_parameters_to_metadata,
 };
 use datafusion_postgres::pgwire::api::cancel::CancelHandler;
-use datafusion_postgres::pgwire::api::portal::Portal;
-use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use datafusion_postgres::pgwire::api::results::{QueryResponse, Response};
-use datafusion_postgres::pgwire::api::store::PortalStore;
-use datafusion_postgres::pgwire::api::{
-    ClientInfo, ClientPortalStore, ErrorHandler, PgWireConnectionState, PgWireServerHandlers, PidSecretKeyGenerator,
+use datafusion_postgres::pgwire::api::portal::{Format, Portal, PortalExecutionState};
+use datafusion_postgres::pgwire::api::query::{
+    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
 };
-use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use datafusion_postgres::pgwire::api::results::{QueryResponse, Response};
+use datafusion_postgres::pgwire::api::store::{Entry, PortalStore};
+use datafusion_postgres::pgwire::api::{
+    ClientInfo, ClientPortalStore, DEFAULT_NAME, ErrorHandler, PgWireConnectionState, PgWireServerHandlers,
+    PidSecretKeyGenerator,
+};
+use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
+use datafusion_postgres::pgwire::messages::extendedquery::Execute;
+use datafusion_postgres::pgwire::messages::response::EmptyQueryResponse;
 use datafusion_postgres::pgwire::messages::startup::{Authentication, SecretKey};
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
-use datafusion_postgres::{DfSessionService, Parser, QueryHook};
-use futures::{Sink, SinkExt, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
+use datafusion_postgres::{DfSessionService, QueryHook};
+use futures::{Sink, SinkExt};
 
 use super::Shared;
 use super::door::Guest;
 use super::hook::ReadOnly;
+use super::parse::Prepare;
+use super::state::{State, error, fatal, within};
 use crate::error::SqlError;
-use crate::pump::{Bound, pump};
 use crate::session::CATALOG;
 use crate::snapshot::Pin;
-use crate::statement::Refused;
+use crate::statement::refusal;
 
 /// As clients read it: to them this is that release.
 const VERSION: &str = "16.6";
-/// Rows that are handed on at a time.
-const CHUNK: usize = 1024;
-/// Under this name the library keeps what a client sets.
-const STATEMENT_TIMEOUT: &str = "statement_timeout_ms";
-
-/// What the parts of a connection share.
-pub(super) struct State {
-    pub(super) shared: Arc<Shared>,
-    pub(super) pin: Pin,
-    /// Set when somebody was let in, and never before.
-    guest: OnceLock<Guest>,
-    asked: Mutex<Option<Asked>>,
-    /// Columns of the cursors that were declared, by name.
-    cursors: Mutex<HashMap<String, DFSchemaRef>>,
-}
-
-/// What is asked just now: how long it may take, and the right to be computed.
-#[derive(Debug, Clone)]
-struct Question {
-    bound: Bound,
-    permit: Arc<OwnedSemaphorePermit>,
-}
-
-/// The last question of a connection, which does not keep its permit: its answers do.
-#[derive(Debug)]
-struct Asked {
-    bound: Bound,
-    permit: Weak<OwnedSemaphorePermit>,
-}
-
-impl State {
-    /// # Errors
-    /// When nobody was let in: the library goes on reading from a client that it has turned away.
-    pub(super) fn guest(&self) -> PgWireResult<&Guest> {
-        self.guest.get().ok_or_else(|| fatal("28000", "nobody has been let in on this connection".to_owned()))
-    }
-
-    async fn begin<C: ClientInfo>(&self, client: &C) -> PgWireResult<Question> {
-        let guest = self.guest()?;
-        self.shared.door.check(guest).await.map_err(|reason| fatal("28000", reason))?;
-        let limits = self.shared.limits;
-        // A client may ask for less time, not for more.
-        let wish =
-            client.metadata().get(STATEMENT_TIMEOUT).and_then(|wish| wish.parse().ok()).map(Duration::from_millis);
-        let bound = Bound::new(wish.map_or(limits.time, |wish| wish.min(limits.time)), limits.rows);
-        let permit = self.shared.questions.clone().acquire_owned();
-        let permit = tokio::time::timeout_at(bound.deadline, permit).await;
-        let busy = || error("53300", "too many questions are computed already: ask again later".to_owned());
-        let permit = Arc::new(permit.ok().and_then(Result::ok).ok_or_else(busy)?);
-        metrics::counter!("twofold_sql_questions_total").increment(1);
-        let question = Question { bound, permit };
-        *self.lock() = Some(Asked { bound: question.bound.clone(), permit: Arc::downgrade(&question.permit) });
-        Ok(question)
-    }
-
-    pub(super) fn remember(&self, cursor: String, columns: DFSchemaRef) {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).insert(cursor, columns);
-    }
-
-    pub(super) fn columns_of(&self, cursor: &str) -> Option<DFSchemaRef> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).get(cursor).cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Asked>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn cancel(&self) {
-        if let Some(asked) = &*self.lock() {
-            asked.bound.cancel.cancel();
-        }
-    }
-
-    /// An answer of the present question, within its limits.
-    pub(super) fn bounded(&self, answer: QueryResponse) -> PgWireResult<QueryResponse> {
-        let asked = self.lock();
-        let question = asked
-            .as_ref()
-            .and_then(|asked| Some(Question { bound: asked.bound.clone(), permit: asked.permit.upgrade()? }));
-        let question = question.ok_or_else(|| error("XX000", "there is an answer without a question".to_owned()))?;
-        Ok(question.bounded(answer))
-    }
-}
-
-impl Question {
-    fn bounded(&self, mut answer: QueryResponse) -> QueryResponse {
-        let rows = std::mem::replace(&mut answer.data_rows, Box::pin(futures::stream::empty()));
-        let chunks = rows.ready_chunks(CHUNK).map(|chunk| chunk.into_iter().collect::<PgWireResult<Vec<_>>>());
-        let chunks = pump(chunks.boxed(), Vec::len, self.bound.clone(), self.permit.clone());
-        let rows = chunks.flat_map(|chunk| {
-            let (rows, error) = match chunk {
-                Ok(rows) => (rows, None),
-                Err(error) => (Vec::new(), Some(error)),
-            };
-            futures::stream::iter(rows.into_iter().map(Ok).chain(error.map(Err)))
-        });
-        answer.data_rows = Box::pin(rows);
-        answer
-    }
-
-    fn all_bounded(&self, response: Response) -> Response {
-        match response {
-            Response::Query(answer) => Response::Query(self.bounded(answer)),
-            response => response,
-        }
-    }
-
-    /// What has to be done before there is an answer takes of its time.
-    async fn within<T>(&self, work: impl Future<Output = PgWireResult<T>>) -> PgWireResult<T> {
-        tokio::select! {
-            done = work => done,
-            () = tokio::time::sleep_until(self.bound.deadline) => Err(SqlError::Time(self.bound.time).into()),
-            () = self.bound.cancel.cancelled() => Err(PgWireError::QueryCanceled),
-        }
-    }
-}
+/// Most rows for which the library makes room before it has any.
+const ROOM_MAX: u64 = 1_000_000;
 
 /// The library's service, each question within its limits.
 pub(super) struct Service {
     state: Arc<State>,
+    context: Arc<SessionContext>,
+    hooks: Vec<Arc<dyn QueryHook>>,
+    prepare: Arc<Prepare>,
     inner: DfSessionService,
+}
+
+impl Service {
+    /// Cursors that were broken off have lost what they had given already: they are closed.
+    fn close_cursors<C: ClientPortalStore>(&self, client: &C)
+    where
+        C::PortalStore: PortalStore,
+    {
+        self.state.forget_cursors().iter().for_each(|name| client.portal_store().rm_portal(name));
+    }
 }
 
 #[async_trait]
@@ -179,19 +83,44 @@ impl SimpleQueryHandler for Service {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let question = self.state.begin(client).await?;
-        let answers = question.within(SimpleQueryHandler::do_query(&self.inner, client, query)).await?;
-        Ok(answers.into_iter().map(|answer| question.all_bounded(answer)).collect())
+        let bound = self.state.begin(client).await?;
+        let statements = self.state.statements.of(query)?;
+        if statements.is_empty() {
+            return Ok(vec![Response::EmptyQuery]);
+        }
+        let mut answers = Vec::new();
+        for statement in statements {
+            let answer = within(&bound, async {
+                for hook in &self.hooks {
+                    if let Some(answer) = hook.handle_simple_query(&statement, &self.context, client).await {
+                        return answer;
+                    }
+                }
+                Err(SqlError::from(refusal(&statement)).into())
+            });
+            let answer = match answer.await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.close_cursors(client);
+                    return Err(error);
+                }
+            };
+            answers.push(match answer {
+                Response::Query(answer) => Response::Query(self.state.bounded(answer)?),
+                answer => answer,
+            });
+        }
+        Ok(answers)
     }
 }
 
 #[async_trait]
 impl ExtendedQueryHandler for Service {
     type Statement = <DfSessionService as ExtendedQueryHandler>::Statement;
-    type QueryParser = Parser;
+    type QueryParser = Prepare;
 
-    fn query_parser(&self) -> Arc<Parser> {
-        self.inner.query_parser()
+    fn query_parser(&self) -> Arc<Prepare> {
+        self.prepare.clone()
     }
 
     async fn do_query<C>(
@@ -206,9 +135,91 @@ impl ExtendedQueryHandler for Service {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let question = self.state.begin(client).await?;
-        let answer = question.within(ExtendedQueryHandler::do_query(&self.inner, client, portal, max_rows)).await?;
-        Ok(question.all_bounded(answer))
+        let bound = self.state.begin(client).await?;
+        let fetches = matches!(&portal.statement.statement.1, Some((Statement::Fetch { .. }, _)));
+        if fetches && !is_text(&portal.result_column_format) {
+            // The rows of a cursor are written when it is declared.
+            return Err(error("0A000", "rows of a cursor come as text: do not ask for them in binary form".to_owned()));
+        }
+        let answer = within(&bound, ExtendedQueryHandler::do_query(&self.inner, client, portal, max_rows)).await;
+        match answer {
+            Ok(Response::Query(answer)) => Ok(Response::Query(self.state.bounded(answer)?)),
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                self.close_cursors(client);
+                Err(error)
+            }
+        }
+    }
+
+    /// All rows of an answer go out as they come: the library would gather them first.
+    async fn on_execute<C>(&self, client: &mut C, mut message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        self.state.guest()?;
+        let most = self.state.shared.limits.rows.unwrap_or(u64::MAX);
+        let asked = u64::try_from(message.max_rows).unwrap_or(0);
+        if asked > ROOM_MAX && asked <= most {
+            let told = format!("at most {ROOM_MAX} rows can be asked for at a time: ask for fewer, or for all");
+            return Err(error("54000", told));
+        }
+        if asked > 0 && asked <= most {
+            return self._on_execute(client, message).await;
+        }
+        // Asked for more than there may be, too.
+        message.max_rows = 0;
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME).to_owned();
+        let portal = match client.portal_store().get_portal(&name) {
+            Some(Entry::Value(portal)) => portal,
+            _ => return self._on_execute(client, message).await,
+        };
+        if !matches!(*portal.state().lock().await, PortalExecutionState::Initial) {
+            return self._on_execute(client, message).await;
+        }
+        let mut status = client.transaction_status();
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        match ExtendedQueryHandler::do_query(self, client, portal.as_ref(), 0).await? {
+            Response::Query(answer) => {
+                // There is nothing more to fetch from it.
+                portal.start(QueryResponse::new(answer.row_schema(), futures::stream::empty())).await;
+                send_query_response(client, answer, false).await?;
+            }
+            Response::Execution(tag) => send_execution_response(client, tag).await?,
+            Response::TransactionStart(tag) => {
+                send_execution_response(client, tag).await?;
+                status = status.to_in_transaction_state();
+            }
+            Response::TransactionEnd(tag) => {
+                send_execution_response(client, tag).await?;
+                status = status.to_idle_state();
+                client.portal_store().rm_portal(DEFAULT_NAME);
+            }
+            Response::EmptyQuery => {
+                client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+            }
+            Response::Error(error) => return Err(PgWireError::UserError(error)),
+            Response::CopyIn(_) | Response::CopyOut(_) | Response::CopyBoth(_) => {
+                return Err(error("0A000", "COPY is not spoken here".to_owned()));
+            }
+        }
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        client.set_transaction_status(status);
+        Ok(())
+    }
+}
+
+fn is_text(format: &Format) -> bool {
+    match format {
+        Format::UnifiedText => true,
+        Format::UnifiedBinary => false,
+        Format::Individual(codes) => codes.iter().all(|code| *code == 0),
     }
 }
 
@@ -229,7 +240,7 @@ impl Startup {
         VERSION.clone_into(&mut told.server_version);
         told.is_superuser = false;
         told.default_transaction_read_only = true;
-        let _ = self.0.guest.set(guest);
+        self.0.let_in(guest);
         finish_authentication(client, &told).await
     }
 }
@@ -297,8 +308,8 @@ impl CancelHandler for Cancels {
     }
 }
 
-/// Makes of every error what a person can use.
-struct Errors;
+/// Makes of every error what a person can use, and ends connections that are over.
+struct Errors(Arc<State>);
 
 impl ErrorHandler for Errors {
     fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
@@ -310,12 +321,17 @@ impl ErrorHandler for Errors {
                 *error = SqlError::from(*inner).into();
             }
         }
+        let is_fatal = matches!(error, PgWireError::UserError(info) if info.is_fatal());
+        if is_fatal || self.0.guest().is_err() {
+            self.0.ended.cancel();
+        }
         tracing::debug!("a question over PostgreSQL's protocol has no answer: {error}");
     }
 }
 
 /// The parts of one connection.
 pub(super) struct Connection {
+    pub(super) state: Arc<State>,
     service: Arc<Service>,
     startup: Arc<Startup>,
     cancels: Arc<Cancels>,
@@ -326,18 +342,19 @@ impl Connection {
         let (cancels, pin) = (shared.cancels.clone(), Pin::default());
         let context = shared.engine.session(&pin)?.context;
         as_postgres(&context)?;
-        let state =
-            Arc::new(State { shared, pin, guest: OnceLock::new(), asked: Mutex::default(), cursors: Mutex::default() });
+        let context = Arc::new(context);
+        let state = Arc::new(State::new(shared, pin));
         let hooks: Vec<Arc<dyn QueryHook>> = vec![
             Arc::new(ReadOnly(state.clone())),
             Arc::new(CursorStatementHook),
             Arc::new(SetShowHook),
             Arc::new(TransactionStatementHook),
         ];
-        let inner = DfSessionService::new_with_hooks(Arc::new(context), hooks);
-        let service = Arc::new(Service { state: state.clone(), inner });
-        let startup = Arc::new(Startup(state));
-        Ok(Connection { service, startup, cancels })
+        let inner = DfSessionService::new_with_hooks(context.clone(), hooks.clone());
+        let library = inner.query_parser();
+        let prepare = Prepare { state: state.clone(), context: context.clone(), hooks: hooks.clone(), library };
+        let service = Service { state: state.clone(), context, hooks, prepare: Arc::new(prepare), inner };
+        Ok(Connection { service: Arc::new(service), startup: Arc::new(Startup(state.clone())), cancels, state })
     }
 }
 
@@ -372,36 +389,10 @@ impl PgWireServerHandlers for Connection {
     }
 
     fn error_handler(&self) -> Arc<impl ErrorHandler> {
-        Arc::new(Errors)
+        Arc::new(Errors(self.state.clone()))
     }
 
     fn cancel_handler(&self) -> Arc<impl CancelHandler> {
         self.cancels.clone()
-    }
-}
-
-fn error(code: &str, message: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
-}
-
-/// The connection ends with it.
-fn fatal(code: &str, message: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message)))
-}
-
-impl From<SqlError> for PgWireError {
-    fn from(sql: SqlError) -> Self {
-        let code = match &sql {
-            SqlError::Refused(Refused::Writes(_)) => "25006",
-            SqlError::Refused(_) => "42601",
-            SqlError::Question(_) => "42000",
-            SqlError::Time(_) | SqlError::Cancelled => "57014",
-            SqlError::Rows(_) => "54000",
-            SqlError::Memory(_) => "53200",
-            SqlError::Ledger(_) | SqlError::Ads(_) | SqlError::Table(_) | SqlError::Foreign(_) | SqlError::Read(_) => {
-                "58030"
-            }
-        };
-        error(code, sql.to_string())
     }
 }

@@ -50,14 +50,14 @@ impl Counts {
     }
 }
 
-/// What stands for the file of a day without one: it was before the first day.
-fn listed(snapshot: &Snapshot, grain: Grain, day: Day) -> File {
+/// A day's file; a name without one where it was before the first day. `adjustment` is that of all of its rows, if it is one.
+fn listed(snapshot: &Snapshot, grain: Grain, day: Day, adjustment: Option<i64>) -> File {
     let file = snapshot.books.day(day).map(|book| book.revision.file(grain));
     let state = snapshot.books.state(day).name();
     let values = vec![
         ScalarValue::Date32(Some(day.number())),
         ScalarValue::Utf8(Some(state.to_owned())),
-        ScalarValue::Int64(Some(0)),
+        ScalarValue::Int64(adjustment),
     ];
     let (key, bytes) = file.map_or_else(Default::default, |file| (file.key.clone(), file.bytes));
     File { key, bytes, span: day.interval(), values }
@@ -83,15 +83,15 @@ impl TableProvider for Counts {
         let snapshot = self.pin.get()?;
         let partitions = state.config().target_partitions();
         let plain = snapshot.books.days().filter(|(day, _)| snapshot.books.adjustments(*day).is_empty());
-        let plain = plain.map(|(day, _)| listed(&snapshot, self.grain, day)).collect();
+        let plain = plain.map(|(day, _)| listed(&snapshot, self.grain, day, Some(0))).collect();
         let plain = self.files.pruned(state, plain, filters)?;
         let plain = self.files.scan(snapshot.objects(), &plain, projection, partitions)?;
         let early = snapshot.books.early_days();
         let adjusted = early.chain(snapshot.books.days().map(|(day, _)| day));
         let adjusted = adjusted.filter(|day| !snapshot.books.adjustments(*day).is_empty());
-        let adjusted = adjusted.map(|day| listed(&snapshot, self.grain, day)).collect();
+        let adjusted = adjusted.map(|day| listed(&snapshot, self.grain, day, None)).collect();
         let days = self.files.pruned(state, adjusted, filters)?.into_iter().map(|file| {
-            let file = Arc::new(AdjustedDay::new(&self.files, self.grain, &snapshot, file)?);
+            let file = Arc::new(AdjustedDay::new(&self.files, self.grain, &snapshot, file.span.start.day())?);
             Ok(file as Arc<dyn PartitionStream>)
         });
         let days = days.collect::<Result<Vec<_>, DataFusionError>>()?;
@@ -125,8 +125,9 @@ struct AdjustedDay {
 type Adjustments = HashMap<(i64, String), HashMap<Arc<str>, i64>>;
 
 impl AdjustedDay {
-    fn new(files: &Files, grain: Grain, snapshot: &Arc<Snapshot>, file: File) -> Result<Self, DataFusionError> {
-        let day = file.span.start.day();
+    fn new(files: &Files, grain: Grain, snapshot: &Arc<Snapshot>, day: Day) -> Result<Self, DataFusionError> {
+        // Each row gets its own when it is read.
+        let file = listed(snapshot, grain, day, Some(0));
         let table = match snapshot.books.day(day) {
             Some(_) => Some(files.scan(snapshot.objects(), &[file], None, 1)?),
             None => None,

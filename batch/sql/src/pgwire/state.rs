@@ -1,0 +1,245 @@
+//! What the parts of one connection share: who has opened it, what it asks just now, and what of that is still open.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion::common::DFSchemaRef;
+use datafusion_postgres::pgwire::api::ClientInfo;
+use datafusion_postgres::pgwire::api::results::QueryResponse;
+use datafusion_postgres::pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use datafusion_postgres::pgwire::messages::response::TransactionStatus;
+use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::door::Guest;
+use super::parse::Statements;
+use crate::error::SqlError;
+use crate::pump::{Bound, pump};
+use crate::snapshot::Pin;
+use crate::statement::Refused;
+
+/// Rows that are handed on at a time.
+const CHUNK: usize = 1024;
+/// Most cursors that a connection has open.
+const CURSORS_MAX: usize = 16;
+/// A connection on which nothing is asked for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(3600);
+/// Under this name the library keeps what a client sets.
+const STATEMENT_TIMEOUT: &str = "statement_timeout_ms";
+
+pub(super) struct State {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pin: Pin,
+    pub(super) statements: Statements,
+    /// Set when somebody was let in, and never before.
+    guest: OnceLock<Guest>,
+    asked: Mutex<Option<Asked>>,
+    in_transaction: AtomicBool,
+    /// Columns of the cursors that are open, by name.
+    cursors: Mutex<HashMap<String, DFSchemaRef>>,
+    /// Nothing is read from the client any more.
+    pub(super) ended: CancellationToken,
+    /// When it last asked.
+    last: Mutex<Instant>,
+}
+
+/// What is asked just now.
+#[derive(Debug)]
+struct Asked {
+    bound: Bound,
+    turn: Turn,
+}
+
+/// The right to be computed, until an answer takes it over.
+#[derive(Debug)]
+enum Turn {
+    NotTaken,
+    Taken(OwnedSemaphorePermit),
+    Given,
+}
+
+impl State {
+    pub(super) fn new(shared: Arc<Shared>, pin: Pin) -> Self {
+        State {
+            shared,
+            pin,
+            statements: Statements::new(),
+            guest: OnceLock::new(),
+            asked: Mutex::default(),
+            in_transaction: AtomicBool::new(false),
+            cursors: Mutex::default(),
+            ended: CancellationToken::new(),
+            last: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(super) fn let_in(&self, guest: Guest) {
+        // Nobody is let in twice.
+        let _ = self.guest.set(guest);
+    }
+
+    /// # Errors
+    /// When nobody was let in: the library goes on reading from a client that it has turned away.
+    pub(super) fn guest(&self) -> PgWireResult<&Guest> {
+        self.guest.get().ok_or_else(|| fatal("28000", "nobody has been let in on this connection".to_owned()))
+    }
+
+    /// Why the connection should not stay; looked at from time to time.
+    pub(super) async fn reason_to_end(&self) -> Option<String> {
+        let idle = lock(&self.last).elapsed();
+        let Some(guest) = self.guest.get() else { return Some("nobody was let in in time".to_owned()) };
+        match self.shared.door.check(guest).await {
+            Err(reason) => Some(reason),
+            Ok(()) if idle > IDLE_MAX => Some(format!("nothing was asked for {IDLE_MAX:?}")),
+            Ok(()) => None,
+        }
+    }
+
+    /// A message with questions begins.
+    ///
+    /// # Errors
+    /// When the client's key is none any more.
+    pub(super) async fn begin<C: ClientInfo>(&self, client: &C) -> PgWireResult<Bound> {
+        let guest = self.guest()?;
+        self.shared.door.check(guest).await.map_err(|reason| fatal("28000", reason))?;
+        *lock(&self.last) = Instant::now();
+        self.enter_transaction(client.transaction_status() != TransactionStatus::Idle);
+        let limits = self.shared.limits;
+        // A client may ask for less time, not for more.
+        let wish = client.metadata().get(STATEMENT_TIMEOUT).and_then(|wish| wish.parse().ok());
+        let time = wish.map_or(limits.time, |wish| limits.time.min(Duration::from_millis(wish)));
+        let bound = Bound::new(time, limits.rows);
+        *lock(&self.asked) = Some(Asked { bound: bound.clone(), turn: Turn::NotTaken });
+        Ok(bound)
+    }
+
+    /// Waits for the right to be computed.
+    ///
+    /// # Errors
+    /// When the time of the question is over first, or another statement of the same message was computed already.
+    pub(super) async fn take_turn(&self) -> PgWireResult<()> {
+        let deadline = match &*lock(&self.asked) {
+            Some(Asked { bound, turn: Turn::NotTaken }) => bound.deadline,
+            _ => {
+                return Err(error(
+                    "54000",
+                    "there are several questions in one message: send one at a time".to_owned(),
+                ));
+            }
+        };
+        let permit = tokio::time::timeout_at(deadline, self.shared.questions.clone().acquire_owned()).await;
+        let busy = || error("53300", "too many questions are computed already: ask again later".to_owned());
+        let permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
+        metrics::counter!("twofold_sql_questions_total").increment(1);
+        if let Some(asked) = &mut *lock(&self.asked) {
+            asked.turn = Turn::Taken(permit);
+        }
+        Ok(())
+    }
+
+    /// An answer of the present question, within its limits; the right to be computed goes with it.
+    pub(super) fn bounded(&self, mut answer: QueryResponse) -> PgWireResult<QueryResponse> {
+        let mut asked = lock(&self.asked);
+        let nothing = || error("XX000", "there is an answer without a question".to_owned());
+        let asked = asked.as_mut().ok_or_else(nothing)?;
+        let permit = match std::mem::replace(&mut asked.turn, Turn::Given) {
+            Turn::Taken(permit) => Some(permit),
+            Turn::NotTaken | Turn::Given => None,
+        };
+        let rows = std::mem::replace(&mut answer.data_rows, Box::pin(futures::stream::empty()));
+        let chunks = rows.ready_chunks(CHUNK).map(|chunk| chunk.into_iter().collect::<PgWireResult<Vec<_>>>());
+        let rows = pump(chunks.boxed(), Vec::len, asked.bound.clone(), permit).flat_map(|chunk| {
+            let (rows, error) = match chunk {
+                Ok(rows) => (rows, None),
+                Err(error) => (Vec::new(), Some(error)),
+            };
+            futures::stream::iter(rows.into_iter().map(Ok).chain(error.map(Err)))
+        });
+        answer.data_rows = Box::pin(rows);
+        Ok(answer)
+    }
+
+    pub(super) fn cancel(&self) {
+        if let Some(asked) = &*lock(&self.asked) {
+            asked.bound.cancel.cancel();
+        }
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enter_transaction(&self, is_in: bool) {
+        self.in_transaction.store(is_in, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// When there are too many already.
+    pub(super) fn remember(&self, cursor: String, columns: DFSchemaRef) -> PgWireResult<()> {
+        let mut cursors = lock(&self.cursors);
+        if cursors.len() >= CURSORS_MAX && !cursors.contains_key(&cursor) {
+            return Err(error("54000", format!("{CURSORS_MAX} cursors are open on this connection: close one")));
+        }
+        cursors.insert(cursor, columns);
+        Ok(())
+    }
+
+    pub(super) fn columns_of(&self, cursor: &str) -> Option<DFSchemaRef> {
+        lock(&self.cursors).get(cursor).cloned()
+    }
+
+    pub(super) fn forget(&self, cursor: &str) {
+        lock(&self.cursors).remove(cursor);
+    }
+
+    /// Names of those that were open.
+    pub(super) fn forget_cursors(&self) -> Vec<String> {
+        lock(&self.cursors).drain().map(|(name, _)| name).collect()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has to be done before there is an answer takes of its time.
+pub(super) async fn within<T>(bound: &Bound, work: impl Future<Output = PgWireResult<T>>) -> PgWireResult<T> {
+    tokio::select! {
+        done = work => done,
+        () = tokio::time::sleep_until(bound.deadline) => Err(SqlError::Time(bound.time).into()),
+        () = bound.cancel.cancelled() => Err(SqlError::Cancelled.into()),
+    }
+}
+
+pub(super) fn error(code: &str, message: String) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
+}
+
+/// The connection ends with it.
+pub(super) fn fatal(code: &str, message: String) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message)))
+}
+
+impl From<SqlError> for PgWireError {
+    fn from(sql: SqlError) -> Self {
+        let code = match &sql {
+            SqlError::Refused(Refused::Writes(_)) => "25006",
+            SqlError::Refused(Refused::TooLong) => "54001",
+            SqlError::Refused(Refused::Zone(_)) => "22023",
+            SqlError::Refused(Refused::Syntax(_) | Refused::Empty | Refused::Several(_)) => "42601",
+            SqlError::Question(_) => "42000",
+            SqlError::Time(_) | SqlError::Cancelled => "57014",
+            SqlError::Rows(_) => "54000",
+            SqlError::Memory(_) => "53200",
+            SqlError::Broken => "XX000",
+            SqlError::Ledger(_) | SqlError::Ads(_) | SqlError::Table(_) | SqlError::Foreign(_) | SqlError::Read(_) => {
+                "58030"
+            }
+        };
+        error(code, sql.to_string())
+    }
+}
