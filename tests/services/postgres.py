@@ -36,6 +36,7 @@ with psycopg.connect(**where) as connection:
     with connection.transaction():
         row = connection.execute("SELECT period_start, ad_id FROM clicks_minute ORDER BY 1, 2 LIMIT 1").fetchone()
         told["instant"] = row[0].astimezone(datetime.timezone.utc).isoformat()
+    told["list"] = connection.execute("SELECT count(DISTINCT ad_id) FROM clicks_day WHERE ad_id = ANY(%s)", (["ad-1", "ad-2"],)).fetchone()[0]
     prepared = "SELECT count(*) FROM clicks_day WHERE ad_id = %s"
     told["prepared"] = [connection.execute(prepared, (f"ad-{ad}",), prepare=True).fetchone()[0] for ad in range(3)]
 

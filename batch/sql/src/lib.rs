@@ -19,6 +19,7 @@ pub mod pgwire;
 mod pump;
 pub mod render;
 mod session;
+mod size;
 mod snapshot;
 mod statement;
 mod tables;

@@ -19,6 +19,7 @@ use platform::objects::Objects;
 
 use crate::error::SqlError;
 use crate::pump::{Bound, pump};
+use crate::size::check_plan;
 use crate::snapshot::Pin;
 use crate::statement::parse;
 use crate::{functions, tables};
@@ -116,6 +117,7 @@ impl Session {
 
 /// A second wall behind that of [`crate::statement`]: what the plan would do.
 pub(crate) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
+    check_plan(plan)?;
     let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     Ok(reads.verify_plan(plan)?)
 }

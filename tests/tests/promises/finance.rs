@@ -12,7 +12,7 @@ use promises::services::{duckdb, new_folder, sheet};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::nightly::{NIGHTS, archive, begin, day, generate, settle};
+use crate::nightly::{NIGHTS, archive, begin, day, first_day, generate, settle};
 
 /// `ad-9` is not in the table, `ad-8` has no price, and others cost something else from a day on, in another currency.
 const ADS: &str = "\
@@ -38,11 +38,16 @@ pub(crate) struct Office {
 impl Office {
     /// Six nights are published, and the first day, which has adjustments, is counted again by a person's leave.
     pub(crate) async fn open() -> Self {
+        Self::open_on(first_day()).await
+    }
+
+    /// The books begin on that day.
+    pub(crate) async fn open_on(first_day: Day) -> Self {
         let folder = new_folder("finance").unwrap();
         let objects = Objects::open_folder(folder.join("store")).unwrap();
-        begin(&objects).await;
-        archive(&objects, &generate()).await;
-        let office = Office { settings: settle(&folder), folder };
+        begin(&objects, first_day).await;
+        archive(&objects, first_day, &generate(first_day)).await;
+        let office = Office { settings: settle(&folder, first_day), folder };
         std::fs::write(office.folder.join("ads.csv"), ADS).unwrap();
         office.done(&["ads", "load", &office.path("ads.csv"), "--actor", "ann"]).await;
         office.done(&["batch", "run", "--catch-up"]).await;

@@ -15,7 +15,7 @@ use platform::objects::Objects;
 use promises::binary::twofold;
 use promises::services::{duckdb, new_folder};
 
-use crate::nightly::{NIGHTS, archive, begin, day, generate, settle};
+use crate::nightly::{NIGHTS, archive, begin, day, first_day, generate, settle};
 
 /// An installation in a folder whose nights are all due.
 struct Place {
@@ -28,9 +28,9 @@ impl Place {
     async fn new(name: &str) -> Self {
         let folder = new_folder(name).unwrap();
         let objects = Objects::open_folder(folder.join("store")).unwrap();
-        begin(&objects).await;
-        archive(&objects, &generate()).await;
-        let settings = settle(&folder);
+        begin(&objects, first_day()).await;
+        archive(&objects, first_day(), &generate(first_day())).await;
+        let settings = settle(&folder, first_day());
         Place { folder, objects, settings }
     }
 

@@ -28,8 +28,18 @@ const PARTITIONS: u32 = 2;
 pub(crate) const NIGHTS: i32 = 6;
 const CLICKS_PER_DAY: i64 = 3_000;
 
+/// The day on which the books begin, unless a test begins them on another one.
+pub(crate) fn first_day() -> Day {
+    "2026-03-01".parse().unwrap()
+}
+
 pub(crate) fn day(n: i32) -> Day {
-    "2026-03-01".parse::<Day>().unwrap().plus(n - 1)
+    first_day().plus(n - 1)
+}
+
+/// The end of the last night's day.
+fn end_of(first: Day) -> Timestamp {
+    first.plus(NIGHTS - 1).end()
 }
 
 fn partition(number: u32) -> PartitionId {
@@ -63,13 +73,13 @@ fn truth(sent: &[Sent]) -> Truth {
     truth
 }
 
-/// Clicks of days 1 to [`NIGHTS`], in append order: near and far duplicates, late by minutes and by days, some ahead.
-pub(crate) fn generate() -> Vec<Sent> {
+/// Clicks of [`NIGHTS`] days, in append order: near and far duplicates, late by minutes and by days, some ahead.
+pub(crate) fn generate(first: Day) -> Vec<Sent> {
     let mut random = SmallRng::seed_from_u64(SEED);
     let mut sent: Vec<Sent> = Vec::new();
     let step = 86_400_000 / CLICKS_PER_DAY;
     for i in 0..CLICKS_PER_DAY * i64::from(NIGHTS) {
-        let append = day(1).start().as_millis() + i * step + random.random_range(0..step);
+        let append = first.start().as_millis() + i * step + random.random_range(0..step);
         let delay = match random.random_range(0..100) {
             0 => random.random_range(-310_000..0),
             1..4 => random.random_range(600_000..6 * 3_600_000),
@@ -94,14 +104,14 @@ fn record(offset: u64, append: i64, value: Option<Vec<u8>>, headers: Vec<Header>
 }
 
 /// Lays the log out as the archiver would: objects of one append hour, a heartbeat at the end of each.
-pub(crate) async fn archive(objects: &Objects, sent: &[Sent]) {
+pub(crate) async fn archive(objects: &Objects, first: Day, sent: &[Sent]) {
     for number in 0..PARTITIONS {
         let mut by_hour: BTreeMap<i64, Vec<(i64, Option<&Sent>)>> = BTreeMap::new();
         let own = |ad: &str| ad.bytes().map(u32::from).sum::<u32>() % PARTITIONS == number;
         for click in sent.iter().filter(|click| own(&click.ad)) {
             by_hour.entry(click.append.div_euclid(3_600_000)).or_default().push((click.append, Some(click)));
         }
-        let covered = day(NIGHTS).end().as_millis() + 600_000;
+        let covered = end_of(first).as_millis() + 600_000;
         by_hour.entry(covered.div_euclid(3_600_000)).or_default().push((covered, None));
         let mut offset = 0;
         for records in by_hour.into_values() {
@@ -135,9 +145,9 @@ fn value(click: &Sent) -> Vec<u8> {
     .into_bytes()
 }
 
-pub(crate) async fn begin(objects: &Objects) -> Ledger {
+pub(crate) async fn begin(objects: &Objects, first_day: Day) -> Ledger {
     let ledger = Ledger::new(objects.clone());
-    let mut books = ledger.begin(Genesis { first_day: day(1), rules: Rules::default() }).await.unwrap();
+    let mut books = ledger.begin(Genesis { first_day, rules: Rules::default() }).await.unwrap();
     let life = TopicLife {
         region: Region::parse("eu").unwrap(),
         topic_id: TopicId::from_u128(1),
@@ -149,8 +159,8 @@ pub(crate) async fn begin(objects: &Objects) -> Ledger {
 }
 
 /// Settings of an installation in a folder, whose clock stands ten minutes past the last night's midnight.
-pub(crate) fn settle(folder: &Path) -> PathBuf {
-    let millis = (day(NIGHTS).end() + Span::minutes(10)).since(SystemClock.now()).as_millis() + 1_000;
+pub(crate) fn settle(folder: &Path, first: Day) -> PathBuf {
+    let millis = (end_of(first) + Span::minutes(10)).since(SystemClock.now()).as_millis() + 1_000;
     std::fs::write(folder.join("shift"), millis.to_string()).unwrap();
     let settings = folder.join("t.toml");
     let text = "[storage]\nurl = \"file://FOLDER/store\"\n[clock]\noffset_file = \"FOLDER/shift\"\n\
@@ -171,9 +181,9 @@ fn cells(rows: Vec<Vec<String>>) -> Truth {
 async fn a_stranger_reads_and_recounts_the_published_tables() {
     let folder = new_folder("nightly").unwrap();
     let objects = Objects::open_folder(folder.clone()).unwrap();
-    let sent = generate();
-    let ledger = begin(&objects).await;
-    archive(&objects, &sent).await;
+    let sent = generate(first_day());
+    let ledger = begin(&objects, first_day()).await;
+    archive(&objects, first_day(), &sent).await;
     let clock = SimulatedClock::new(day(NIGHTS).end() + Span::minutes(10));
     let caught = catch_up(&Options::default(), &objects, &ledger, &clock).await.unwrap();
     assert_eq!((caught.nights.len(), caught.waits), (NIGHTS as usize, None));
@@ -276,9 +286,9 @@ async fn a_day_is_recounted_from_its_inputs(folder: &Path, objects: &Objects, le
 async fn the_binary_rehearses_closes_audits_and_cleans() {
     let folder = new_folder("nightly-cron").unwrap();
     let objects = Objects::open_folder(folder.join("store")).unwrap();
-    begin(&objects).await;
-    archive(&objects, &generate()).await;
-    let (settings, metrics) = (settle(&folder), folder.join("twofold.prom"));
+    begin(&objects, first_day()).await;
+    archive(&objects, first_day(), &generate(first_day())).await;
+    let (settings, metrics) = (settle(&folder, first_day()), folder.join("twofold.prom"));
     let run = async |line: &str| {
         let mut command = tokio::process::Command::from(twofold());
         command.arg("--config").arg(&settings).args(line.split(' ')).kill_on_drop(true);

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clicks::ledger::sha256;
+use clicks::time::Day;
 use promises::binary::twofold;
 use promises::services::{Process, Redis, duckdb, free_port, jdbc, new_folder, notebook, psql, python};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::finance::Office;
+use crate::nightly::first_day;
 
 /// An office whose tables are served.
 struct Bureau {
@@ -25,7 +27,11 @@ struct Bureau {
 impl Bureau {
     /// `more`: settings of the section `[sql]`.
     async fn open(access: &str, more: &str) -> Self {
-        let office = Office::open().await;
+        Self::open_on(first_day(), access, more).await
+    }
+
+    async fn open_on(first: Day, access: &str, more: &str) -> Self {
+        let office = Office::open_on(first).await;
         let (redis, http, port) = (Redis::start().await.unwrap(), free_port().unwrap(), free_port().unwrap());
         let settings = format!(
             "{}[redis]\nurl = \"{}\"\n[serving]\nlisten = \"127.0.0.1:{http}\"\nadmin = \"127.0.0.1:0\"\naccess = \"{access}\"\n[sql]\n{more}\n",
@@ -60,28 +66,20 @@ fn numbers(rows: Vec<Vec<String>>) -> Numbers {
     rows.filter(|(_, clicks)| *clicks != 0).collect()
 }
 
-/// A day of adjustments is reopened and counted again; then every way to ask is asked the same.
-#[tokio::test]
-async fn whoever_is_asked_the_numbers_are_the_same() {
-    let bureau = Bureau::open("auto", "").await;
+/// A day of adjustments is reopened and counted again; then every way to ask is asked the same, in each zone by each grain.
+async fn ways_agree(bureau: &Bureau, first: Day, questions: &[(&str, &str)]) {
     let office = &bureau.office;
-    office
-        .done(&["period", "reopen", "--date", "2026-03-01", "--reason", "a partner was wrong", "--actor", "ann"])
-        .await;
-    office.done(&["batch", "run", "--date", "2026-03-01"]).await;
+    let day = first.to_string();
+    office.done(&["period", "reopen", "--date", &day, "--reason", "a partner was wrong", "--actor", "ann"]).await;
+    office.done(&["batch", "run", "--date", &day]).await;
     let views = office.path("views.sql");
     std::fs::write(&views, office.done(&["sql", "--duckdb-views"]).await).unwrap();
     let views = std::fs::read_to_string(&views).unwrap();
-    for (zone, grain) in [
-        ("UTC", "day"),
-        ("Europe/Berlin", "hour"),
-        ("Asia/Kathmandu", "day"),
-        ("Asia/Kathmandu", "hour"),
-        ("America/New_York", "day"),
-    ] {
-        let to = if zone == "America/New_York" { "2026-03-06" } else { "2026-03-07" };
+    for (zone, grain) in questions {
+        // Where clocks are behind UTC the last day ends in one that is open.
+        let to = first.plus(if *zone == "America/New_York" { 5 } else { 6 });
         let exported = office.path("exported.csv");
-        let period = format!("2026-03-01..{to}");
+        let period = format!("{day}..{to}");
         office.done(&["export", "--period", &period, "--tz", zone, "--grain", grain, "--output", &exported]).await;
         let sql = format!(
             "SELECT epoch_ms(period_start::TIMESTAMPTZ), ad_id, sum(total)::BIGINT FROM read_csv('{exported}', types = {{'period_start': 'VARCHAR'}}) \
@@ -91,7 +89,7 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         assert!(of_export.len() >= 50, "{zone} {grain}: {} lines", of_export.len());
 
         let local = format!("period_start AT TIME ZONE '{zone}'");
-        let within = format!("{local} >= TIMESTAMP '2026-03-01' AND {local} < TIMESTAMP '{to}'");
+        let within = format!("{local} >= TIMESTAMP '{day}' AND {local} < TIMESTAMP '{to}'");
         let of_views = format!(
             "{views}\nSELECT epoch_ms((date_trunc('{grain}', {local})) AT TIME ZONE '{zone}'), ad_id, sum(total)::BIGINT \
              FROM clicks_minute WHERE {within} GROUP BY ALL"
@@ -101,7 +99,7 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         // The engine's times of a zone are instants, and so are the bounds.
         let question = format!(
             "SELECT CAST(to_unixtime(date_trunc('{grain}', {local})) AS BIGINT) * 1000 AS start, ad_id, sum(total) AS total \
-             FROM clicks_minute WHERE {local} >= CAST('2026-03-01' AS TIMESTAMP) AT TIME ZONE '{zone}' \
+             FROM clicks_minute WHERE {local} >= CAST('{day}' AS TIMESTAMP) AT TIME ZONE '{zone}' \
              AND {local} < CAST('{to}' AS TIMESTAMP) AT TIME ZONE '{zone}' GROUP BY 1, 2"
         );
         let csv = |text: &str| -> Vec<Vec<String>> {
@@ -116,7 +114,7 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         let mut of_api = Numbers::new();
         for ads in ["ad-0,ad-1,ad-2,ad-3,ad-4", "ad-5,ad-6,ad-7,ad-8,ad-9"] {
             let url = format!(
-                "http://127.0.0.1:{}/v1/clicks?ad_id={ads}&group_by=ad&granularity={grain}&tz={zone}&from=2026-03-01&to={to}",
+                "http://127.0.0.1:{}/v1/clicks?ad_id={ads}&group_by=ad&granularity={grain}&tz={zone}&from={day}&to={to}",
                 bureau.http
             );
             let answer: Value = serde_json::from_str(&reqwest::get(url).await.unwrap().text().await.unwrap()).unwrap();
@@ -129,7 +127,20 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         of_api.retain(|_, clicks| *clicks != 0);
         assert_eq!(of_api, of_export, "API, {zone} {grain}");
     }
+}
 
+#[tokio::test]
+async fn whoever_is_asked_the_numbers_are_the_same() {
+    let bureau = Bureau::open("auto", "").await;
+    let office = &bureau.office;
+    let questions = [
+        ("UTC", "day"),
+        ("Europe/Berlin", "hour"),
+        ("Asia/Kathmandu", "day"),
+        ("Asia/Kathmandu", "hour"),
+        ("America/New_York", "day"),
+    ];
+    ways_agree(&bureau, first_day(), &questions).await;
     // What is looked for by a column that no file holds.
     let adjusted = office.json(&["adjustments", "list", "--period", "2026-02-01..2026-03-07"]).await;
     let adjusted: u64 = adjusted.as_array().unwrap().iter().map(|row| row["clicks"].as_u64().unwrap()).sum();
@@ -189,6 +200,16 @@ async fn whoever_is_asked_the_numbers_are_the_same() {
         .await;
     let euros = told["totals"].as_array().unwrap().iter().find(|total| total["currency"] == "EUR").unwrap();
     assert_eq!(euros["amount"].as_str().unwrap().parse::<Decimal>().unwrap().normalize(), of_sql.normalize(), "{told}");
+}
+
+/// The clocks of Europe go forward on the fourth day, which has 23 hours.
+#[tokio::test]
+async fn they_are_the_same_when_the_clocks_change() {
+    let first: Day = "2026-03-26".parse().unwrap();
+    let bureau = Bureau::open_on(first, "auto", "").await;
+    let questions =
+        [("Europe/Berlin", "day"), ("Europe/Berlin", "hour"), ("Asia/Kathmandu", "hour"), ("America/New_York", "day")];
+    ways_agree(&bureau, first, &questions).await;
 }
 
 /// Every table, cell by cell, while a day is reopened and after it was counted again.
@@ -330,6 +351,7 @@ async fn clients_of_postgresql_read_the_tables() {
     for name in ["cursor", "stream", "asyncpg cursor"] {
         assert_eq!(told[name], hours, "{name}: {told}");
     }
+    assert_eq!(told["list"], 2, "{told}");
     assert_eq!(told["sqlalchemy"], serde_json::json!(tables), "{told}");
     let amount = "SELECT sum(total * price) AS n FROM clicks_day JOIN ads ON clicks_day.ad_id = ads.ad_id AND day >= valid_from \
                   AND (valid_to IS NULL OR day < valid_to) WHERE currency = 'EUR'";
@@ -493,7 +515,7 @@ async fn whoever_tries_to_write_is_refused_and_no_file_has_changed() {
     );
     let printed = python(&harmful, &[]).await.unwrap();
     let lines: Vec<&str> = printed.lines().collect();
-    assert_eq!(lines, ["54001 42601", "42000 42000 54000", "1 42000", "1"], "{printed}");
+    assert_eq!(lines, ["54001 42601", "42000 42000 answered", "1 42000", "1"], "{printed}");
     // What one client sets is its own.
     bureau
         .psql("SET TimeZone = 'Asia/Kathmandu'; SET search_path TO x; SET statement_timeout = '1ms'; SELECT 1")
@@ -666,6 +688,13 @@ async fn questions_have_limits_and_transactions_see_one_state() {
         "import psycopg, threading, time\ndef connect(): return psycopg.connect(host='127.0.0.1', port={}, user='x', dbname='twofold', autocommit=True)\n",
         bureau.port
     );
+    // A question that has failed leaves its place to the next one, whoever goes on being connected.
+    let failed = format!(
+        "{connect}c, d = connect(), connect()\n\
+         for sql in ('SELECT clikcs FROM clicks_day', 'DECLARE c CURSOR FOR SELECT 1/0', 'SELECT 1/0'):\n    \
+             try: c.execute(sql)\n    except psycopg.Error as e: pass\n    print(d.execute('SELECT 1').fetchone()[0])\n"
+    );
+    assert_eq!(python(&failed, &[]).await.unwrap().lines().collect::<Vec<_>>(), ["1", "1", "1"]);
     // Asked to stop, it stops.
     let cancel = format!(
         "{connect}c = connect()\nthreading.Timer(0.5, c.cancel).start()\nbegun = time.time()\n\

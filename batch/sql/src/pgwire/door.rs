@@ -22,6 +22,15 @@ pub(super) struct Door {
     ring: Mutex<(Option<Instant>, KeyRing)>,
 }
 
+/// Why nobody is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shut {
+    /// For good; the message is for whoever asks.
+    Refused(String),
+    /// Keys cannot be read just now.
+    Away(String),
+}
+
 /// Who was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Guest {
@@ -38,8 +47,8 @@ impl Door {
         self.keys.is_none()
     }
 
-    /// Who has this password; the message of a refusal is for them.
-    pub(super) async fn enter(&self, password: &str) -> Result<Guest, String> {
+    /// Who has this password.
+    pub(super) async fn enter(&self, password: &str) -> Result<Guest, Shut> {
         let Some(keys) = &self.keys else { return Ok(Guest::Anybody) };
         let mut ring = self.ring.lock().await;
         self.read(keys, &mut ring, FRESH).await?;
@@ -52,14 +61,14 @@ impl Door {
     }
 
     /// Whether whoever was let in may still be here.
-    pub(super) async fn check(&self, guest: &Guest) -> Result<(), String> {
+    pub(super) async fn check(&self, guest: &Guest) -> Result<(), Shut> {
         let (Some(keys), Guest::Key(id)) = (&self.keys, guest) else { return Ok(()) };
         let mut ring = self.ring.lock().await;
         self.read(keys, &mut ring, FRESH).await?;
         may(ring.1.still_open(id, self.clock.now()).map_err(|refused| told(&refused))?)
     }
 
-    async fn read(&self, keys: &Keys, ring: &mut (Option<Instant>, KeyRing), age: Duration) -> Result<(), String> {
+    async fn read(&self, keys: &Keys, ring: &mut (Option<Instant>, KeyRing), age: Duration) -> Result<(), Shut> {
         if ring.0.is_some_and(|at| at.elapsed() < age) {
             return Ok(());
         }
@@ -69,30 +78,30 @@ impl Door {
             Ok(Ok(_)) => ring.0 = Some(begun),
             Ok(Err(error)) => {
                 tracing::warn!("keys cannot be read: {error}");
-                return Err("keys cannot be read just now: ask again later".to_owned());
+                return Err(Shut::Away("keys cannot be read just now: ask again later".to_owned()));
             }
-            Err(_) => return Err("keys cannot be read in time just now: ask again later".to_owned()),
+            Err(_) => return Err(Shut::Away("keys cannot be read in time just now: ask again later".to_owned())),
         }
         Ok(())
     }
 }
 
-fn may(key: &Key) -> Result<(), String> {
+fn may(key: &Key) -> Result<(), Shut> {
     match (key.scopes.contains(&Scope::Sql), &key.tenant) {
         (true, None) => Ok(()),
-        _ => Err(format!(
+        _ => Err(Shut::Refused(format!(
             "the key {} is not for SQL, which sees all ads and raw clicks: `twofold key create --all-tenants --scope sql` makes one that is",
             key.id
-        )),
+        ))),
     }
 }
 
 /// Whoever holds a key may know what has become of it; of a secret that opens nothing, nothing is said.
-fn told(refused: &Refused) -> String {
-    match refused {
+fn told(refused: &Refused) -> Shut {
+    Shut::Refused(match refused {
         Refused::NotAKey | Refused::Unknown => "the password is no key of this installation, tfk_…".to_owned(),
         Refused::Expired(at) => format!("the key has expired at {}", at.to_rfc3339()),
         Refused::Revoked(Some(at)) => format!("the key was revoked at {}", at.to_rfc3339()),
         Refused::Revoked(None) => "the key was revoked".to_owned(),
-    }
+    })
 }

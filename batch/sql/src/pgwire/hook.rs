@@ -48,11 +48,11 @@ impl ReadOnly {
             Statement::StartTransaction { .. } => self.0.enter_transaction(true),
             Statement::Commit { .. } | Statement::Rollback { savepoint: None, .. } => {
                 self.0.enter_transaction(false);
-                // As in PostgreSQL, they end with it.
-                self.0.forget_cursors().iter().for_each(|name| client.portal_store().rm_portal(name));
+                // As in PostgreSQL, they end with it, unless they are held.
+                self.0.forget_cursors(false).iter().for_each(|name| client.portal_store().rm_portal(name));
             }
             Statement::Close { cursor: CloseCursor::Specific { name } } => self.0.forget(&name.value),
-            Statement::Close { cursor: CloseCursor::All } => drop(self.0.forget_cursors()),
+            Statement::Close { cursor: CloseCursor::All } => drop(self.0.forget_cursors(true)),
             Statement::Fetch { direction, .. } if count_of(direction) > FETCH_MAX => {
                 return Err(SqlError::Question(format!("FETCH gives at most {FETCH_MAX} rows at a time")).into());
             }
@@ -95,7 +95,7 @@ impl ReadOnly {
         if declared.len() > 1 {
             return Err(SqlError::from(Refused::Several(declared.len())).into());
         }
-        for Declare { names, declare_type, for_query, .. } in declared {
+        for Declare { names, declare_type, for_query, hold, .. } in declared {
             let (Some(name), Some(DeclareType::Cursor), Some(query)) = (names.first(), declare_type, for_query) else {
                 return Err(SqlError::Question(
                     "DECLARE takes a name and a query: DECLARE c CURSOR FOR SELECT …".to_owned(),
@@ -106,7 +106,7 @@ impl ReadOnly {
             let statement = Statement::Query(Box::new(query.clone()));
             let plan = Self::plan(statement.clone(), context).await?;
             let response = self.0.bounded(Self::answer(plan.clone(), context, client).await?)?;
-            self.0.remember(name.value.clone(), plan.schema().clone())?;
+            self.0.remember(name.value.clone(), plan.schema().clone(), hold.unwrap_or(false))?;
             // With its plan: clients have the columns of a cursor described.
             let stored = (query.to_string(), Some((statement, plan)));
             let stored = StoredStatement::new(name.value.clone(), stored, vec![]);

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use datafusion_postgres::datafusion_pg_catalog::sql::rules::{
-    CurrentUserVariableToSessionUserFunctionCall, RewriteArrayAnyAllOperation, SqlStatementRewriteRule, StripCollate,
+    CurrentUserVariableToSessionUserFunctionCall, SqlStatementRewriteRule, StripCollate,
 };
 use datafusion_postgres::pgwire::api::portal::Format;
 use datafusion_postgres::pgwire::api::results::FieldInfo;
@@ -27,7 +27,8 @@ use datafusion_postgres::{Parser as LibraryParser, QueryHook};
 use super::state::State;
 use crate::error::SqlError;
 use crate::session::check;
-use crate::statement::{DEPTH_MAX, Refused, check_size};
+use crate::size::{DEPTH_MAX, check_text};
+use crate::statement::{Refused, check_meaning};
 use crate::tables::TABLES;
 
 /// Texts by which a question to the catalog is known.
@@ -36,7 +37,7 @@ const OF_CATALOG: [&str; 6] = ["pg_", "information_schema", "::reg", "regclass",
 /// Makes statements of a text.
 pub(super) struct Statements {
     of_catalog: PostgresCompatibilityParser,
-    rules: [Box<dyn SqlStatementRewriteRule>; 3],
+    rules: [Box<dyn SqlStatementRewriteRule>; 2],
 }
 
 impl Statements {
@@ -44,18 +45,14 @@ impl Statements {
         Statements {
             of_catalog: PostgresCompatibilityParser::new(),
             // What they put differently means the same.
-            rules: [
-                Box::new(RewriteArrayAnyAllOperation),
-                Box::new(CurrentUserVariableToSessionUserFunctionCall),
-                Box::new(StripCollate),
-            ],
+            rules: [Box::new(CurrentUserVariableToSessionUserFunctionCall), Box::new(StripCollate)],
         }
     }
 
     /// # Errors
     /// When the text is none of SQL, or more than can be taken.
     pub(super) fn of(&self, sql: &str) -> Result<Vec<Statement>, SqlError> {
-        check_size(sql)?;
+        check_text(sql)?;
         let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEPTH_MAX).try_with_sql(sql);
         let parsed = parser.and_then(|mut parser| parser.parse_statements());
         let ours = parsed.as_ref().is_ok_and(|statements| statements.iter().any(is_of_our_tables));
@@ -64,6 +61,7 @@ impl Statements {
             return self.of_catalog.parse(sql).map_err(|error| Refused::Syntax(error.to_string()).into());
         }
         let statements = parsed.map_err(|error| Refused::Syntax(error.to_string()))?;
+        statements.iter().try_for_each(check_meaning)?;
         Ok(statements
             .into_iter()
             .map(|statement| self.rules.iter().fold(statement, |s, rule| rule.rewrite(s)))

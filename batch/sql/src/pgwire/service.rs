@@ -23,9 +23,9 @@ use datafusion_postgres::pgwire::api::auth::{
 use datafusion_postgres::pgwire::api::cancel::CancelHandler;
 use datafusion_postgres::pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use datafusion_postgres::pgwire::api::query::{
-    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
+    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_partial_query_response,
 };
-use datafusion_postgres::pgwire::api::results::{QueryResponse, Response};
+use datafusion_postgres::pgwire::api::results::Response;
 use datafusion_postgres::pgwire::api::store::{Entry, PortalStore};
 use datafusion_postgres::pgwire::api::{
     ClientInfo, ClientPortalStore, DEFAULT_NAME, ErrorHandler, PgWireConnectionState, PgWireServerHandlers,
@@ -41,7 +41,7 @@ use datafusion_postgres::{DfSessionService, QueryHook};
 use futures::{Sink, SinkExt};
 
 use super::Shared;
-use super::door::Guest;
+use super::door::{Guest, Shut};
 use super::hook::ReadOnly;
 use super::parse::Prepare;
 use super::state::{State, error, fatal, within};
@@ -53,7 +53,7 @@ use crate::statement::refusal;
 /// As clients read it: to them this is that release.
 const VERSION: &str = "16.6";
 /// Most rows for which the library makes room before it has any.
-const ROOM_MAX: u64 = 1_000_000;
+const ROOM_MAX: usize = 1_000_000;
 
 /// The library's service, each question within its limits.
 pub(super) struct Service {
@@ -65,12 +65,13 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Cursors that were broken off have lost what they had given already: they are closed.
-    fn close_cursors<C: ClientPortalStore>(&self, client: &C)
+    /// After an error. As in PostgreSQL, cursors end with their transaction; and one that is broken off while it is fetched from
+    /// has lost what it had given already.
+    fn close_cursors<C: ClientPortalStore>(&self, client: &C, while_fetching: bool)
     where
         C::PortalStore: PortalStore,
     {
-        self.state.forget_cursors().iter().for_each(|name| client.portal_store().rm_portal(name));
+        self.state.forget_cursors(while_fetching).iter().for_each(|name| client.portal_store().rm_portal(name));
     }
 }
 
@@ -98,18 +99,20 @@ impl SimpleQueryHandler for Service {
                 }
                 Err(SqlError::from(refusal(&statement)).into())
             });
-            let answer = match answer.await {
-                Ok(answer) => answer,
+            let answer = answer.await.and_then(|answer| match answer {
+                Response::Query(answer) => Ok(Response::Query(self.state.bounded(answer)?)),
+                answer => Ok(answer),
+            });
+            match answer {
+                Ok(answer) => answers.push(answer),
                 Err(error) => {
-                    self.close_cursors(client);
+                    self.state.give_turn_back();
+                    self.close_cursors(client, matches!(statement, Statement::Fetch { .. }));
                     return Err(error);
                 }
-            };
-            answers.push(match answer {
-                Response::Query(answer) => Response::Query(self.state.bounded(answer)?),
-                answer => answer,
-            });
+            }
         }
+        self.state.give_turn_back();
         Ok(answers)
     }
 }
@@ -142,17 +145,18 @@ impl ExtendedQueryHandler for Service {
             return Err(error("0A000", "rows of a cursor come as text: do not ask for them in binary form".to_owned()));
         }
         let answer = within(&bound, ExtendedQueryHandler::do_query(&self.inner, client, portal, max_rows)).await;
-        match answer {
-            Ok(Response::Query(answer)) => Ok(Response::Query(self.state.bounded(answer)?)),
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                self.close_cursors(client);
-                Err(error)
-            }
+        let answer = answer.and_then(|answer| match answer {
+            Response::Query(answer) => Ok(Response::Query(self.state.bounded(answer)?)),
+            answer => Ok(answer),
+        });
+        self.state.give_turn_back();
+        if answer.is_err() {
+            self.close_cursors(client, fetches);
         }
+        answer
     }
 
-    /// All rows of an answer go out as they come: the library would gather them first.
+    /// Rows go out as they come: the library would gather those that are asked for first.
     async fn on_execute<C>(&self, client: &mut C, mut message: Execute) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -161,17 +165,10 @@ impl ExtendedQueryHandler for Service {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.state.guest()?;
-        let most = self.state.shared.limits.rows.unwrap_or(u64::MAX);
-        let asked = u64::try_from(message.max_rows).unwrap_or(0);
-        if asked > ROOM_MAX && asked <= most {
-            let told = format!("at most {ROOM_MAX} rows can be asked for at a time: ask for fewer, or for all");
-            return Err(error("54000", told));
-        }
-        if asked > 0 && asked <= most {
-            return self._on_execute(client, message).await;
-        }
-        // Asked for more than there may be, too.
-        message.max_rows = 0;
+        // 0: all of them.
+        let asked = usize::try_from(message.max_rows).unwrap_or(0);
+        // For so many the library makes room before it has any. Who asks for more gets a part, and asks again.
+        message.max_rows = asked.min(ROOM_MAX) as i32;
         if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
             return Err(PgWireError::NotReadyForQuery);
         }
@@ -186,10 +183,14 @@ impl ExtendedQueryHandler for Service {
         let mut status = client.transaction_status();
         client.set_state(PgWireConnectionState::QueryInProgress);
         match ExtendedQueryHandler::do_query(self, client, portal.as_ref(), 0).await? {
-            Response::Query(answer) => {
-                // There is nothing more to fetch from it.
-                portal.start(QueryResponse::new(answer.row_schema(), futures::stream::empty())).await;
-                send_query_response(client, answer, false).await?;
+            Response::Query(mut answer) => {
+                let sent = send_partial_query_response(client, &mut answer, asked).await;
+                if sent.is_err() {
+                    client.portal_store().rm_portal(&name);
+                }
+                sent?;
+                // What is left of it, if anything is.
+                portal.start(answer).await;
             }
             Response::Execution(tag) => send_execution_response(client, tag).await?,
             Response::TransactionStart(tag) => {
@@ -274,7 +275,8 @@ impl StartupHandler for Startup {
             PgWireFrontendMessage::PasswordMessageFamily(password) => {
                 match door.enter(&password.into_password()?.password).await {
                     Ok(guest) => self.welcome(client, guest).await,
-                    Err(reason) => {
+                    Err(Shut::Away(reason)) => Err(fatal("58030", reason)),
+                    Err(Shut::Refused(reason)) => {
                         metrics::counter!("twofold_sql_logins_refused_total").increment(1);
                         Err(fatal("28P01", reason))
                     }

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::door::Guest;
+use super::door::{Guest, Shut};
 use super::parse::Statements;
 use crate::error::SqlError;
 use crate::pump::{Bound, pump};
@@ -24,6 +24,8 @@ use crate::statement::Refused;
 
 /// Rows that are handed on at a time.
 const CHUNK: usize = 1024;
+/// Most questions of one message.
+const QUESTIONS_MAX: usize = 16;
 /// Most cursors that a connection has open.
 const CURSORS_MAX: usize = 16;
 /// A connection on which nothing is asked for so long is closed.
@@ -39,27 +41,28 @@ pub(super) struct State {
     guest: OnceLock<Guest>,
     asked: Mutex<Option<Asked>>,
     in_transaction: AtomicBool,
-    /// Columns of the cursors that are open, by name.
-    cursors: Mutex<HashMap<String, DFSchemaRef>>,
+    /// The cursors that are open, by name.
+    cursors: Mutex<HashMap<String, Cursor>>,
     /// Nothing is read from the client any more.
     pub(super) ended: CancellationToken,
     /// When it last asked.
     last: Mutex<Instant>,
 }
 
-/// What is asked just now.
+/// What is asked just now, and the right to be computed: as long as the message is worked on, and as long as any answer is.
 #[derive(Debug)]
 struct Asked {
     bound: Bound,
-    turn: Turn,
+    permit: Option<Arc<OwnedSemaphorePermit>>,
+    /// Questions of the message so far.
+    computed: usize,
 }
 
-/// The right to be computed, until an answer takes it over.
-#[derive(Debug)]
-enum Turn {
-    NotTaken,
-    Taken(OwnedSemaphorePermit),
-    Given,
+/// What is known of an open cursor.
+struct Cursor {
+    columns: DFSchemaRef,
+    /// It outlives its transaction.
+    is_held: bool,
 }
 
 impl State {
@@ -92,10 +95,12 @@ impl State {
     pub(super) async fn reason_to_end(&self) -> Option<String> {
         let idle = lock(&self.last).elapsed();
         let Some(guest) = self.guest.get() else { return Some("nobody was let in in time".to_owned()) };
+        // An answer may take longer than its connection may be idle.
+        let idle_max = IDLE_MAX + self.shared.limits.time;
         match self.shared.door.check(guest).await {
-            Err(reason) => Some(reason),
-            Ok(()) if idle > IDLE_MAX => Some(format!("nothing was asked for {IDLE_MAX:?}")),
-            Ok(()) => None,
+            Err(Shut::Refused(reason)) => Some(reason),
+            _ if idle > idle_max => Some(format!("nothing was asked for {idle_max:?}")),
+            Ok(()) | Err(Shut::Away(_)) => None,
         }
     }
 
@@ -105,7 +110,10 @@ impl State {
     /// When the client's key is none any more.
     pub(super) async fn begin<C: ClientInfo>(&self, client: &C) -> PgWireResult<Bound> {
         let guest = self.guest()?;
-        self.shared.door.check(guest).await.map_err(|reason| fatal("28000", reason))?;
+        self.shared.door.check(guest).await.map_err(|shut| match shut {
+            Shut::Refused(reason) => fatal("28000", reason),
+            Shut::Away(reason) => error("58030", reason),
+        })?;
         *lock(&self.last) = Instant::now();
         self.enter_transaction(client.transaction_status() != TransactionStatus::Idle);
         let limits = self.shared.limits;
@@ -113,46 +121,56 @@ impl State {
         let wish = client.metadata().get(STATEMENT_TIMEOUT).and_then(|wish| wish.parse().ok());
         let time = wish.map_or(limits.time, |wish| limits.time.min(Duration::from_millis(wish)));
         let bound = Bound::new(time, limits.rows);
-        *lock(&self.asked) = Some(Asked { bound: bound.clone(), turn: Turn::NotTaken });
+        *lock(&self.asked) = Some(Asked { bound: bound.clone(), permit: None, computed: 0 });
         Ok(bound)
     }
 
-    /// Waits for the right to be computed.
+    /// Waits for the right to be computed, which all questions of a message share.
     ///
     /// # Errors
-    /// When the time of the question is over first, or another statement of the same message was computed already.
+    /// When the time of the message is over first, or it holds too many of them.
     pub(super) async fn take_turn(&self) -> PgWireResult<()> {
-        let deadline = match &*lock(&self.asked) {
-            Some(Asked { bound, turn: Turn::NotTaken }) => bound.deadline,
-            _ => {
+        let deadline = match &mut *lock(&self.asked) {
+            Some(asked) if asked.computed >= QUESTIONS_MAX => {
                 return Err(error(
                     "54000",
-                    "there are several questions in one message: send one at a time".to_owned(),
+                    format!("a message may hold {QUESTIONS_MAX} questions: send fewer at a time"),
                 ));
             }
+            Some(asked) => {
+                asked.computed += 1;
+                if asked.permit.is_some() {
+                    return Ok(());
+                }
+                asked.bound.deadline
+            }
+            None => return Err(error("XX000", "there is nothing that is asked".to_owned())),
         };
         let permit = tokio::time::timeout_at(deadline, self.shared.questions.clone().acquire_owned()).await;
         let busy = || error("53300", "too many questions are computed already: ask again later".to_owned());
         let permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
         metrics::counter!("twofold_sql_questions_total").increment(1);
         if let Some(asked) = &mut *lock(&self.asked) {
-            asked.turn = Turn::Taken(permit);
+            asked.permit = Some(Arc::new(permit));
         }
         Ok(())
     }
 
+    /// The message is answered, or is not: what is still computed keeps the right by itself.
+    pub(super) fn give_turn_back(&self) {
+        if let Some(asked) = &mut *lock(&self.asked) {
+            asked.permit = None;
+        }
+    }
+
     /// An answer of the present question, within its limits; the right to be computed goes with it.
     pub(super) fn bounded(&self, mut answer: QueryResponse) -> PgWireResult<QueryResponse> {
-        let mut asked = lock(&self.asked);
+        let asked = lock(&self.asked);
         let nothing = || error("XX000", "there is an answer without a question".to_owned());
-        let asked = asked.as_mut().ok_or_else(nothing)?;
-        let permit = match std::mem::replace(&mut asked.turn, Turn::Given) {
-            Turn::Taken(permit) => Some(permit),
-            Turn::NotTaken | Turn::Given => None,
-        };
+        let asked = asked.as_ref().ok_or_else(nothing)?;
         let rows = std::mem::replace(&mut answer.data_rows, Box::pin(futures::stream::empty()));
         let chunks = rows.ready_chunks(CHUNK).map(|chunk| chunk.into_iter().collect::<PgWireResult<Vec<_>>>());
-        let rows = pump(chunks.boxed(), Vec::len, asked.bound.clone(), permit).flat_map(|chunk| {
+        let rows = pump(chunks.boxed(), Vec::len, asked.bound.clone(), asked.permit.clone()).flat_map(|chunk| {
             let (rows, error) = match chunk {
                 Ok(rows) => (rows, None),
                 Err(error) => (Vec::new(), Some(error)),
@@ -179,26 +197,26 @@ impl State {
 
     /// # Errors
     /// When there are too many already.
-    pub(super) fn remember(&self, cursor: String, columns: DFSchemaRef) -> PgWireResult<()> {
+    pub(super) fn remember(&self, cursor: String, columns: DFSchemaRef, is_held: bool) -> PgWireResult<()> {
         let mut cursors = lock(&self.cursors);
         if cursors.len() >= CURSORS_MAX && !cursors.contains_key(&cursor) {
             return Err(error("54000", format!("{CURSORS_MAX} cursors are open on this connection: close one")));
         }
-        cursors.insert(cursor, columns);
+        cursors.insert(cursor, Cursor { columns, is_held });
         Ok(())
     }
 
     pub(super) fn columns_of(&self, cursor: &str) -> Option<DFSchemaRef> {
-        lock(&self.cursors).get(cursor).cloned()
+        lock(&self.cursors).get(cursor).map(|cursor| cursor.columns.clone())
     }
 
     pub(super) fn forget(&self, cursor: &str) {
         lock(&self.cursors).remove(cursor);
     }
 
-    /// Names of those that were open.
-    pub(super) fn forget_cursors(&self) -> Vec<String> {
-        lock(&self.cursors).drain().map(|(name, _)| name).collect()
+    /// All of them, or those that end with their transaction. Returns their names.
+    pub(super) fn forget_cursors(&self, held_too: bool) -> Vec<String> {
+        lock(&self.cursors).extract_if(|_, cursor| held_too || !cursor.is_held).map(|(name, _)| name).collect()
     }
 }
 
@@ -229,7 +247,7 @@ impl From<SqlError> for PgWireError {
         let code = match &sql {
             SqlError::Refused(Refused::Writes(_)) => "25006",
             SqlError::Refused(Refused::TooLong) => "54001",
-            SqlError::Refused(Refused::Zone(_)) => "22023",
+            SqlError::Refused(Refused::Zone(_) | Refused::ArrayText(_)) => "22023",
             SqlError::Refused(Refused::Syntax(_) | Refused::Empty | Refused::Several(_)) => "42601",
             SqlError::Question(_) => "42000",
             SqlError::Time(_) | SqlError::Cancelled => "57014",
