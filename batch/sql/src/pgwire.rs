@@ -9,6 +9,7 @@
 //! Each connection has a session of its own: what one client sets, no other one sees. Nothing that a client can say writes,
 //! names a file, or changes a limit.
 
+mod besides;
 mod catalog;
 mod door;
 mod hook;

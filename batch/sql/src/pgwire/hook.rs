@@ -19,11 +19,12 @@ use datafusion_postgres::pgwire::api::store::PortalStore;
 use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
+use super::besides::{is_of_session, refusal};
 use super::catalog::instead_of;
 use super::state::{State, error};
 use crate::error::SqlError;
 use crate::session::check;
-use crate::statement::{Refused, is_of_session, reads, refusal};
+use crate::statement::{Refused, reads};
 
 /// The first of the hooks.
 pub(super) struct ReadOnly(pub(super) Arc<State>);

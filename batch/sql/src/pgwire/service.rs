@@ -41,6 +41,7 @@ use datafusion_postgres::{DfSessionService, QueryHook};
 use futures::{Sink, SinkExt};
 
 use super::Shared;
+use super::besides::refusal;
 use super::door::{Guest, Shut};
 use super::hook::ReadOnly;
 use super::parse::Prepare;
@@ -48,7 +49,6 @@ use super::state::{State, error, fatal, within};
 use crate::error::SqlError;
 use crate::session::CATALOG;
 use crate::snapshot::Pin;
-use crate::statement::refusal;
 
 /// As clients read it: to them this is that release.
 const VERSION: &str = "16.6";
