@@ -47,6 +47,15 @@ use latest::Latest;
 use service::{Cancels, Connection};
 use state::State;
 
+/// Who is not let in by then is not waited for.
+const LOGIN_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a key is still one, and whether anything is asked.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long a client that is turned away has to hear why.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// After an accept that failed: mostly for want of file descriptors, which does not pass at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Who is served, and how much of the machine all of them may take.
 #[derive(Debug)]
 pub struct Options {
@@ -173,13 +182,6 @@ async fn over(state: &State) -> String {
     }
 }
 
-/// Who is not let in by then is not waited for.
-const LOGIN_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether a key is still one, and whether anything is asked.
-const LOOK: Duration = Duration::from_secs(30);
-/// How long a client that is turned away has to hear why.
-const FAREWELL: Duration = Duration::from_millis(200);
-
 /// One of the connections that the gauge counts.
 struct Counted;
 
@@ -195,9 +197,6 @@ impl Drop for Counted {
         metrics::gauge!("twofold_sql_connections").decrement(1);
     }
 }
-
-/// After an accept that failed: mostly for want of file descriptors, which does not pass at once.
-const PAUSE: Duration = Duration::from_millis(100);
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

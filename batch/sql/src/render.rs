@@ -37,6 +37,17 @@ pub fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<String> 
     Ok(pretty_format_batches_with_options(batches, &options().with_null("NULL")).map_err(failed)?.to_string())
 }
 
+/// Writes an answer while it comes.
+pub trait Rows {
+    /// # Errors
+    /// When it cannot be written.
+    fn batch(&mut self, batch: &RecordBatch) -> io::Result<()>;
+
+    /// # Errors
+    /// When it cannot be written.
+    fn end(self) -> io::Result<()>;
+}
+
 /// Comma-separated values (RFC 4180), a line for the names of the columns first.
 #[derive(Debug)]
 pub struct Csv<W: Write>(csv::Writer<W>);
@@ -49,10 +60,10 @@ impl<W: Write> Csv<W> {
         writer.write_record(schema.fields().iter().map(|field| field.name())).map_err(io_error)?;
         Ok(Csv(writer))
     }
+}
 
-    /// # Errors
-    /// When it cannot be written.
-    pub fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
+impl<W: Write> Rows for Csv<W> {
+    fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
         let options = options();
         let columns = formatters(batch, &options)?;
         for row in 0..batch.num_rows() {
@@ -64,9 +75,7 @@ impl<W: Write> Csv<W> {
         Ok(())
     }
 
-    /// # Errors
-    /// When it cannot be written.
-    pub fn end(mut self) -> io::Result<()> {
+    fn end(mut self) -> io::Result<()> {
         self.0.flush()
     }
 }
@@ -97,10 +106,10 @@ impl<W: Write> Json<W> {
         write!(to, "{open},\"rows\":[")?;
         Ok(Json { to, names, rows: 0 })
     }
+}
 
-    /// # Errors
-    /// When it cannot be written.
-    pub fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
+impl<W: Write> Rows for Json<W> {
+    fn batch(&mut self, batch: &RecordBatch) -> io::Result<()> {
         let options = options();
         let columns = formatters(batch, &options)?;
         for row in 0..batch.num_rows() {
@@ -125,9 +134,7 @@ impl<W: Write> Json<W> {
         Ok(())
     }
 
-    /// # Errors
-    /// When it cannot be written.
-    pub fn end(mut self) -> io::Result<()> {
+    fn end(mut self) -> io::Result<()> {
         writeln!(self.to, "]}}")?;
         self.to.flush()
     }

@@ -13,6 +13,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use platform::objects::Objects;
@@ -106,13 +107,19 @@ impl Session {
     pub async fn ask(&self, sql: &str) -> Result<Answer, SqlError> {
         let statement = parse(sql)?;
         let bound = Bound::new(self.limits.time, self.limits.rows);
-        let plan = self.context.state().statement_to_plan(statement).await?;
-        check(&plan)?;
+        let plan = plan(&self.context, statement).await?;
         let frame = self.context.execute_logical_plan(plan).await?;
         let schema = frame.schema().inner().clone();
         let batches = futures::stream::once(frame.execute_stream()).try_flatten().map_err(SqlError::from).boxed();
         Ok(Answer { schema, batches: pump(batches, RecordBatch::num_rows, bound, ()) })
     }
+}
+
+/// What a statement would do, if that is only to read.
+pub(crate) async fn plan(context: &SessionContext, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    let plan = context.state().statement_to_plan(statement).await?;
+    check(&plan)?;
+    Ok(plan)
 }
 
 /// A second wall behind that of [`crate::statement`]: what the plan would do.

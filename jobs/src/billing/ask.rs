@@ -1,14 +1,15 @@
 //! `twofold sql`: the books as tables.
 
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use arrow::datatypes::SchemaRef;
 use finance::PointInTime;
 use futures::StreamExt;
 use platform::settings::Settings;
 use serde_json::json;
-use sql::render::{self, Csv, Json};
+use sql::render::{self, Csv, Json, Rows};
 use sql::{Answer, Archive, Engine, Limits, Pin, SqlError, TABLES};
 
 use super::{Desk, folder, grouped, refused};
@@ -96,11 +97,12 @@ async fn ask(settings: &Settings, args: &SqlArgs, as_json: bool) -> Result<Exit>
         rows: args.max_rows.or(is_table.then_some(TABLE_ROWS_MAX)),
     };
     let answer = Engine::new(&desk.objects, limits)?.session(&pin)?.ask(&question).await?;
+    let stdout = || BufWriter::new(io::stdout());
     let rows = match (args.csv, as_json) {
-        (true, _) => csv(answer).await?,
+        (true, _) => stream(answer, |schema| Csv::new(stdout(), schema)).await?,
         (_, true) => {
             let about = json!({"ledger_position": position, "ads_version": version});
-            json_lines(answer, &about).await?
+            stream(answer, |schema| Json::new(stdout(), schema, &about)).await?
         }
         (false, false) => table(answer).await?,
     };
@@ -126,30 +128,16 @@ async fn table(mut answer: Answer) -> Result<u64> {
     Ok(batches.iter().map(|batch| batch.num_rows() as u64).sum())
 }
 
-async fn csv(mut answer: Answer) -> Result<u64> {
-    // Before the head is written: a question that cannot be answered leaves nothing behind.
+/// As it comes.
+async fn stream<R: Rows>(mut answer: Answer, begin: impl FnOnce(&SchemaRef) -> io::Result<R>) -> Result<u64> {
+    // Before anything is written: a question that cannot be answered leaves nothing behind.
     let mut next = answer.batches.next().await.transpose()?;
-    let mut writer = Csv::new(BufWriter::new(io::stdout()), &answer.schema).map_err(OutputError::new)?;
-    let mut rows = 0;
-    while let Some(batch) = next {
-        rows += batch.num_rows() as u64;
-        writer.batch(&batch).map_err(OutputError::new)?;
-        next = answer.batches.next().await.transpose().map_err(|error| Unfinished(rows, error))?;
-    }
-    writer.end().map_err(OutputError::new)?;
-    Ok(rows)
-}
-
-async fn json_lines(mut answer: Answer, about: &serde_json::Value) -> Result<u64> {
-    let mut next = answer.batches.next().await.transpose()?;
-    let mut stdout = BufWriter::new(io::stdout());
-    let writer = match Json::new(&mut stdout, &answer.schema, about) {
+    let mut writer = match begin(&answer.schema) {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             return Err(SqlError::Question(error.to_string()).into());
         }
-        writer => writer,
+        writer => writer.map_err(OutputError::new)?,
     };
-    let mut writer = writer.map_err(OutputError::new)?;
     let mut rows = 0;
     while let Some(batch) = next {
         rows += batch.num_rows() as u64;
@@ -157,7 +145,6 @@ async fn json_lines(mut answer: Answer, about: &serde_json::Value) -> Result<u64
         next = answer.batches.next().await.transpose().map_err(|error| Unfinished(rows, error))?;
     }
     writer.end().map_err(OutputError::new)?;
-    stdout.flush().map_err(OutputError::new)?;
     Ok(rows)
 }
 

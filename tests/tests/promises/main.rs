@@ -17,3 +17,4 @@ mod speed;
 mod tables;
 mod up;
 mod whole_way;
+mod wire;

@@ -7,7 +7,7 @@ use datafusion::common::{DFSchema, ParamValues};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as Parsed;
-use datafusion::sql::sqlparser::ast::{CloseCursor, Declare, DeclareType, FetchDirection, Query, Statement};
+use datafusion::sql::sqlparser::ast::{CloseCursor, Declare, DeclareType, FetchDirection, Statement};
 use datafusion_postgres::QueryHook;
 use datafusion_postgres::arrow_pg::datatypes::df::encode_dataframe;
 use datafusion_postgres::hooks::HookClient;
@@ -23,7 +23,7 @@ use super::besides::{is_of_session, refusal};
 use super::catalog::instead_of;
 use super::state::{State, error};
 use crate::error::SqlError;
-use crate::session::check;
+use crate::session::{check, plan};
 use crate::statement::{Refused, reads};
 
 /// The first of the hooks.
@@ -68,12 +68,28 @@ impl ReadOnly {
         Ok(())
     }
 
+    /// What is done with a statement by either protocol; `None`: it is to be answered.
+    async fn beforehand(
+        &self,
+        statement: &Statement,
+        context: &SessionContext,
+        client: &mut dyn HookClient,
+    ) -> Option<PgWireResult<Response>> {
+        if let Some(refused) = Self::refuse(statement) {
+            return Some(Err(refused));
+        }
+        if let Err(error) = self.admit(statement, client).await {
+            return Some(Err(error));
+        }
+        match statement {
+            Statement::Declare { stmts } => Some(self.declare(stmts, context, client).await),
+            statement => of_savepoint(statement).map(Ok),
+        }
+    }
+
     async fn plan(statement: Statement, context: &SessionContext) -> PgWireResult<LogicalPlan> {
         let statement = instead_of(&statement).unwrap_or(statement);
-        let plan = context.state().statement_to_plan(Parsed::Statement(Box::new(statement))).await;
-        let plan = plan.map_err(SqlError::from)?;
-        check(&plan)?;
-        Ok(plan)
+        Ok(plan(context, Parsed::Statement(Box::new(statement))).await?)
     }
 
     async fn answer(
@@ -93,28 +109,23 @@ impl ReadOnly {
         context: &SessionContext,
         client: &dyn HookClient,
     ) -> PgWireResult<Response> {
-        if declared.len() > 1 {
+        let [Declare { names, declare_type, for_query, hold, .. }] = declared else {
             return Err(SqlError::from(Refused::Several(declared.len())).into());
-        }
-        for Declare { names, declare_type, for_query, hold, .. } in declared {
-            let (Some(name), Some(DeclareType::Cursor), Some(query)) = (names.first(), declare_type, for_query) else {
-                return Err(SqlError::Question(
-                    "DECLARE takes a name and a query: DECLARE c CURSOR FOR SELECT …".to_owned(),
-                )
-                .into());
-            };
-            let query: &Query = query;
-            let statement = Statement::Query(Box::new(query.clone()));
-            let plan = Self::plan(statement.clone(), context).await?;
-            let response = self.0.bounded(Self::answer(plan.clone(), context, client).await?)?;
-            self.0.remember(name.value.clone(), plan.schema().clone(), hold.unwrap_or(false))?;
-            // With its plan: clients have the columns of a cursor described.
-            let stored = (query.to_string(), Some((statement, plan)));
-            let stored = StoredStatement::new(name.value.clone(), stored, vec![]);
-            let portal = Portal::new_cursor(name.value.clone(), Arc::new(stored));
-            portal.start(response).await;
-            client.portal_store().put_portal(Arc::new(portal));
-        }
+        };
+        let (Some(name), Some(DeclareType::Cursor), Some(query)) = (names.first(), declare_type, for_query) else {
+            let mend = "DECLARE takes a name and a query: DECLARE c CURSOR FOR SELECT …".to_owned();
+            return Err(SqlError::Question(mend).into());
+        };
+        let statement = Statement::Query(query.clone());
+        let plan = Self::plan(statement.clone(), context).await?;
+        let response = self.0.bounded(Self::answer(plan.clone(), context, client).await?)?;
+        self.0.remember(name.value.clone(), plan.schema().clone(), hold.unwrap_or(false))?;
+        // With its plan: clients have the columns of a cursor described.
+        let stored = (query.to_string(), Some((statement, plan)));
+        let stored = StoredStatement::new(name.value.clone(), stored, vec![]);
+        let portal = Portal::new_cursor(name.value.clone(), Arc::new(stored));
+        portal.start(response).await;
+        client.portal_store().put_portal(Arc::new(portal));
         Ok(Response::Execution(Tag::new("DECLARE CURSOR")))
     }
 }
@@ -161,17 +172,10 @@ impl QueryHook for ReadOnly {
         context: &SessionContext,
         client: &mut dyn HookClient,
     ) -> Option<PgWireResult<Response>> {
-        if let Some(refused) = Self::refuse(statement) {
-            return Some(Err(refused));
-        }
-        if let Err(error) = self.admit(statement, client).await {
-            return Some(Err(error));
-        }
-        if let Some(response) = of_savepoint(statement) {
-            return Some(Ok(response));
+        if let Some(response) = self.beforehand(statement, context, client).await {
+            return Some(response);
         }
         match statement {
-            Statement::Declare { stmts } => Some(self.declare(stmts, context, client).await),
             // The library answers as PostgreSQL does.
             Statement::ShowVariable { .. } => None,
             statement if reads(statement) => Some(match Self::plan(statement.clone(), context).await {
@@ -208,18 +212,9 @@ impl QueryHook for ReadOnly {
         context: &SessionContext,
         client: &mut dyn HookClient,
     ) -> Option<PgWireResult<Response>> {
-        if let Some(refused) = Self::refuse(statement) {
-            return Some(Err(refused));
-        }
-        if let Err(error) = self.admit(statement, client).await {
-            return Some(Err(error));
-        }
-        if let Some(response) = of_savepoint(statement) {
-            return Some(Ok(response));
-        }
-        match statement {
-            Statement::Declare { stmts } => Some(self.declare(stmts, context, client).await),
-            _ => check(plan).err().map(|error| Err(error.into())),
+        match self.beforehand(statement, context, client).await {
+            None => check(plan).err().map(|error| Err(error.into())),
+            response => response,
         }
     }
 }

@@ -26,7 +26,7 @@ use datafusion_postgres::{Parser as LibraryParser, QueryHook};
 
 use super::state::State;
 use crate::error::SqlError;
-use crate::session::check;
+use crate::session::plan;
 use crate::size::{DEPTH_MAX, check_text};
 use crate::statement::{Refused, check_meaning};
 use crate::tables::TABLES;
@@ -115,9 +115,7 @@ impl QueryParser for Prepare {
                 return Ok(Some((text, Some((statement, plan?)))));
             }
         }
-        let plan = self.context.state().statement_to_plan(Parsed::Statement(Box::new(statement.clone()))).await;
-        let plan = plan.map_err(SqlError::from)?;
-        check(&plan)?;
+        let plan = plan(&self.context, Parsed::Statement(Box::new(statement.clone()))).await?;
         Ok(Some((text, Some((statement, plan)))))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
@@ -45,7 +45,7 @@ use super::besides::refusal;
 use super::door::{Guest, Shut};
 use super::hook::ReadOnly;
 use super::parse::Prepare;
-use super::state::{State, error, fatal, within};
+use super::state::{State, error, fatal, lock, within};
 use crate::error::SqlError;
 use crate::session::CATALOG;
 use crate::snapshot::Pin;
@@ -293,7 +293,7 @@ pub(super) struct Cancels(Mutex<HashMap<i32, (SecretKey, Weak<State>)>>);
 
 impl Cancels {
     fn insert(&self, process: i32, secret: SecretKey, state: &Arc<State>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         known.retain(|_, (_, state)| state.strong_count() > 0);
         known.insert(process, (secret, Arc::downgrade(state)));
     }
@@ -302,7 +302,7 @@ impl Cancels {
 #[async_trait]
 impl CancelHandler for Cancels {
     async fn on_cancel_request(&self, request: CancelRequest) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.0);
         let state = known.get(&request.pid).filter(|(secret, _)| secret.eq_value(&request.secret_key));
         if let Some(state) = state.and_then(|(_, state)| state.upgrade()) {
             state.cancel();
