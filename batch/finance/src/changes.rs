@@ -106,14 +106,14 @@ pub async fn changes(
     from: Books,
     to: EntryNumber,
 ) -> Result<Vec<DayChange>, ChangesError> {
-    let changes = changes_of(ledger, objects, ads, &[range], from, to).await?;
+    let changes = changes_of(ledger, objects, ads, &[range], from, to, &|_| true).await?;
     let mut changes: Vec<DayChange> = changes.into_iter().map(|(_, change)| change).collect();
     find_replays(ledger, objects, &mut changes).await?;
     Ok(changes)
 }
 
-/// The same of several ranges, each change with the number of its range: the ledger is read once. What was counted from another
-/// archive is told as if it were from the same.
+/// The same of several ranges and of some ads, each change with the number of its range: the ledger is read once. What was
+/// counted from another archive is told as if it were from the same.
 pub(crate) async fn changes_of(
     ledger: &Ledger,
     objects: &Objects,
@@ -121,6 +121,7 @@ pub(crate) async fn changes_of(
     ranges: &[Interval],
     mut from: Books,
     to: EntryNumber,
+    wanted: &(dyn Fn(&AdId) -> bool + Sync),
 ) -> Result<Vec<(usize, DayChange)>, ChangesError> {
     if to < from.head() {
         return Err(ChangesError::Backwards { from: from.head(), to });
@@ -136,8 +137,10 @@ pub(crate) async fn changes_of(
         let days = ranges.iter().enumerate().flat_map(|(n, range)| days_of(*range).map(move |day| (n, *range, day)));
         for (n, range, day) in days.filter(|(_, _, day)| is_other(&from, &next, *day)) {
             let part = Interval::new(range.start.max(day.start()), range.end.min(day.end()));
-            let (before, after) =
-                (sums(objects, &from, ads, day, part).await?, sums(objects, &next, ads, day, part).await?);
+            let (before, after) = (
+                sums(objects, &from, ads, day, part, wanted).await?,
+                sums(objects, &next, ads, day, part, wanted).await?,
+            );
             let revision = |books: &Books| books.day(day).map(|book| book.revision.revision);
             let change = DayChange {
                 day,
@@ -209,26 +212,29 @@ async fn sums(
     ads: &AdsTable,
     day: Day,
     part: Interval,
+    wanted: &(dyn Fn(&AdId) -> bool + Sync),
 ) -> Result<Sums, StatementError> {
     if !is_closed(books.state(day)) {
         return Ok(Sums::new());
     }
     let scope = Scope { range: part, zone: Zone::UTC, step: Step::Whole, by: By::Ad, final_only: false };
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered { sums: Sums::new(), wanted };
     write(objects, books, ads, &scope, &mut gathered).await?;
-    Ok(gathered.0)
+    Ok(gathered.sums)
 }
 
-#[derive(Default)]
-struct Gathered(Sums);
+struct Gathered<'a> {
+    sums: Sums,
+    wanted: &'a (dyn Fn(&AdId) -> bool + Sync),
+}
 
-impl Form for Gathered {
+impl Form for Gathered<'_> {
     fn lines(&mut self, _: &Period, lines: &[Line<'_>]) -> Result<(), ExportError> {
         for line in lines {
-            let Some(ad) = line.ad else { continue };
+            let Some(ad) = line.ad.filter(|ad| (self.wanted)(ad)) else { continue };
             let key = (ad.clone(), line.money.as_ref().map(|money| money.currency));
             let amount = line.money.as_ref().map(|money| money.amount).unwrap_or_default();
-            self.0.insert(key, (line.counts.total(), amount));
+            self.sums.insert(key, (line.counts.total(), amount));
         }
         Ok(())
     }

@@ -50,6 +50,8 @@ pub struct InvoiceLine {
 pub enum InvoiceError {
     #[error("it cannot be read: {0}")]
     Io(#[from] std::io::Error),
+    #[error("it is too large to be read only once, as a pipe is: save it as a file ({0})")]
+    Once(std::io::Error),
     #[error("it is empty: its first line has to name the columns")]
     Empty,
     #[error("it is written in UTF-16: save it as CSV UTF-8")]
@@ -87,24 +89,37 @@ pub enum InvoiceForm {
     Parquet,
 }
 
-/// Reads the lines of an invoice, and hands each on. Tells which column holds what.
-///
-/// # Errors
-/// The first thing that is wrong, with its line and column.
-pub fn read_invoice(
-    mut from: impl Read + Seek,
+/// An invoice, which can be read again and again if it is a file.
+#[derive(Debug)]
+pub struct Invoice<'a, R> {
+    from: R,
     form: InvoiceForm,
-    options: &InvoiceOptions,
-    keys: Keys,
-    take: impl FnMut(InvoiceLine),
-) -> Result<Vec<(Field, String)>, InvoiceError> {
-    match form {
-        InvoiceForm::Csv => csv::read(from, options, keys, take),
-        InvoiceForm::Xlsx => xlsx::read(from, options, keys, take),
-        InvoiceForm::Parquet => {
-            let mut bytes = Vec::new();
-            from.read_to_end(&mut bytes)?;
-            parquet::read(bytes.into(), options, keys, take)
+    options: &'a InvoiceOptions,
+    is_read: bool,
+}
+
+impl<'a, R: Read + Seek> Invoice<'a, R> {
+    pub fn new(from: R, form: InvoiceForm, options: &'a InvoiceOptions) -> Self {
+        Invoice { from, form, options, is_read: false }
+    }
+
+    /// Reads all lines, and hands each on. Tells which column holds what.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its line and column.
+    pub fn read(&mut self, keys: Keys, take: impl FnMut(InvoiceLine)) -> Result<Vec<(Field, String)>, InvoiceError> {
+        if self.is_read {
+            self.from.rewind().map_err(InvoiceError::Once)?;
+        }
+        self.is_read = true;
+        match self.form {
+            InvoiceForm::Csv => csv::read(&mut self.from, self.options, keys, take),
+            InvoiceForm::Xlsx => xlsx::read(&mut self.from, self.options, keys, take),
+            InvoiceForm::Parquet => {
+                let mut bytes = Vec::new();
+                self.from.read_to_end(&mut bytes)?;
+                parquet::read(bytes.into(), self.options, keys, take)
+            }
         }
     }
 }

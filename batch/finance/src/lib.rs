@@ -33,14 +33,14 @@ pub use dates::{Dates, DatesError};
 pub use explain::{ExplainError, Explained, ExplainedClick, Fate, ReadObject, explain};
 pub use export::{Csv, CsvFlavor, ExportError, Form, Parquet, Xlsx};
 pub use inputs::InputsError;
-pub use invoice::{Field, InvoiceError, InvoiceForm, InvoiceLine, InvoiceOptions, Mapping, MappingError, read_invoice};
+pub use invoice::{Field, Invoice, InvoiceError, InvoiceForm, InvoiceLine, InvoiceOptions, Mapping, MappingError};
 pub use lines::{Line, Period};
 pub use money::{Counts, Money, Total, Totals};
 pub use position::{PointInTime, PointParseError, books_at, published_at};
 pub use provisional::Provisional;
 pub use reconcile::{
-    AtStake, Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Theirs, Tolerance, ToleranceError,
+    AtStake, Bucket, Cause, Compared, Keys, KeysError, Mine, ReconcileError, Terms, Tolerance, ToleranceError,
     reconcile,
 };
-pub use report::{BucketSum, Report, Summary, stakes};
+pub use report::{BucketSum, Largest, Report, ReportForm, Summary, stakes};
 pub use statement::{By, OpenDay, Scope, StatementError, Step, Written, adjustments_of, write};

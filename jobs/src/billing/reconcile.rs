@@ -2,22 +2,22 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{BufWriter, IsTerminal, Seek, Write};
 
 use anyhow::{Context, Result};
 use finance::{
-    Bucket, Compared, InvoiceForm, InvoiceOptions, Mine, Provisional, ReconcileError, Report, Summary, Theirs,
-    read_invoice, reconcile, stakes,
+    Bucket, Compared, Invoice, InvoiceForm, InvoiceOptions, Largest, Mine, Provisional, ReconcileError, Report,
+    ReportForm, Summary, Terms, reconcile, stakes,
 };
 use indicatif::{ProgressBar, ProgressBarIter, ProgressFinish, ProgressStyle};
 use platform::settings::Settings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::file::Partial;
 use super::{Desk, grouped, provisional, refused};
 use crate::cli::ReconcileArgs;
 use crate::connect;
-use crate::exit::{Exit, print, refuse};
+use crate::exit::{Exit, OutputError, print, refuse};
 
 /// A shorter one is read at once.
 const LONG_FILE: u64 = 10 << 20;
@@ -33,12 +33,12 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
     };
     let report = match args.report.as_deref().map(ending) {
         None => None,
-        Some(Some(ending)) if ["csv", "xlsx", "html"].contains(&&*ending) => Some(ending),
+        Some(Some(ending)) if ending == "csv" => Some(ReportForm::Csv),
+        Some(Some(ending)) if ending == "xlsx" => Some(ReportForm::Xlsx),
+        Some(Some(ending)) if ending == "html" => Some(ReportForm::Html),
         Some(_) => return refuse("a report is CSV, XLSX or HTML: end its name in .csv, .xlsx or .html"),
     };
     let name = args.file.display().to_string();
-    let mut theirs = Theirs::new(args.by);
-    let options = InvoiceOptions { zone: args.of.tz, mapping: args.map.clone(), thousands: args.thousands };
     let same = |report: &std::path::Path| {
         report.canonicalize().is_ok_and(|path| args.file.canonicalize().is_ok_and(|file| file == path))
     };
@@ -49,13 +49,10 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
         Ok(file) => file,
         Err(error) => return refuse(&format!("{name} cannot be read: {error}")),
     };
-    let columns = match read_invoice(shown(file), form, &options, args.by, |line| theirs.add(&line)) {
-        Ok(columns) => columns.iter().map(|(field, column)| format!("{field}={column}")).collect::<Vec<_>>().join(", "),
-        Err(error) => return refuse(&format!("{name}: nothing was compared. {error}")),
-    };
-    match compare(settings, &args, theirs, columns, report.as_deref(), as_json).await {
+    match compare(settings, &args, file, form, report, as_json).await {
         Ok(exit) => Ok(exit),
         Err(error) => match error.downcast::<ReconcileError>() {
+            Ok(ReconcileError::Invoice(error)) => refuse(&format!("{name}: nothing was compared. {error}")),
             Ok(ReconcileError::Statement(error)) => refused(error.into()),
             Ok(error @ (ReconcileError::SharedCampaign { .. } | ReconcileError::UnknownTenant(_))) => {
                 refuse(&error.to_string())
@@ -82,9 +79,9 @@ fn shown(file: File) -> ProgressBarIter<File> {
 async fn compare(
     settings: &Settings,
     args: &ReconcileArgs,
-    theirs: Theirs,
-    columns: String,
-    report: Option<&str>,
+    file: File,
+    form: InvoiceForm,
+    report: Option<ReportForm>,
     as_json: bool,
 ) -> Result<Exit> {
     let desk = Desk::open(settings)?;
@@ -110,8 +107,31 @@ async fn compare(
         tenant: args.advertiser.as_ref(),
         provisional: &provisional,
     };
-    let compared = reconcile(&mine, theirs, args.tolerance).await?;
-    let summary = Summary::of(&compared);
+    let options = InvoiceOptions { zone: args.of.tz, mapping: args.map.clone(), thousands: args.thousands };
+    let mut invoice = Invoice::new(shown(file), form, &options);
+    let terms = Terms { keys: args.by, tolerance: args.tolerance, keys_max: Terms::KEYS_MAX };
+    let cannot = |path: &std::path::Path| format!("{} cannot be written", path.display());
+    let mut report = match args.report.as_deref().zip(report) {
+        Some((path, form)) => {
+            let partial = Partial::create(path).with_context(|| cannot(path))?;
+            let written = Report::new(form, args.by, BufWriter::new(partial.clone_file()?))?;
+            Some((path, partial, written))
+        }
+        None => None,
+    };
+    let (mut summary, mut largest) = (Summary::default(), Largest::new(SHOWN_MAX));
+    let mut breaks = if as_json { Some(BufWriter::new(tempfile::tempfile()?)) } else { None };
+    let columns = reconcile(&mine, &mut invoice, terms, |line| {
+        if let Some(breaks) = breaks.as_mut().filter(|_| line.bucket.is_break()) {
+            let comma = if summary.breaks() > 0 { "," } else { "" };
+            write!(breaks, "{comma}{}", told(&line))?;
+        }
+        summary.add(&line);
+        largest.add(&line);
+        report.as_mut().map_or(Ok(()), |(_, _, report)| report.line(&line))
+    })
+    .await?;
+    let columns = columns.iter().map(|(field, column)| format!("{field}={column}")).collect::<Vec<_>>().join(", ");
     let about: Vec<(String, String)> = [
         ("file", args.file.display().to_string()),
         ("columns", columns.clone()),
@@ -125,32 +145,25 @@ async fn compare(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if let (Some(path), Some(ending)) = (&args.report, report) {
-        let written = Report { keys: args.by, compared: &compared, about: &about };
-        let partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-        let file = BufWriter::new(partial.clone_file()?);
-        match ending {
-            "csv" => written.write_csv(file)?,
-            "xlsx" => written.write_xlsx(file)?,
-            _ => written.write_html(file)?,
-        }
-        partial.finish(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    if let Some((path, partial, written)) = report {
+        written.end(&about, &summary)?;
+        partial.finish(path).with_context(|| cannot(path))?;
     }
-    print(&match as_json {
-        true => told(&about, &summary, &compared).to_string(),
-        false => describe(args, &columns, &summary, &compared),
-    })?;
+    match breaks {
+        Some(breaks) => tell(&about, &summary, breaks.into_inner()?).map_err(OutputError::new)?,
+        None => print(&describe(args, &columns, &summary, &largest))?,
+    }
     Ok(if summary.breaks() > 0 { Exit::Breaks } else { Exit::Done })
 }
 
-fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, compared: &[Compared]) -> String {
+fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, largest: &Largest) -> String {
     let mut text = format!(
         "{} against {} in {}, by {}: {} lines, breaks: {}\nread as {columns}\n",
         args.file.display(),
         args.of.period,
         args.of.tz.name(),
         args.by,
-        grouped(compared.len() as u64),
+        grouped(summary.lines()),
         grouped(summary.breaks())
     );
     for bucket in Bucket::ALL {
@@ -165,9 +178,7 @@ fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, compared: &[
         let cause = cause.map_or("nothing in the data explains it".to_owned(), |cause| cause.replace('_', " "));
         let _ = writeln!(text, "  breaks {:>9}: {cause}", grouped(*lines));
     }
-    let mut breaks: Vec<&Compared> = compared.iter().filter(|line| line.bucket.is_break()).collect();
-    breaks.sort_by_key(|line| std::cmp::Reverse(line.ours.abs_diff(line.theirs)));
-    for line in breaks.iter().take(SHOWN_MAX) {
+    for line in largest.lines() {
         let who = if line.who.is_empty() && args.by.who().is_some() { "(not in the ads table)" } else { &line.who };
         let day = line.day.map(|day| day.to_string()).unwrap_or_default();
         let place = line.lines.map(|(first, _)| format!(" (line {first})")).unwrap_or_default();
@@ -178,35 +189,40 @@ fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, compared: &[
         let cause = line.cause.as_ref().map(|cause| format!(": {}", cause.describe())).unwrap_or_default();
         let _ = writeln!(text, "{name}  ours {ours}, theirs {theirs}{place}{cause}");
     }
-    if breaks.len() > SHOWN_MAX {
-        let _ = writeln!(text, "and {} more: --report FILE.csv, .xlsx or .html lists all", breaks.len() - SHOWN_MAX);
+    if largest.left_out() > 0 {
+        let _ = writeln!(text, "and {} more: --report FILE.csv or .xlsx lists all", grouped(largest.left_out()));
     }
     text.truncate(text.trim_end().len());
     text
 }
 
-fn told(about: &[(String, String)], summary: &Summary, compared: &[Compared]) -> Value {
+/// One break.
+fn told(line: &Compared) -> Value {
+    json!({
+        "who": &*line.who, "day": line.day, "bucket": line.bucket, "ours": line.ours, "theirs": line.theirs,
+        "line": line.lines.map(|(first, _)| first), "lines": line.lines.map(|(_, lines)| lines), "cause": line.cause,
+        "explanation": line.cause.as_ref().map(finance::Cause::describe),
+        "at_stake": line.at_stake.as_ref().map(|stake| json!({"currency": stake.currency, "amount": stake.amount.to_string()})),
+    })
+}
+
+/// All of it. `breaks`: one after the other, with commas between them.
+fn tell(about: &[(String, String)], summary: &Summary, mut breaks: File) -> std::io::Result<()> {
     let sums = |sum: &finance::BucketSum| {
         let stakes =
             sum.at_stake.iter().map(|(currency, amount)| json!({"currency": currency, "amount": amount.to_string()}));
         json!({"lines": sum.lines, "ours": sum.ours, "theirs": sum.theirs, "at_stake": stakes.collect::<Vec<_>>()})
     };
-    let line = |line: &Compared| {
-        json!({
-            "who": &*line.who, "day": line.day, "bucket": line.bucket, "ours": line.ours, "theirs": line.theirs,
-            "line": line.lines.map(|(first, _)| first), "lines": line.lines.map(|(_, lines)| lines), "cause": line.cause,
-            "explanation": line.cause.as_ref().map(finance::Cause::describe),
-            "at_stake": line.at_stake.as_ref().map(|stake| json!({"currency": stake.currency, "amount": stake.amount.to_string()})),
-        })
-    };
-    let about: serde_json::Map<String, Value> =
+    let about: Map<String, Value> =
         about.iter().map(|(name, value)| (name.replace(' ', "_"), Value::from(value.as_str()))).collect();
-    json!({
-        "about": about,
-        "buckets": Bucket::ALL.map(|bucket| (bucket.name(), summary.buckets.get(&bucket).map(sums)))
-            .into_iter().filter_map(|(name, sum)| Some((name.to_owned(), sum?))).collect::<serde_json::Map<_, _>>(),
-        "causes": summary.causes.iter().map(|(cause, lines)| (cause.unwrap_or("unexplained").to_owned(), json!(lines)))
-            .collect::<serde_json::Map<_, _>>(),
-        "breaks": compared.iter().filter(|line| line.bucket.is_break()).map(line).collect::<Vec<_>>(),
-    })
+    let buckets: Map<String, Value> =
+        summary.buckets.iter().map(|(bucket, sum)| (bucket.name().to_owned(), sums(sum))).collect();
+    let causes: Map<String, Value> =
+        summary.causes.iter().map(|(cause, lines)| (cause.unwrap_or("unexplained").to_owned(), json!(lines))).collect();
+    let mut to = std::io::stdout().lock();
+    write!(to, "{{\"about\":{},\"breaks\":[", Value::from(about))?;
+    breaks.rewind()?;
+    std::io::copy(&mut breaks, &mut to)?;
+    writeln!(to, "],\"buckets\":{},\"causes\":{}}}", Value::from(buckets), Value::from(causes))?;
+    to.flush()
 }

@@ -3,17 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use clicks::ads::AdsTable;
 use clicks::books::PeriodState;
 use clicks::id::AdId;
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Interval};
 use clicks::zone::Zone;
-use hashbrown::HashSet;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 
-use super::{Bucket, Compared, Key, Mine, Our, ReconcileError, Sums, Theirs, days_of_file, name_of, ours};
-use crate::changes::changes_of;
+use super::slice::{Key, OfFile, Slice, name_of, ours};
+use super::{Bucket, Compared, Keys, Mine, ReconcileError};
+use crate::changes::{ChangesError, changes_of};
 use crate::dates::Dates;
 use crate::invoice::Field;
 use crate::position::{PointInTime, books_at};
@@ -104,7 +105,7 @@ const ZONES: [&str; 16] = [
     "Australia/Sydney",
     "Pacific/Auckland",
 ];
-/// A file is one of another zone if it explains so many breaks, and if so large a part of all lines match by it.
+/// Lines are those of another zone if it explains so many breaks, and if so large a part of all lines match by it.
 const ZONE_LINES_MIN: usize = 2;
 const ZONE_PART: (usize, usize) = (3, 4);
 /// Days by which the likeliest zone is found, before all are compared.
@@ -114,29 +115,66 @@ const NAMES_MAX: usize = 100;
 /// A name that is less like it is another one.
 const LIKENESS_MIN: f64 = 0.85;
 
-pub(super) async fn find(
-    mine: &Mine<'_>,
-    theirs: &mut Theirs,
-    ours_by_key: &Sums<Our>,
-    compared: &mut [(Key, Compared)],
-) -> Result<(), ReconcileError> {
-    // Where the file is one of another zone, a line that something else explains too does so by chance.
-    let is_shifted = by_zones(mine, theirs, compared).await?;
-    by_themselves(mine, theirs, ours_by_key, compared, is_shifted);
-    if !is_shifted {
-        by_earlier_states(mine, theirs, compared).await?;
+/// What the slices before have told.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By whose clocks the file counts.
+    zone: Option<Zone>,
+    /// How many names were looked for among ours.
+    sought: usize,
+}
+
+impl Known {
+    /// Finds the causes of a slice.
+    pub(super) async fn find(
+        &mut self,
+        mine: &Mine<'_>,
+        of_file: &OfFile,
+        slice: &Slice,
+        keys: Keys,
+        compared: &mut [(Key, Compared)],
+    ) -> Result<(), ReconcileError> {
+        let named = Named { mine, slice, keys, with_tenants: of_file.has_tenants };
+        // Where the file is one of another zone, a line that something else explains too does so by chance.
+        let zone = by_zones(&named, self.zone, compared).await?;
+        by_themselves(&named, of_file, compared, zone.is_some());
+        if zone.is_none() {
+            by_earlier_states(&named, compared).await?;
+        }
+        by_advertisers(&named, compared);
+        self.sought += by_names(&named, NAMES_MAX - self.sought, compared).await?;
+        for (_, line) in open(compared) {
+            let days = match line.day {
+                Some(day) => Dates { first: day, end: day.next() }.interval(mine.zone),
+                None => mine.dates.interval(mine.zone),
+            };
+            let unsettled = days_of(days).map(|day| (day, mine.books.state(day))).find(|(_, state)| !is_final(*state));
+            line.cause = unsettled.map(|(day, state)| Cause::NotFinal { day, state });
+        }
+        self.zone = zone.or(self.zone);
+        Ok(())
     }
-    by_advertisers(mine, theirs, compared);
-    by_names(mine.ads, theirs, ours_by_key, compared);
-    for (_, line) in open(compared) {
-        let days = match line.day {
-            Some(day) => Dates { first: day, end: day.next() }.interval(mine.zone),
-            None => mine.dates.interval(mine.zone),
-        };
-        let unsettled = days_of(days).map(|day| (day, mine.books.state(day))).find(|(_, state)| !is_final(*state));
-        line.cause = unsettled.map(|(day, state)| Cause::NotFinal { day, state });
+}
+
+/// The names of a slice, and whose numbers they have.
+struct Named<'a> {
+    mine: &'a Mine<'a>,
+    slice: &'a Slice,
+    keys: Keys,
+    with_tenants: bool,
+}
+
+impl Named<'_> {
+    /// Under which number an ad is compared, if it is one of the slice.
+    fn number(&self, ad: &AdId) -> Option<u32> {
+        let ads = self.mine.ads;
+        let known = ads.campaign_of(ad).map(|campaign| &ads.campaigns()[campaign]);
+        let (tenant, campaign) = known.map(|(tenant, campaign)| (tenant, campaign)).unzip();
+        if self.mine.tenant.is_some_and(|only| tenant != Some(only)) {
+            return None;
+        }
+        self.slice.number(&name_of(self.keys, self.with_tenants, ad.as_str(), tenant, campaign))
     }
-    Ok(())
 }
 
 /// Breaks that nothing explains yet.
@@ -144,23 +182,17 @@ fn open(compared: &mut [(Key, Compared)]) -> impl Iterator<Item = &mut (Key, Com
     compared.iter_mut().filter(|(_, line)| line.bucket.is_break() && line.cause.is_none())
 }
 
-fn by_themselves(
-    mine: &Mine<'_>,
-    theirs: &Theirs,
-    ours: &Sums<Our>,
-    compared: &mut [(Key, Compared)],
-    is_shifted: bool,
-) {
-    let days = days_of_file(theirs);
+fn by_themselves(named: &Named<'_>, of_file: &OfFile, compared: &mut [(Key, Compared)], is_shifted: bool) {
+    let dates = named.mine.dates;
     for (key, line) in open(compared) {
-        let our = ours.get(key).cloned().unwrap_or_default().counts;
-        let their = theirs.sums.get(key);
-        let is_outside = line.day.is_some_and(|day| !(mine.dates.first..mine.dates.end).contains(&day));
+        let sides = named.slice.get(*key);
+        let (our, their) = (sides.ours.counts, &sides.theirs);
+        let is_outside = line.day.is_some_and(|day| !(dates.first..dates.end).contains(&day));
         line.cause = if is_outside {
             Some(Cause::OutsideOfPeriod)
-        } else if their.is_some_and(|their| their.repeated > 0 && their.clicks - their.repeated == line.ours) {
+        } else if their.repeated > 0 && their.clicks - their.repeated == line.ours {
             Some(Cause::RepeatedLine)
-        } else if line.day.is_some() && line.bucket == Bucket::OnlyOurs && !days.contains(&key.1) {
+        } else if line.day.is_some() && line.bucket == Bucket::OnlyOurs && !of_file.days.contains(&key.1) {
             Some(Cause::MissingDay)
         } else if is_shifted {
             None
@@ -174,51 +206,45 @@ fn by_themselves(
     }
 }
 
+/// What we said of a key after each entry that changed it.
+#[derive(Default)]
+struct Said {
+    now: i64,
+    before: Vec<(EntryNumber, u64)>,
+}
+
 /// Whether they say what we said before.
-async fn by_earlier_states(
-    mine: &Mine<'_>,
-    theirs: &mut Theirs,
-    compared: &mut [(Key, Compared)],
-) -> Result<(), ReconcileError> {
-    let by_day = theirs.keys.by_day;
-    // Of each day by itself, where days are told apart.
-    let days: Vec<Day> = if by_day {
-        let mut days: Vec<Day> = open(compared).filter_map(|(_, line)| line.day).collect();
-        days.sort_unstable();
-        days.dedup();
-        days
-    } else {
-        vec![Day::from_number(0)]
-    };
-    if open(compared).next().is_none() {
+async fn by_earlier_states(named: &Named<'_>, compared: &mut [(Key, Compared)]) -> Result<(), ReconcileError> {
+    let (mine, by_day) = (named.mine, named.keys.by_day());
+    let different = |(_, line): &&mut (Key, Compared)| line.bucket == Bucket::Different;
+    let mut days: Vec<Day> = open(compared).filter(different).filter_map(|(_, line)| line.day).collect();
+    days.sort_unstable();
+    days.dedup();
+    let numbers: HashSet<u32, RandomState> = open(compared).filter(different).map(|(key, _)| key.0).collect();
+    if numbers.is_empty() {
         return Ok(());
     }
-    let range = |day: &Day| match by_day {
-        true => Dates { first: *day, end: day.next() }.interval(mine.zone),
-        false => mine.dates.interval(mine.zone),
+    // Of each day by itself, where days are told apart.
+    let ranges: Vec<Interval> = match by_day {
+        true => days.iter().map(|day| Dates { first: *day, end: day.next() }.interval(mine.zone)).collect(),
+        false => vec![mine.dates.interval(mine.zone)],
     };
-    let ranges: Vec<Interval> = days.iter().map(range).collect();
-    let first = books_at(mine.ledger, PointInTime::Entry(0)).await.map_err(crate::changes::ChangesError::from)?;
-    let changes = changes_of(mine.ledger, mine.objects, mine.ads, &ranges, first, mine.books.head()).await?;
+    let first = books_at(mine.ledger, PointInTime::Entry(0)).await.map_err(ChangesError::from)?;
+    let wanted = |ad: &AdId| named.number(ad).is_some_and(|number| numbers.contains(&number));
+    let changes = changes_of(mine.ledger, mine.objects, mine.ads, &ranges, first, mine.books.head(), &wanted).await?;
     // What was said after each entry.
-    let mut said: BTreeMap<Key, (i64, Vec<(EntryNumber, u64)>)> = BTreeMap::new();
+    let mut said: HashMap<Key, Said, RandomState> = HashMap::default();
     for (n, change) in changes {
         for ad in change.ads {
-            let known = mine.ads.campaign_of(&ad.ad).map(|campaign| &mine.ads.campaigns()[campaign]);
-            if mine.tenant.is_some_and(|tenant| known.map(|(known, _)| known) != Some(tenant)) {
-                continue;
-            }
-            let (tenant, campaign) = known.map(|(tenant, campaign)| (tenant, campaign)).unzip();
-            let name = name_of(theirs.keys, theirs.has_tenants, ad.ad.as_str(), tenant, campaign);
-            let key = (theirs.names.number(&name), if by_day { days[n].number() } else { 0 });
-            let (now, before) = said.entry(key).or_default();
+            let Some(number) = named.number(&ad.ad) else { continue };
+            let Said { now, before } = said.entry((number, if by_day { days[n].number() } else { 0 })).or_default();
             *now += ad.after as i64 - ad.before as i64;
             before.retain(|(entry, _)| *entry != change.entry);
             before.push((change.entry, (*now).max(0) as u64));
         }
     }
-    for (key, line) in open(compared).filter(|(_, line)| line.bucket == Bucket::Different) {
-        let states = said.get(key).map(|(_, states)| states.as_slice()).unwrap_or_default();
+    for (key, line) in open(compared).filter(different) {
+        let states = said.get(key).map(|said| said.before.as_slice()).unwrap_or_default();
         // The last one is ours.
         let earlier = states.iter().rev().skip(1).find(|(_, clicks)| *clicks == line.theirs);
         line.cause = earlier.map(|(entry, _)| Cause::EarlierState { entry: *entry });
@@ -226,16 +252,30 @@ async fn by_earlier_states(
     Ok(())
 }
 
-/// Whether they count by other clocks: then most of all lines match by those.
+/// By whose clocks they count, if it is not ours: then most of all lines match by those. A zone that was found before has to
+/// explain no more than one of these.
 async fn by_zones(
-    mine: &Mine<'_>,
-    theirs: &mut Theirs,
+    named: &Named<'_>,
+    before: Option<Zone>,
     compared: &mut [(Key, Compared)],
-) -> Result<bool, ReconcileError> {
-    if open(compared).count() < ZONE_LINES_MIN {
-        return Ok(false);
+) -> Result<Option<Zone>, ReconcileError> {
+    if let Some(zone) = before
+        && explains(named, zone, 1, compared).await?
+    {
+        return Ok(before);
     }
-    // The days with the most breaks tell zones apart as well as all of them do.
+    if open(compared).count() < ZONE_LINES_MIN {
+        return Ok(None);
+    }
+    match likeliest(named, compared).await? {
+        Some(zone) if explains(named, zone, ZONE_LINES_MIN, compared).await? => Ok(Some(zone)),
+        _ => Ok(None),
+    }
+}
+
+/// The zone by whose clocks the most lines match on the days with the most breaks: they tell zones apart as well as all do.
+async fn likeliest(named: &Named<'_>, compared: &mut [(Key, Compared)]) -> Result<Option<Zone>, ReconcileError> {
+    let mine = named.mine;
     let mut days: BTreeMap<Day, usize> = BTreeMap::new();
     let is_of_period = |day: &Day| (mine.dates.first..mine.dates.end).contains(day);
     let broken = open(compared).filter_map(|(_, line)| line.day).filter(is_of_period);
@@ -252,16 +292,25 @@ async fn by_zones(
         }
         let mut matching = 0;
         for dates in &samples {
-            matching += by_clocks(mine, *dates, zone, theirs, compared).await?.matching;
+            matching += by_clocks(named, *dates, zone, compared).await?.matching;
         }
         if matching > best.map_or(0, |(most, _)| most) {
             best = Some((matching, zone));
         }
     }
-    let Some((_, zone)) = best else { return Ok(false) };
-    let found = by_clocks(mine, mine.dates, zone, theirs, compared).await?;
+    Ok(best.map(|(_, zone)| zone))
+}
+
+/// Whether the clocks of a zone explain `least` breaks and suit most of the lines. Then they are the cause of those breaks.
+async fn explains(
+    named: &Named<'_>,
+    zone: Zone,
+    least: usize,
+    compared: &mut [(Key, Compared)],
+) -> Result<bool, ReconcileError> {
+    let found = by_clocks(named, named.mine.dates, zone, compared).await?;
     let is_most = found.matching * ZONE_PART.1 >= found.lines * ZONE_PART.0;
-    if found.explained.len() < ZONE_LINES_MIN.max(found.unmatched + 1) || !is_most {
+    if found.explained.len() < least.max(found.unmatched + 1) || !is_most {
         return Ok(false);
     }
     for (_, line) in open(compared).filter(|(key, _)| found.explained.contains(key)) {
@@ -276,33 +325,38 @@ struct Shifted {
     lines: usize,
     matching: usize,
     /// Breaks that match by those clocks.
-    explained: HashSet<Key>,
+    explained: HashSet<Key, RandomState>,
     /// Lines that match, and do not by those clocks.
     unmatched: usize,
 }
 
 async fn by_clocks(
-    mine: &Mine<'_>,
+    named: &Named<'_>,
     mut dates: Dates,
     zone: Zone,
-    theirs: &mut Theirs,
     compared: &[(Key, Compared)],
 ) -> Result<Shifted, ReconcileError> {
+    let Named { mine, slice, keys, with_tenants } = *named;
     // Its last day may end in one of UTC that is not closed yet.
     let is_open = |dates: Dates| days_of(dates.interval(zone)).any(|day| !is_closed(mine.books.state(day)));
-    while theirs.keys.by_day && dates.first < dates.end && is_open(dates) {
+    while keys.by_day() && dates.first < dates.end && is_open(dates) {
         dates.end = dates.end.previous();
     }
     if dates.first >= dates.end || is_open(dates) {
         return Ok(Shifted::default());
     }
-    let mine = Mine { dates, ..*mine };
-    let ours = ours(&mine, zone, theirs.keys, theirs.has_tenants, &mut theirs.names).await?;
+    let mut sums: HashMap<Key, u64, RandomState> = HashMap::default();
+    ours(&Mine { dates, ..*mine }, zone, keys, with_tenants, |name, day, line| {
+        if let Some(number) = slice.number(name) {
+            *sums.entry((number, day)).or_default() += line.counts.total();
+        }
+    })
+    .await?;
     let mut found = Shifted::default();
     let of_dates =
         compared.iter().filter(|(_, line)| line.day.is_none_or(|day| (dates.first..dates.end).contains(&day)));
     for (key, line) in of_dates {
-        let is_equal = ours.get(key).map_or(0, |our| our.counts.total()) == line.theirs;
+        let is_equal = sums.get(key).copied().unwrap_or_default() == line.theirs;
         found.lines += 1;
         found.matching += usize::from(is_equal);
         found.unmatched += usize::from(!is_equal && !line.bucket.is_break());
@@ -314,39 +368,56 @@ async fn by_clocks(
 }
 
 /// Lines of advertisers that are not compared.
-fn by_advertisers(mine: &Mine<'_>, theirs: &Theirs, compared: &mut [(Key, Compared)]) {
-    let Some(tenant) = mine.tenant else { return };
+fn by_advertisers(named: &Named<'_>, compared: &mut [(Key, Compared)]) {
+    let ads = named.mine.ads;
+    let Some(tenant) = named.mine.tenant else { return };
     for (_, line) in open(compared).filter(|(_, line)| line.bucket == Bucket::OnlyTheirs) {
-        let other = match theirs.keys.who {
-            Some(Field::Ad) => {
-                AdId::parse(&line.who).ok().and_then(|ad| mine.ads.tenant_of(&ad)).map(ToString::to_string)
-            }
+        let other = match named.keys.who() {
+            Some(Field::Ad) => AdId::parse(&line.who).ok().and_then(|ad| ads.tenant_of(&ad)).map(ToString::to_string),
             Some(Field::Campaign) => line.who.split_once('/').map(|(tenant, _)| tenant.to_owned()),
-            _ => mine.ads.tenants().find(|known| known.as_str() == &*line.who).map(ToString::to_string),
+            _ => ads.tenants().find(|known| known.as_str() == &*line.who).map(ToString::to_string),
         };
         line.cause =
             other.filter(|other| other != tenant.as_str()).map(|advertiser| Cause::OtherAdvertiser { advertiser });
     }
 }
 
-/// Names that are none of ours.
-fn by_names(ads: &AdsTable, theirs: &Theirs, ours: &Sums<Our>, compared: &mut [(Key, Compared)]) {
-    let Some(who) = theirs.keys.who else { return };
-    let clicked: std::collections::BTreeSet<u32> = ours.keys().map(|(number, _)| *number).collect();
-    let names: Vec<&str> = clicked.iter().map(|number| &*theirs.names.names[*number as usize]).collect();
+/// Names that are none of ours. For the first `most` of them the nearest of ours is told; returns how many these are.
+async fn by_names(named: &Named<'_>, most: usize, compared: &mut [(Key, Compared)]) -> Result<usize, ReconcileError> {
+    let Named { mine, slice, keys, with_tenants } = *named;
+    let Some(who) = keys.who() else { return Ok(0) };
+    let clicked: HashSet<u32, RandomState> =
+        slice.sums().filter(|(_, sides)| sides.ours.lines > 0).map(|(key, _)| key.0).collect();
     let is_known = |name: &str| match who {
-        Field::Ad => AdId::parse(name).is_ok_and(|ad| ads.campaign_of(&ad).is_some()),
-        Field::Campaign => ads.campaigns().iter().any(|(tenant, campaign)| {
+        Field::Ad => AdId::parse(name).is_ok_and(|ad| mine.ads.campaign_of(&ad).is_some()),
+        Field::Campaign => mine.ads.campaigns().iter().any(|(tenant, campaign)| {
             campaign.as_str() == name || name.split_once('/') == Some((tenant.as_str(), campaign.as_str()))
         }),
-        _ => ads.tenants().any(|tenant| tenant.as_str() == name),
+        _ => mine.ads.tenants().any(|tenant| tenant.as_str() == name),
     };
-    let unknown = open(compared)
-        .filter(|(key, line)| line.bucket == Bucket::OnlyTheirs && !clicked.contains(&key.0) && !is_known(&line.who));
-    for (n, (_, line)) in unknown.enumerate() {
-        let like = |name: &&str| strsim::jaro_winkler(&line.who.to_lowercase(), &name.to_lowercase());
-        let nearest = names.iter().filter(|_| n < NAMES_MAX).max_by(|a, b| like(a).total_cmp(&like(b)));
-        let nearest = nearest.filter(|name| like(name) >= LIKENESS_MIN).map(|name| (*name).to_owned());
+    let mut unknown: Vec<&mut Compared> = open(compared)
+        .filter(|(key, line)| line.bucket == Bucket::OnlyTheirs && !clicked.contains(&key.0) && !is_known(&line.who))
+        .map(|(_, line)| line)
+        .collect();
+    let mut sought: Vec<(String, f64, Option<String>)> =
+        unknown.iter().take(most).map(|line| (line.who.to_lowercase(), LIKENESS_MIN, None)).collect();
+    if !sought.is_empty() {
+        // Ours may be in another slice.
+        ours(mine, mine.zone, keys.without_days(), with_tenants, |name, _, _| {
+            let lower = name.to_lowercase();
+            for (who, best, nearest) in &mut sought {
+                let likeness = strsim::jaro_winkler(who, &lower);
+                if likeness > *best {
+                    (*best, *nearest) = (likeness, Some(name.to_owned()));
+                }
+            }
+        })
+        .await?;
+    }
+    let found = sought.len();
+    let nearest = sought.into_iter().map(|(_, _, nearest)| nearest).chain(std::iter::repeat(None));
+    for (line, nearest) in unknown.iter_mut().zip(nearest) {
         line.cause = Some(Cause::UnknownName { nearest });
     }
+    Ok(found)
 }
