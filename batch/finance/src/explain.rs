@@ -12,6 +12,7 @@ use clicks::id::{AdId, ClickId, UserId};
 use clicks::inputs::InputList;
 use clicks::layout::{ForeignKey, RawKey};
 use clicks::ledger::sha256;
+use clicks::partitioner::partition_of;
 use clicks::position::{Offset, PartitionId};
 use clicks::rules::Rules;
 use clicks::tables::{EntryNumber, REV};
@@ -22,6 +23,7 @@ use platform::ledger::Ledger;
 use platform::objects::{ObjectError, Objects};
 
 use crate::inputs::{InputsError, inputs};
+use crate::money::Counts;
 use crate::statement::days_of;
 
 /// What became of a click.
@@ -99,6 +101,8 @@ pub struct Explained {
     /// In the order of arrival.
     pub clicks: Vec<ExplainedClick>,
     pub objects: Vec<ReadObject>,
+    /// How many objects the ledger names, of all partitions.
+    pub named: usize,
     /// Which entry of the ledger has published the revision of each day, and which have found adjustments of it.
     pub entries: BTreeMap<Day, Vec<EntryNumber>>,
 }
@@ -107,6 +111,11 @@ impl Explained {
     /// How many clicks had that fate.
     pub fn count(&self, name: &str) -> u64 {
         self.clicks.iter().filter(|click| click.fate.name() == name).count() as u64
+    }
+
+    /// Whether it comes to what is published of the ad.
+    pub fn agrees(&self, published: Counts) -> bool {
+        (self.count("billed"), self.count("adjusted")) == (published.clicks, published.adjustment)
     }
 
     /// The query by which DuckDB finds the same number of billed clicks, adjustments included. `root`: where the objects lie.
@@ -192,7 +201,20 @@ struct Cuts {
     until: BTreeMap<PartitionId, Offset>,
 }
 
-/// Takes apart what is billed of one ad in a range of closed days.
+/// What the ledger says of a range of days.
+struct Named<'a> {
+    objects: &'a Objects,
+    books: &'a Books,
+    range: Interval,
+    parts: BTreeMap<RawKey, Part>,
+    cuts: BTreeMap<Day, Vec<Cuts>>,
+    entries: BTreeMap<Day, Vec<EntryNumber>>,
+}
+
+/// Takes apart what is billed of one ad in a range of closed days, of which `published` is billed.
+///
+/// Only the partitions that its key belongs to are read, unless they do not come to what is published: a producer may go by a
+/// partitioner of its own.
 ///
 /// # Errors
 /// When what the ledger names cannot be read.
@@ -202,74 +224,111 @@ pub async fn explain(
     books: &Books,
     ad: &AdId,
     range: Interval,
+    published: Counts,
 ) -> Result<Explained, ExplainError> {
-    let mut parts: BTreeMap<RawKey, Part> = BTreeMap::new();
-    let (mut entries, mut cuts) = (BTreeMap::new(), BTreeMap::<Day, Vec<Cuts>>::new());
-    let mut lists: BTreeMap<EntryNumber, InputList> = BTreeMap::new();
-    for day in days_of(range) {
-        let revision = books.day(day).map(|book| (book.entry, None));
-        let found = books.adjustments(day).iter();
-        let found = found.filter_map(|found| Some((entry_of(&found.file.key)?, Some(found.night))));
-        let of_day: Vec<(EntryNumber, Option<Day>)> = revision.into_iter().chain(found).collect();
-        for (entry, night) in &of_day {
-            if !lists.contains_key(entry) {
-                lists.insert(*entry, inputs(ledger, objects, *entry).await?);
-            }
-            let mut until = BTreeMap::new();
-            for object in &lists[entry].objects {
-                let key: RawKey = object.key.parse()?;
-                let last = until.entry(key.partition.clone()).or_insert(object.to);
-                *last = object.to.max(*last);
-                let part = parts.entry(key).or_insert(Part {
-                    from: object.from,
-                    to: object.to,
-                    sha256: object.sha256.clone(),
-                });
-                (part.from, part.to) = (object.from.min(part.from), object.to.max(part.to));
-            }
-            cuts.entry(day).or_default().push(Cuts { night: *night, until });
-        }
-        entries.insert(day, of_day.into_iter().map(|(entry, _)| entry).collect());
+    let named = Named::read(ledger, objects, books, range).await?;
+    let explained = named.explain(ad, |partition| is_home(books, ad, partition)).await?;
+    if explained.agrees(published) || explained.objects.len() == explained.named {
+        return Ok(explained);
     }
-    let mut explained = Explained { ad: ad.clone(), range, clicks: Vec::new(), objects: Vec::new(), entries };
-    let mut all = Vec::new();
-    for (key, part) in parts {
-        let name = key.to_string();
-        let bytes = read(objects, &name, &part.sha256).await?;
-        let records = decode(bytes).map_err(|source| ExplainError::Codec { key: name.clone(), source })?;
-        let counted = records.into_iter().filter(|(record, _)| (part.from..part.to).contains(&record.offset));
-        for (record, append_time) in counted.filter(|(record, _)| !record.is_control()) {
-            if let Ok(click) = wire::decode(record.value.as_deref())
-                && click.ad_id == *ad
-            {
-                all.push((append_time, key.partition.clone(), record.offset, explained.objects.len(), click));
+    named.explain(ad, |_| true).await
+}
+
+/// Whether clicks of an ad belong into a partition, by one of the counts that its topic has had.
+fn is_home(books: &Books, ad: &AdId, partition: &PartitionId) -> bool {
+    let lives = books.lives().iter().filter(|life| life.region == partition.region && life.topic_id == partition.topic);
+    let mut counts = lives.flat_map(|life| books.partition_counts(life));
+    counts.any(|count| partition_of(ad.as_str().as_bytes(), count) == partition.number)
+}
+
+impl<'a> Named<'a> {
+    async fn read(
+        ledger: &Ledger,
+        objects: &'a Objects,
+        books: &'a Books,
+        range: Interval,
+    ) -> Result<Self, ExplainError> {
+        let (parts, cuts, entries) = Default::default();
+        let mut named = Named { objects, books, range, parts, cuts, entries };
+        let mut lists: BTreeMap<EntryNumber, InputList> = BTreeMap::new();
+        for day in days_of(range) {
+            let revision = books.day(day).map(|book| (book.entry, None));
+            let found = books.adjustments(day).iter();
+            let found = found.filter_map(|found| Some((entry_of(&found.file.key)?, Some(found.night))));
+            let of_day: Vec<(EntryNumber, Option<Day>)> = revision.into_iter().chain(found).collect();
+            for (entry, night) in &of_day {
+                if !lists.contains_key(entry) {
+                    lists.insert(*entry, inputs(ledger, objects, *entry).await?);
+                }
+                let until = named.add(&lists[entry])?;
+                named.cuts.entry(day).or_default().push(Cuts { night: *night, until });
             }
+            named.entries.insert(day, of_day.into_iter().map(|(entry, _)| entry).collect());
         }
-        explained.objects.push(ReadObject { key: name, from: part.from, to: part.to, clicks: 0 });
+        Ok(named)
     }
-    // A key stays in its partition; across topic lives the order is that of arrival.
-    all.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
-    let mut seen: HashMap<ClickId, Timestamp> = HashMap::new();
-    for (append_time, partition, offset, object, click) in all {
-        let day = click.event_time.day();
-        let rules = books.rules().on(day);
-        // What is rejected was never seen, and is no reason to drop another.
-        let fate = match is_late(rules, click.event_time, append_time) {
-            Err(rejection) => Fate::Rejected(rejection),
-            Ok(_) => match seen.insert(click.click_id, append_time).map(|before| append_time.since(before)) {
-                Some(after) if after < rules.batch_horizon => Fate::Duplicate { after },
-                _ => published(cuts.get(&day).map_or(&[], Vec::as_slice), &partition, offset),
-            },
-        };
-        if !range.contains(click.event_time) {
-            continue;
+
+    /// Adds what an entry was made of; returns where each partition was cut.
+    fn add(&mut self, list: &InputList) -> Result<BTreeMap<PartitionId, Offset>, ForeignKey> {
+        let mut until = BTreeMap::new();
+        for object in &list.objects {
+            let key: RawKey = object.key.parse()?;
+            let last = until.entry(key.partition.clone()).or_insert(object.to);
+            *last = object.to.max(*last);
+            let part = self.parts.entry(key).or_insert(Part {
+                from: object.from,
+                to: object.to,
+                sha256: object.sha256.clone(),
+            });
+            (part.from, part.to) = (object.from.min(part.from), object.to.max(part.to));
         }
-        explained.objects[object].clicks += 1;
-        let (event_time, click_id, user_id) = (click.event_time, click.click_id, click.user_id);
-        let click = ExplainedClick { partition, offset, append_time, event_time, click_id, user_id, object, fate };
-        explained.clicks.push(click);
+        Ok(until)
     }
-    Ok(explained)
+
+    async fn explain(&self, ad: &AdId, wanted: impl Fn(&PartitionId) -> bool) -> Result<Explained, ExplainError> {
+        let Named { range, books, .. } = *self;
+        let (named, entries) = (self.parts.len(), self.entries.clone());
+        let mut explained =
+            Explained { ad: ad.clone(), range, clicks: Vec::new(), objects: Vec::new(), named, entries };
+        let mut all = Vec::new();
+        for (key, part) in self.parts.iter().filter(|(key, _)| wanted(&key.partition)) {
+            let name = key.to_string();
+            let bytes = read(self.objects, &name, &part.sha256).await?;
+            let records = decode(bytes).map_err(|source| ExplainError::Codec { key: name.clone(), source })?;
+            let counted = records.into_iter().filter(|(record, _)| (part.from..part.to).contains(&record.offset));
+            for (record, append_time) in counted.filter(|(record, _)| !record.is_control()) {
+                if let Ok(click) = wire::decode(record.value.as_deref())
+                    && click.ad_id == *ad
+                {
+                    all.push((append_time, key.partition.clone(), record.offset, explained.objects.len(), click));
+                }
+            }
+            explained.objects.push(ReadObject { key: name, from: part.from, to: part.to, clicks: 0 });
+        }
+        // A key stays in its partition; across topic lives the order is that of arrival.
+        all.sort_by(|a, b| (a.0, &a.1, a.2).cmp(&(b.0, &b.1, b.2)));
+        let mut seen: HashMap<ClickId, Timestamp> = HashMap::new();
+        for (append_time, partition, offset, object, click) in all {
+            let day = click.event_time.day();
+            let rules = books.rules().on(day);
+            // What is rejected was never seen, and is no reason to drop another.
+            let fate = match is_late(rules, click.event_time, append_time) {
+                Err(rejection) => Fate::Rejected(rejection),
+                Ok(_) => match seen.insert(click.click_id, append_time).map(|before| append_time.since(before)) {
+                    Some(after) if after < rules.batch_horizon => Fate::Duplicate { after },
+                    _ => published(self.cuts.get(&day).map_or(&[], Vec::as_slice), &partition, offset),
+                },
+            };
+            if !range.contains(click.event_time) {
+                continue;
+            }
+            explained.objects[object].clicks += 1;
+            let (event_time, click_id, user_id) = (click.event_time, click.click_id, click.user_id);
+            let click = ExplainedClick { partition, offset, append_time, event_time, click_id, user_id, object, fate };
+            explained.clicks.push(click);
+        }
+        Ok(explained)
+    }
 }
 
 /// By what a click that counts is billed: the first that was cut behind it.

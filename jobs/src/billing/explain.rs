@@ -31,9 +31,8 @@ async fn explained(settings: &Settings, args: &ExplainArgs, as_json: bool) -> Re
     let scope = Scope { range, zone, step: Step::Whole, by: By::Ad, final_only: false };
     let mut published = Published { ad: args.ad.as_str(), counts: Counts::default() };
     write(&desk.objects, &books, &AdsTable::default(), &scope, &mut published).await?;
-    let found = explain(&desk.ledger, &desk.objects, &books, &args.ad, range).await?;
     let counts = published.counts;
-    let is_same = (found.count("billed"), found.count("adjusted")) == (counts.clicks, counts.adjustment);
+    let found = explain(&desk.ledger, &desk.objects, &books, &args.ad, range, counts).await?;
     if args.clicks {
         clicks(args, &found).map_err(OutputError::new)?;
     } else {
@@ -42,7 +41,7 @@ async fn explained(settings: &Settings, args: &ExplainArgs, as_json: bool) -> Re
             false => describe(args, &books, &found, counts, desk.ledger.url()),
         })?;
     }
-    if is_same {
+    if found.agrees(counts) {
         return Ok(Exit::Done);
     }
     eprintln!(
@@ -106,7 +105,8 @@ fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts
         let entries = if entries.is_empty() { "none: before the first day".to_owned() } else { entries.join(", ") };
         let _ = writeln!(text, "  {day}  {}  {entries}", books.state(*day).name());
     }
-    text += "raw objects that hold some of it\n";
+    let (read, named) = (grouped(found.objects.len() as u64), grouped(found.named as u64));
+    let _ = writeln!(text, "raw objects that hold some of it; {read} were read of {named} that the ledger names");
     for object in found.objects.iter().filter(|object| object.clicks > 0) {
         let _ = writeln!(text, "  {:>12}  {}", grouped(object.clicks), object.key);
     }
@@ -125,6 +125,8 @@ fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, ro
         "ledger_position": books.head(),
         "published": {"clicks": counts.clicks, "adjustment": counts.adjustment, "total": counts.total()},
         "clicks": fates,
+        "objects_read": found.objects.len(),
+        "objects_named": found.named,
         "objects": objects.map(|object| json!({"key": object.key, "clicks": object.clicks})).collect::<Vec<_>>(),
         "duckdb": found.duckdb(books, &folder(root)),
     })

@@ -12,7 +12,7 @@ use promises::services::{duckdb, new_folder, sheet};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::nightly::{NIGHTS, archive, begin, day, first_day, generate, settle};
+use crate::nightly::{ASTRAY, NIGHTS, archive, begin, day, first_day, generate, settle};
 
 /// `ad-9` is not in the table, `ad-8` has no price, and others cost something else from a day on, in another currency.
 const ADS: &str = "\
@@ -438,6 +438,9 @@ async fn a_billed_number_is_explained_by_its_raw_clicks() {
         let published = told["published"]["total"].as_u64().unwrap();
         assert!(published > 0 && fate("billed") + fate("adjusted") == published, "{told}");
         assert_eq!(duckdb(told["duckdb"].as_str().unwrap()).await.unwrap(), [[published.to_string()]], "{told}");
+        // Of two partitions one is read, unless the clicks are not where they belong.
+        let [read, all] = ["objects_read", "objects_named"].map(|name| told[name].as_u64().unwrap());
+        assert!(if ad == ASTRAY { read == all } else { read < all * 2 / 3 }, "{ad}: {read} of {all}");
         // Each raw click with what became of it; by hour they are what is published of each hour.
         let (rows, hours) = (office.path("rows.csv"), office.path("hours.csv"));
         std::fs::write(&rows, office.done(&[&["explain", "--clicks"], &of[..]].concat()).await).unwrap();
