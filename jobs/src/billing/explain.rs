@@ -7,13 +7,14 @@ use anyhow::Result;
 use clicks::ads::AdsTable;
 use clicks::books::Books;
 use clicks::time::Timestamp;
-use clicks::window::Grain;
-use finance::{By, Counts, Explained, ExportError, Fate, Form, Line, Period, PointInTime, Scope, Step, explain, write};
+use finance::{
+    By, Counts, Explained, ExportError, Fate, Form, Line, Period, PointInTime, ReadObject, Scope, Step, explain, write,
+};
 use platform::settings::Settings;
 use serde_json::{Value, json};
 
 use super::{Desk, csv_on_stdout, folder, grouped, refused};
-use crate::cli::ExplainArgs;
+use crate::cli::{ExplainArgs, name_of};
 use crate::exit::{Exit, OutputError, print};
 
 pub async fn run(settings: &Settings, args: ExplainArgs, as_json: bool) -> Result<Exit> {
@@ -90,14 +91,10 @@ fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts
             let _ = writeln!(text, "  {:>12} {}", grouped(count), fate.replace('_', " "));
         }
     }
-    text += "hours\n";
-    let mut hours: BTreeMap<Timestamp, u64> = BTreeMap::new();
-    for click in found.clicks.iter().filter(|click| is_billed(&click.fate)) {
-        *hours.entry(args.of.tz.window(Grain::Hour, click.event_time).start).or_default() += 1;
-    }
-    for (hour, clicks) in hours {
+    let _ = writeln!(text, "billed by {}", name_of(args.grain));
+    for (start, clicks) in periods(args, found) {
         // With its offset: in autumn an hour comes twice.
-        let _ = writeln!(text, "  {} {:>12}", args.of.tz.rfc3339(hour).replace(":00.000", ""), grouped(clicks));
+        let _ = writeln!(text, "  {} {:>12}", args.of.tz.rfc3339(start).replace(":00.000", ""), grouped(clicks));
     }
     text += "days of UTC, and the ledger entries that have published them\n";
     for (day, entries) in &found.entries {
@@ -108,16 +105,35 @@ fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts
     let (read, named) = (grouped(found.objects.len() as u64), grouped(found.named as u64));
     let _ = writeln!(text, "raw objects that hold some of it; {read} were read of {named} that the ledger names");
     for object in found.objects.iter().filter(|object| object.clicks > 0) {
-        let _ = writeln!(text, "  {:>12}  {}", grouped(object.clicks), object.key);
+        let ReadObject { key, from, to, clicks } = object;
+        let _ = writeln!(text, "  {:>12}  {key}  offsets {from} to {to}", grouped(*clicks));
     }
     text += "the same in DuckDB\n";
     text + &found.duckdb(books, &folder(root))
 }
 
+/// When the periods begin in which clicks are billed, and how many are.
+fn periods(args: &ExplainArgs, found: &Explained) -> BTreeMap<Timestamp, u64> {
+    let mut periods = BTreeMap::new();
+    for click in found.clicks.iter().filter(|click| is_billed(&click.fate)) {
+        let start = match args.grain.step() {
+            Step::Grain(grain) => args.of.tz.window(grain, click.event_time).start,
+            Step::Whole => found.range.start,
+        };
+        *periods.entry(start).or_default() += 1;
+    }
+    periods
+}
+
 fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> Value {
     let fates: serde_json::Map<String, Value> =
         FATES.iter().map(|fate| ((*fate).to_owned(), json!(found.count(fate)))).collect();
-    let objects = found.objects.iter().filter(|object| object.clicks > 0);
+    let objects = found.objects.iter().filter(|object| object.clicks > 0).map(|object| {
+        let ReadObject { key, from, to, clicks } = object;
+        json!({"key": key, "from_offset": from, "to_offset": to, "clicks": clicks})
+    });
+    let periods = periods(args, found).into_iter();
+    let periods = periods.map(|(start, clicks)| json!({"period_start": args.of.tz.rfc3339(start), "billed": clicks}));
     json!({
         "ad_id": args.ad,
         "period": args.of.period.to_string(),
@@ -125,9 +141,11 @@ fn told(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, ro
         "ledger_position": books.head(),
         "published": {"clicks": counts.clicks, "adjustment": counts.adjustment, "total": counts.total()},
         "clicks": fates,
+        "grain": name_of(args.grain),
+        "periods": periods.collect::<Vec<_>>(),
         "objects_read": found.objects.len(),
         "objects_named": found.named,
-        "objects": objects.map(|object| json!({"key": object.key, "clicks": object.clicks})).collect::<Vec<_>>(),
+        "objects": objects.collect::<Vec<_>>(),
         "duckdb": found.duckdb(books, &folder(root)),
     })
 }

@@ -147,13 +147,17 @@ pub struct ReconcileArgs {
 
 Every click of the ad whose time lies in the period is read from the raw objects that the ledger names, and judged again: billed,
 adjusted (found after its day was final), duplicate, rejected, or not yet published. The billed and adjusted ones must be the number
-that is published (exit code 14 when they are not), and the printed query finds the same in DuckDB.")]
+that is published (exit code 14 when they are not), and the printed query finds the same in DuckDB. Objects of partitions that the ad
+does not belong to are read only if the others do not come to that number.")]
 pub struct ExplainArgs {
     /// The ad.
     #[arg(long, value_name = "ID")]
     pub ad: AdId,
     #[command(flatten)]
     pub of: Of,
+    /// How long the parts are into which the number is taken.
+    #[arg(long, value_enum, default_value_t = StepName::Hour)]
+    pub grain: StepName,
     /// Each click as a line of CSV, with what became of it and why.
     #[arg(long, conflicts_with = "json")]
     pub clicks: bool,

@@ -436,6 +436,20 @@ async fn a_billed_number_is_explained_by_its_raw_clicks() {
         let told = office.json(&[&["explain"], &of[..]].concat()).await;
         let fate = |name: &str| told["clicks"][name].as_u64().unwrap();
         let published = told["published"]["total"].as_u64().unwrap();
+        for grain in ["minute", "hour", "day", "period"] {
+            let told = office.json(&[&["explain", "--grain", grain], &of[..]].concat()).await;
+            let periods = told["periods"].as_array().unwrap();
+            assert_eq!(
+                periods.iter().map(|period| period["billed"].as_u64().unwrap()).sum::<u64>(),
+                published,
+                "{told}"
+            );
+            assert!(grain != "period" || periods.len() == 1, "{told}");
+        }
+        for object in told["objects"].as_array().unwrap() {
+            let [from, to, clicks] = ["from_offset", "to_offset", "clicks"].map(|name| object[name].as_u64().unwrap());
+            assert!(clicks > 0 && to - from >= clicks, "{object}");
+        }
         assert!(published > 0 && fate("billed") + fate("adjusted") == published, "{told}");
         assert_eq!(duckdb(told["duckdb"].as_str().unwrap()).await.unwrap(), [[published.to_string()]], "{told}");
         // Of two partitions one is read, unless the clicks are not where they belong.
