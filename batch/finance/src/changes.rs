@@ -106,14 +106,16 @@ pub async fn changes(
     from: Books,
     to: EntryNumber,
 ) -> Result<Vec<DayChange>, ChangesError> {
-    let changes = changes_of(ledger, objects, ads, &[range], from, to, &|_| true).await?;
-    let mut changes: Vec<DayChange> = changes.into_iter().map(|(_, change)| change).collect();
+    let mut changes = Vec::new();
+    let wanted = |_: &AdId| true;
+    changes_of(ledger, objects, ads, &[range], from, to, &wanted, |_, change| changes.push(change)).await?;
     find_replays(ledger, objects, &mut changes).await?;
     Ok(changes)
 }
 
-/// The same of several ranges and of some ads, each change with the number of its range: the ledger is read once. What was
-/// counted from another archive is told as if it were from the same.
+/// The same of several ranges and of some ads, each change with the number of its range, one after the other: the ledger is read
+/// once. What was counted from another archive is told as if it were from the same.
+#[expect(clippy::too_many_arguments, reason = "what `changes` takes, and which of it")]
 pub(crate) async fn changes_of(
     ledger: &Ledger,
     objects: &Objects,
@@ -122,11 +124,11 @@ pub(crate) async fn changes_of(
     mut from: Books,
     to: EntryNumber,
     wanted: &(dyn Fn(&AdId) -> bool + Sync),
-) -> Result<Vec<(usize, DayChange)>, ChangesError> {
+    mut take: impl FnMut(usize, DayChange),
+) -> Result<(), ChangesError> {
     if to < from.head() {
         return Err(ChangesError::Backwards { from: from.head(), to });
     }
-    let mut changes = Vec::new();
     while from.head() < to {
         let number = from.head() + 1;
         let missing = || LedgerError::NoEntry { url: ledger.url().to_owned(), number, head: from.head() };
@@ -152,11 +154,11 @@ pub(crate) async fn changes_of(
                 revision_after: revision(&next),
                 ads: differences(&before, &after),
             };
-            changes.push((n, change));
+            take(n, change);
         }
         from = next;
     }
-    Ok(changes)
+    Ok(())
 }
 
 /// Whether an entry has changed what is billed of a day.

@@ -42,11 +42,13 @@ pub enum Fate {
 }
 
 impl Fate {
+    const DUPLICATE: &str = "duplicate";
+
     pub const fn name(&self) -> &'static str {
         match self {
             Fate::Billed => "billed",
             Fate::Adjusted { .. } => "adjusted",
-            Fate::Duplicate { .. } => "duplicate",
+            Fate::Duplicate { .. } => Fate::DUPLICATE,
             Fate::Rejected(_) => "rejected",
             Fate::NotYet => "not_yet",
         }
@@ -213,8 +215,8 @@ struct Named<'a> {
 
 /// Takes apart what is billed of one ad in a range of closed days, of which `published` is billed.
 ///
-/// Only the partitions that its key belongs to are read, unless they do not come to what is published: a producer may go by a
-/// partitioner of its own.
+/// Only the partitions that its key belongs to are read, unless `everywhere`, or they do not come to what is published: a producer
+/// may go by a partitioner of its own. Where nothing is published there is nothing to come to, and all is read.
 ///
 /// # Errors
 /// When what the ledger names cannot be read.
@@ -225,11 +227,15 @@ pub async fn explain(
     ad: &AdId,
     range: Interval,
     published: Counts,
+    everywhere: bool,
 ) -> Result<Explained, ExplainError> {
     let named = Named::read(ledger, objects, books, range).await?;
-    let explained = named.explain(ad, |partition| is_home(books, ad, partition)).await?;
-    if explained.agrees(published) || explained.objects.len() == explained.named {
-        return Ok(explained);
+    if !everywhere && published.total() > 0 {
+        let explained = named.explain(ad, |partition| is_home(books, ad, partition)).await?;
+        let has_duplicates = explained.count(Fate::DUPLICATE) >= published.duplicates;
+        if explained.agrees(published) && has_duplicates {
+            return Ok(explained);
+        }
     }
     named.explain(ad, |_| true).await
 }

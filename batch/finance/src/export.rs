@@ -29,6 +29,8 @@ pub enum ExportError {
         "a sheet of Excel has room for {max} lines, and there are more: take coarser periods, fewer of them, or CSV or Parquet"
     )]
     TooManyLines { max: u64 },
+    #[error("a sheet of Excel has room for {max} lines, and the report has more: write it as .csv")]
+    ReportTooLong { max: u64 },
     #[error("an amount, {0}, has more digits than a column of Parquet holds")]
     Amount(rust_decimal::Decimal),
     #[error("it cannot be written as XLSX: {0}")]

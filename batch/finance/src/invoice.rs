@@ -50,8 +50,8 @@ pub struct InvoiceLine {
 pub enum InvoiceError {
     #[error("it cannot be read: {0}")]
     Io(#[from] std::io::Error),
-    #[error("it is too large to be read only once, as a pipe is: save it as a file ({0})")]
-    Once(std::io::Error),
+    #[error("it was changed while it was read: compare a copy that nobody writes to")]
+    Changed,
     #[error("it is empty: its first line has to name the columns")]
     Empty,
     #[error("it is written in UTF-16: save it as CSV UTF-8")]
@@ -89,55 +89,79 @@ pub enum InvoiceForm {
     Parquet,
 }
 
-/// An invoice, which can be read again and again if it is a file.
+/// An invoice, which can be read again and again.
 #[derive(Debug)]
 pub struct Invoice<'a, R> {
     from: R,
     form: InvoiceForm,
     options: &'a InvoiceOptions,
-    is_read: bool,
+    hasher: foldhash::quality::RandomState,
+    /// How many lines it has, and the sum of their hashes; `None` before it was read.
+    known: Option<(u64, u64)>,
 }
 
 impl<'a, R: Read + Seek> Invoice<'a, R> {
     pub fn new(from: R, form: InvoiceForm, options: &'a InvoiceOptions) -> Self {
-        Invoice { from, form, options, is_read: false }
+        Invoice { from, form, options, hasher: foldhash::quality::RandomState::default(), known: None }
     }
 
     /// Reads all lines, and hands each on. Tells which column holds what.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its line and column.
-    pub fn read(&mut self, keys: Keys, take: impl FnMut(InvoiceLine)) -> Result<Vec<(Field, String)>, InvoiceError> {
-        if self.is_read {
-            self.from.rewind().map_err(InvoiceError::Once)?;
-        }
-        self.is_read = true;
-        match self.form {
-            InvoiceForm::Csv => csv::read(&mut self.from, self.options, keys, take),
-            InvoiceForm::Xlsx => xlsx::read(&mut self.from, self.options, keys, take),
+    /// The first thing that is wrong, with its line and column; or that it is another file than before.
+    pub fn read(
+        &mut self,
+        keys: Keys,
+        mut take: impl FnMut(InvoiceLine),
+    ) -> Result<Vec<(Field, String)>, InvoiceError> {
+        self.from.rewind()?;
+        let (mut lines, mut hashes) = (0, 0_u64);
+        let rules = Rules { options: self.options, keys, hasher: &self.hasher };
+        let take = |line: InvoiceLine| {
+            (lines, hashes) = (lines + 1, hashes.wrapping_add(line.hash));
+            take(line);
+        };
+        let columns = match self.form {
+            InvoiceForm::Csv => csv::read(&mut self.from, rules, take),
+            InvoiceForm::Xlsx => xlsx::read(&mut self.from, rules, take),
             InvoiceForm::Parquet => {
                 let mut bytes = Vec::new();
                 self.from.read_to_end(&mut bytes)?;
-                parquet::read(bytes.into(), self.options, keys, take)
+                parquet::read(bytes.into(), rules, take)
             }
+        }?;
+        match self.known.replace((lines, hashes)) {
+            Some(known) if known != (lines, hashes) => Err(InvoiceError::Changed),
+            _ => Ok(columns),
         }
     }
 }
+
+/// How lines are read.
+#[derive(Debug, Clone, Copy)]
+struct Rules<'a> {
+    options: &'a InvoiceOptions,
+    keys: Keys,
+    hasher: &'a foldhash::quality::RandomState,
+}
+
+/// Most clicks of a file: a price times so many fits into a decimal.
+const CLICKS_MAX: u64 = 1_000_000_000_000_000;
 
 /// Makes lines of rows, whatever they are read from.
 struct Rows<'a, F> {
     head: Vec<String>,
     columns: Columns,
-    options: &'a InvoiceOptions,
-    keys: Keys,
-    hasher: foldhash::quality::RandomState,
+    rules: Rules<'a>,
+    /// Clicks of all lines so far.
+    clicks: u64,
     take: F,
 }
 
 impl<'a, F: FnMut(InvoiceLine)> Rows<'a, F> {
-    fn new(head: Vec<String>, options: &'a InvoiceOptions, keys: Keys, take: F) -> Result<Self, InvoiceError> {
-        let columns = Columns::find(&head, options, keys)?;
-        Ok(Rows { head, columns, options, keys, hasher: foldhash::quality::RandomState::default(), take })
+    fn new(head: Vec<String>, rules: Rules<'a>, take: F) -> Result<Self, InvoiceError> {
+        let columns = Columns::find(&head, rules.options, rules.keys)?;
+        Ok(Rows { head, columns, rules, clicks: 0, take })
     }
 
     /// `line`: its number in the file.
@@ -148,8 +172,14 @@ impl<'a, F: FnMut(InvoiceLine)> Rows<'a, F> {
         if self.columns.line.is_some_and(|place| matches!(cells[place].text(), "total" | "left_out")) {
             return Ok(());
         }
-        let hash = self.hasher.hash_one(cells.iter().map(|cell| cell.text()).collect::<Vec<_>>());
-        let read = self.columns.line(&self.head, cells, line, self.options, self.keys)?;
+        let hash = self.rules.hasher.hash_one(cells.iter().map(|cell| cell.text()).collect::<Vec<_>>());
+        let read = self.columns.line(&self.head, cells, line, self.rules.options, self.rules.keys)?;
+        // Whatever is added up of them fits as well.
+        self.clicks = self.clicks.checked_add(read.clicks).filter(|all| *all <= CLICKS_MAX).ok_or_else(|| {
+            let column = self.head[self.columns.clicks].clone();
+            let reason = format!("makes more than {CLICKS_MAX} clicks of all lines, which nobody clicks");
+            InvoiceError::Value { line, column, value: read.clicks.to_string(), reason }
+        })?;
         (self.take)(InvoiceLine { hash, ..read });
         Ok(())
     }
@@ -158,7 +188,7 @@ impl<'a, F: FnMut(InvoiceLine)> Rows<'a, F> {
     fn told(self) -> Vec<(Field, String)> {
         let Columns { who, tenant, day, clicks, price, currency, .. } = self.columns;
         let all = [
-            (self.keys.who().unwrap_or(Field::Ad), who),
+            (self.rules.keys.who().unwrap_or(Field::Ad), who),
             (Field::Tenant, tenant),
             (Field::Day, day),
             (Field::Clicks, Some(clicks)),
@@ -181,7 +211,8 @@ mod tests {
 
     fn read(text: &str, options: &InvoiceOptions, keys: Keys) -> Result<Vec<InvoiceLine>, String> {
         let mut lines = Vec::new();
-        csv::read(text.as_bytes(), options, keys, |line| lines.push(InvoiceLine { hash: 0, ..line }))
+        Invoice::new(std::io::Cursor::new(text), InvoiceForm::Csv, options)
+            .read(keys, |line| lines.push(InvoiceLine { hash: 0, ..line }))
             .map_err(|error| error.to_string())?;
         Ok(lines)
     }
@@ -226,6 +257,39 @@ mod tests {
     }
 
     #[test]
+    fn sums_have_a_bound_and_so_has_a_line() {
+        let lines = "a,2026-03-15,1000000000000\n".repeat(1_001);
+        let error = plainly(&format!("ad,day,clicks\n{lines}")).unwrap_err();
+        assert!(error.contains("line 1002, column `clicks`") && error.contains("of all lines"), "{error}");
+        let rest = "b,2026-03-15,2,x\n".repeat(1_000_000);
+        let error = plainly(&format!("ad,day,clicks,note\na,2026-03-15,1,\"12 inch\n{rest}")).unwrap_err();
+        assert!(error.contains("a quote is opened on line 2 and never closed"), "{error}");
+    }
+
+    /// Whoever is read from in parts has to stay the same.
+    #[test]
+    fn a_file_that_is_changed_meanwhile_is_none() {
+        let options = plain_options();
+        let mut invoice =
+            Invoice::new(std::io::Cursor::new(b"ad,clicks\na,1\nb,2\n".to_vec()), InvoiceForm::Csv, &options);
+        let keys = "ad".parse().unwrap();
+        let read = |invoice: &mut Invoice<'_, std::io::Cursor<Vec<u8>>>| {
+            let mut lines = Vec::new();
+            invoice.read(keys, |line| lines.push((line.who, line.clicks))).map(|_| lines)
+        };
+        let want = [("a".to_owned(), 1), ("b".to_owned(), 2)];
+        assert_eq!(read(&mut invoice).unwrap(), want);
+        assert_eq!(read(&mut invoice).unwrap(), want);
+        for other in ["ad,clicks\na,1\nb,3\n", "ad,clicks\na,1\n", "ad,clicks\na,1\nb,2\nb,2\n"] {
+            assert!(read(&mut invoice).is_ok());
+            *invoice.from.get_mut() = other.as_bytes().to_vec();
+            assert!(matches!(read(&mut invoice), Err(InvoiceError::Changed)), "{other}");
+            *invoice.from.get_mut() = b"ad,clicks\na,1\nb,2\n".to_vec();
+            let _ = read(&mut invoice);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_line_and_column() {
         for (text, part) in [
             ("", "it is empty"),
@@ -262,10 +326,14 @@ mod tests {
             let error = plainly(text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
         }
-        let bytes = b"ad,day,clicks\nM\xfcller,2026-03-15,1\n";
-        let error = csv::read(&bytes[..], &plain_options(), Keys::AD_DAY, |_| {}).unwrap_err();
-        assert!(matches!(error, InvoiceError::NotUtf8 { line: 2, at: 1 }), "{error}");
-        let error = csv::read(&b"\xff\xfea\0"[..], &plain_options(), Keys::AD_DAY, |_| {}).unwrap_err();
+        let error = |bytes: &[u8]| {
+            let options = plain_options();
+            let mut invoice = Invoice::new(std::io::Cursor::new(bytes), InvoiceForm::Csv, &options);
+            invoice.read(Keys::AD_DAY, |_| {}).unwrap_err()
+        };
+        let not_utf8 = error(b"ad,day,clicks\nM\xfcller,2026-03-15,1\n");
+        assert!(matches!(not_utf8, InvoiceError::NotUtf8 { line: 2, at: 1 }), "{not_utf8}");
+        let error = error(b"\xff\xfea\0");
         assert!(matches!(error, InvoiceError::Utf16), "{error}");
         for text in ["ad", "ad=", "x=y", "ad=a,ad=b"] {
             assert!(text.parse::<Mapping>().is_err(), "{text}");

@@ -161,7 +161,7 @@ impl<W: Write + Seek + Send> Report<W> {
             }))?,
             Lines::Xlsx { workbook, rows, .. } => {
                 if u64::from(*rows) == LINES_MAX {
-                    return Err(ExportError::TooManyLines { max: LINES_MAX });
+                    return Err(ExportError::ReportTooLong { max: LINES_MAX });
                 }
                 *rows += 1;
                 let sheet = workbook.worksheet_from_name(LINES)?;
@@ -300,7 +300,7 @@ fn write_html(
     }
     writeln!(to, "</table>")?;
     if largest.left_out() > 0 {
-        writeln!(to, "<p>And {} more: the reports as CSV and XLSX list all.</p>", largest.left_out())?;
+        writeln!(to, "<p>And {} more: the report as CSV lists all.</p>", largest.left_out())?;
     }
     writeln!(to, "</body>\n</html>")?;
     Ok(())
@@ -337,6 +337,41 @@ impl std::fmt::Display for Cell {
             Cell::Text(text) => f.write_str(text),
             Cell::Number(number) => write!(f, "{number}"),
             Cell::Nothing => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn the_largest_breaks_are_kept_in_their_order() {
+        let mut random = SmallRng::seed_from_u64(3);
+        for max in [1, 2, 7, 100] {
+            let line = |n: u64, ours: u64, bucket| Compared {
+                who: "a".into(),
+                day: None,
+                ours,
+                theirs: 50,
+                lines: Some((n, 1)),
+                bucket,
+                cause: None,
+                at_stake: None,
+            };
+            let lines: Vec<Compared> =
+                (0..60).map(|n| line(n, random.random_range(40..60), Bucket::ALL[random.random_range(0..5)])).collect();
+            let mut largest = Largest::new(max);
+            lines.iter().for_each(|line| largest.add(line));
+            let mut want: Vec<&Compared> = lines.iter().filter(|line| line.bucket.is_break()).collect();
+            want.sort_by_key(|line| Reverse(line.ours.abs_diff(line.theirs)));
+            let left_out = want.len().saturating_sub(max);
+            want.truncate(max);
+            assert_eq!(largest.lines().collect::<Vec<_>>(), want);
+            assert_eq!(largest.left_out(), left_out as u64);
         }
     }
 }

@@ -5,7 +5,9 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use clicks::books::{Books, PeriodState};
 use clicks::id::TenantId;
 use clicks::time::{Day, Timestamp};
@@ -14,6 +16,7 @@ use finance::{
     Bucket, Cause, Compared, Dates, Invoice, InvoiceForm, InvoiceOptions, Keys, Mapping, Mine, PointInTime,
     Provisional, ReconcileError, StatementError, Terms, Tolerance, books_at, reconcile,
 };
+use parquet::arrow::ArrowWriter;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use world::{Truth, World, ads, duplicates};
@@ -87,9 +90,20 @@ impl Desk {
         tolerance: &str,
         tenant: Option<&TenantId>,
     ) -> Result<Vec<Compared>, ReconcileError> {
+        self.compare_as(InvoiceForm::Csv, text.as_bytes().to_vec(), keys, tolerance, tenant).await
+    }
+
+    async fn compare_as(
+        &self,
+        form: InvoiceForm,
+        bytes: Vec<u8>,
+        keys: &str,
+        tolerance: &str,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<Compared>, ReconcileError> {
         let keys = keys.parse().unwrap();
         let options = InvoiceOptions { zone: self.zone, mapping: Mapping::default(), thousands: None };
-        let mut invoice = Invoice::new(std::io::Cursor::new(text), InvoiceForm::Csv, &options);
+        let mut invoice = Invoice::new(std::io::Cursor::new(bytes), form, &options);
         let terms = Terms { keys, tolerance: tolerance.parse().unwrap(), keys_max: self.keys_max };
         let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
         let Desk { books, dates, zone, provisional, .. } = self;
@@ -101,6 +115,16 @@ impl Desk {
         };
         reconcile(&mine, &mut invoice, terms, take).await?;
         Ok(compared)
+    }
+}
+
+/// The advertiser and the campaign of an ad.
+fn home(ad: &str) -> Option<(&'static str, &'static str)> {
+    match ad {
+        "a" | "new" => Some(("acme", "spring")),
+        "b" => Some(("acme", "summer")),
+        "dear" | "free" => Some(("globex", "spring")),
+        _ => None,
     }
 }
 
@@ -272,7 +296,16 @@ async fn what_does_not_fit_at_once_is_compared_name_by_name() {
         rand::seq::SliceRandom::shuffle(&mut *lines, &mut rng);
         let lines: String = lines.concat();
         let of_ads = "-,ad,day,clicks,cpc,currency\n".to_owned() + &lines;
-        let of_campaigns = "advertiser,campaign,day,clicks,cpc,currency\n".to_owned() + &lines;
+        let campaign = |line: &str| {
+            let mut parts = line.splitn(3, ',');
+            let (ad, rest) = (parts.nth(1).unwrap(), parts.next().unwrap());
+            match home(ad) {
+                Some((tenant, campaign)) => format!("{tenant},{campaign},{rest}\n"),
+                None => format!(",{ad},{rest}\n"),
+            }
+        };
+        let of_campaigns: String = lines.lines().map(campaign).collect();
+        let of_campaigns = "advertiser,campaign,day,clicks,cpc,currency\n".to_owned() + &of_campaigns;
         for (text, keys) in [(&of_ads, "ad,day"), (&of_ads, "ad"), (&of_ads, "day"), (&of_campaigns, "campaign,day")] {
             desk.keys_max = Terms::KEYS_MAX;
             let whole = desk.compare(text, keys, "1").await.unwrap();
@@ -287,41 +320,37 @@ async fn what_does_not_fit_at_once_is_compared_name_by_name() {
     assert!(slices > 100, "{slices}");
 }
 
-/// What can be read only once, as a pipe can, is compared if it fits.
+/// All forms can be read again and again.
 #[tokio::test]
-async fn a_pipe_that_does_not_fit_is_refused() {
-    struct Pipe<'a>(&'a [u8]);
-    impl std::io::Read for Pipe<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            self.0.read(buffer)
-        }
+async fn a_workbook_and_a_parquet_file_are_read_name_by_name_too() {
+    let mut desk = Desk::new(3, "UTC").await;
+    let lines = billed(&desk.ours());
+    let mut book = rust_xlsxwriter::Workbook::new();
+    let sheet = book.add_worksheet();
+    for (name, place) in ["ad", "day", "clicks"].into_iter().zip(0..) {
+        sheet.write_string(0, place, name).unwrap();
     }
-    impl std::io::Seek for Pipe<'_> {
-        fn seek(&mut self, _: std::io::SeekFrom) -> std::io::Result<u64> {
-            Err(std::io::ErrorKind::NotSeekable.into())
-        }
+    for (((ad, day), clicks), row) in lines.iter().zip(1..) {
+        sheet.write_string(row, 0, ad).unwrap().write_string(row, 1, day.to_string()).unwrap();
+        sheet.write_number(row, 2, *clicks as f64).unwrap();
     }
-    let desk = Desk::new(1, "UTC").await;
-    let text = invoice(&billed(&desk.ours()));
-    let options = InvoiceOptions { zone: desk.zone, mapping: Mapping::default(), thousands: None };
-    let read = async |keys_max: usize| {
-        let mut compared = 0;
-        let take = |line: Compared| {
-            assert_eq!(line.bucket, Bucket::Matched);
-            compared += 1;
-            Ok(())
-        };
-        let mut invoice = Invoice::new(Pipe(text.as_bytes()), InvoiceForm::Csv, &options);
-        let (ledger, objects, ads, provisional) = (&desk.world.ledger, &desk.world.objects, ads(), &desk.provisional);
-        let Desk { books, dates, zone, .. } = &desk;
-        let mine = Mine { ledger, objects, books, ads: &ads, dates: *dates, zone: *zone, tenant: None, provisional };
-        let terms = Terms { keys: Keys::AD_DAY, tolerance: Tolerance::None, keys_max };
-        reconcile(&mine, &mut invoice, terms, take).await.map(|_| compared)
-    };
-    let lines = text.lines().count() - 1;
-    assert_eq!(read(lines).await.unwrap(), lines);
-    let error = read(lines - 1).await.unwrap_err().to_string();
-    assert!(error.contains("save it as a file"), "{error}");
+    let texts = |column: Vec<String>| Arc::new(StringArray::from(column)) as ArrayRef;
+    let columns = [
+        ("ad", texts(lines.keys().map(|(ad, _)| ad.clone()).collect())),
+        ("day", texts(lines.keys().map(|(_, day)| day.to_string()).collect())),
+        ("clicks", Arc::new(UInt64Array::from_iter_values(lines.values().copied()))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    desk.keys_max = 7;
+    for (form, bytes) in [(InvoiceForm::Xlsx, book.save_to_buffer().unwrap()), (InvoiceForm::Parquet, parquet)] {
+        let compared = desk.compare_as(form, bytes, "ad,day", "0", None).await.unwrap();
+        assert_eq!(compared.len(), lines.len(), "{form:?}");
+        assert!(compared.iter().all(|line| line.bucket == Bucket::Matched), "{form:?}");
+    }
 }
 
 #[tokio::test]
@@ -465,12 +494,7 @@ async fn tolerance_tenants_campaigns_and_days_that_are_open() {
     // Two advertisers have a campaign of the same name.
     let mut campaigns: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for ((ad, _), clicks) in &ours {
-        let home = match &**ad {
-            "a" | "new" => ("acme", "spring"),
-            "b" => ("acme", "summer"),
-            "dear" | "free" => ("globex", "spring"),
-            _ => continue,
-        };
+        let Some(home) = home(ad) else { continue };
         *campaigns.entry(home).or_default() += clicks;
     }
     let lines = |with_tenant: bool, of: Option<&str>| {

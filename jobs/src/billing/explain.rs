@@ -33,7 +33,7 @@ async fn explained(settings: &Settings, args: &ExplainArgs, as_json: bool) -> Re
     let mut published = Published { ad: args.ad.as_str(), counts: Counts::default() };
     write(&desk.objects, &books, &AdsTable::default(), &scope, &mut published).await?;
     let counts = published.counts;
-    let found = explain(&desk.ledger, &desk.objects, &books, &args.ad, range, counts).await?;
+    let found = explain(&desk.ledger, &desk.objects, &books, &args.ad, range, counts, args.all_partitions).await?;
     if args.clicks {
         clicks(args, &found).map_err(OutputError::new)?;
     } else {
@@ -78,8 +78,10 @@ fn is_billed(fate: &Fate) -> bool {
 
 fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> String {
     let all = grouped(found.clicks.len() as u64);
+    let is_all = found.objects.len() == found.named;
+    let where_ = if is_all { "among what the ledger names" } else { "in the partitions that it belongs to" };
     let mut text = format!(
-        "{} in {} ({}): {} billed\n{all} clicks of it arrived, among what the ledger names\n",
+        "{} in {} ({}): {} billed\n{all} clicks of it arrived {where_}\n",
         args.ad,
         args.of.period,
         args.of.tz.name(),

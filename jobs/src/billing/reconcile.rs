@@ -6,8 +6,8 @@ use std::io::{BufWriter, IsTerminal, Seek, Write};
 
 use anyhow::{Context, Result};
 use finance::{
-    Bucket, Compared, Invoice, InvoiceForm, InvoiceOptions, Largest, Mine, Provisional, ReconcileError, Report,
-    ReportForm, Summary, Terms, reconcile, stakes,
+    Bucket, Compared, ExportError, Invoice, InvoiceForm, InvoiceOptions, Largest, Mine, Provisional, ReconcileError,
+    Report, ReportForm, Summary, Terms, reconcile, stakes,
 };
 use indicatif::{ProgressBar, ProgressBarIter, ProgressFinish, ProgressStyle};
 use platform::settings::Settings;
@@ -45,7 +45,7 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
     if args.report.as_deref().is_some_and(same) {
         return refuse("the report would take the place of the file that is compared: give it another name");
     }
-    let file = match File::open(&args.file) {
+    let file = match File::open(&args.file).and_then(|file| if is_file(&file) { Ok(file) } else { spooled(file) }) {
         Ok(file) => file,
         Err(error) => return refuse(&format!("{name} cannot be read: {error}")),
     };
@@ -53,6 +53,7 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
         Ok(exit) => Ok(exit),
         Err(error) => match error.downcast::<ReconcileError>() {
             Ok(ReconcileError::Invoice(error)) => refuse(&format!("{name}: nothing was compared. {error}")),
+            Ok(ReconcileError::Report(error @ ExportError::ReportTooLong { .. })) => refuse(&error.to_string()),
             Ok(ReconcileError::Statement(error)) => refused(error.into()),
             Ok(error @ (ReconcileError::SharedCampaign { .. } | ReconcileError::UnknownTenant(_))) => {
                 refuse(&error.to_string())
@@ -61,6 +62,17 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
             Err(error) => refused(error),
         },
     }
+}
+
+fn is_file(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+/// What can be read only once, as a pipe can, in a file that can be read again.
+fn spooled(mut from: File) -> std::io::Result<File> {
+    let mut to = tempfile::tempfile()?;
+    std::io::copy(&mut from, &mut to)?;
+    Ok(to)
 }
 
 /// On a terminal a bar shows how much of a long file is read.
@@ -131,6 +143,8 @@ async fn compare(
         report.as_mut().map_or(Ok(()), |(_, _, report)| report.line(&line))
     })
     .await?;
+    // And the bar with it.
+    drop(invoice);
     let columns = columns.iter().map(|(field, column)| format!("{field}={column}")).collect::<Vec<_>>().join(", ");
     let about: Vec<(String, String)> = [
         ("file", args.file.display().to_string()),
@@ -190,7 +204,7 @@ fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, largest: &La
         let _ = writeln!(text, "{name}  ours {ours}, theirs {theirs}{place}{cause}");
     }
     if largest.left_out() > 0 {
-        let _ = writeln!(text, "and {} more: --report FILE.csv or .xlsx lists all", grouped(largest.left_out()));
+        let _ = writeln!(text, "and {} more: --report FILE.csv lists all", grouped(largest.left_out()));
     }
     text.truncate(text.trim_end().len());
     text

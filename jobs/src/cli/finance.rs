@@ -148,7 +148,7 @@ pub struct ReconcileArgs {
 Every click of the ad whose time lies in the period is read from the raw objects that the ledger names, and judged again: billed,
 adjusted (found after its day was final), duplicate, rejected, or not yet published. The billed and adjusted ones must be the number
 that is published (exit code 14 when they are not), and the printed query finds the same in DuckDB. Objects of partitions that the ad
-does not belong to are read only if the others do not come to that number.")]
+does not belong to are read only if the others do not come to that number, or with --all-partitions.")]
 pub struct ExplainArgs {
     /// The ad.
     #[arg(long, value_name = "ID")]
@@ -156,8 +156,12 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub of: Of,
     /// How long the parts are into which the number is taken.
-    #[arg(long, value_enum, default_value_t = StepName::Hour)]
+    #[arg(long, value_enum, default_value_t = StepName::Hour, conflicts_with = "clicks")]
     pub grain: StepName,
+    /// Reads the partitions too that the ad does not belong to. Clicks that are rejected there change no number, so nothing else tells
+    /// of them.
+    #[arg(long)]
+    pub all_partitions: bool,
     /// Each click as a line of CSV, with what became of it and why.
     #[arg(long, conflicts_with = "json")]
     pub clicks: bool,

@@ -12,7 +12,7 @@ use promises::services::{duckdb, new_folder, sheet};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::nightly::{ASTRAY, NIGHTS, archive, begin, day, first_day, generate, settle};
+use crate::nightly::{ASTRAY, GHOST, GHOSTS, NIGHTS, archive, begin, day, first_day, generate, settle};
 
 /// `ad-9` is not in the table, `ad-8` has no price, and others cost something else from a day on, in another currency.
 const ADS: &str = "\
@@ -483,6 +483,12 @@ async fn a_billed_number_is_explained_by_its_raw_clicks() {
     assert!(text.contains("raw objects that hold some of it") && text.contains("duplicate"), "{text}");
     let (code, _, stderr) = office.run(&["explain", "--ad", "ad-1", "--period", "2026-03-07"]).await;
     assert!(code == Some(10) && stderr.contains("2026-03-07 (live)"), "{stderr}");
+    // What is rejected changes no number, and is found wherever it lies.
+    let ghost = office.json(&["explain", "--ad", GHOST, "--period", &day(NIGHTS).to_string()]).await;
+    assert_eq!((&ghost["published"]["total"], &ghost["clicks"]["rejected"]), (&0.into(), &GHOSTS.into()), "{ghost}");
+    let all = ["explain", "--ad", "ad-1", "--period", "2026-03-02"];
+    let read = async |more: &[&str]| office.json(&[&all[..], more].concat()).await["objects_read"].as_u64().unwrap();
+    assert_eq!(read(&["--all-partitions"]).await, read(&[]).await * 2);
     let nobody = office.json(&["explain", "--ad", "nobody", "--period", "2026-03-01"]).await;
     assert_eq!((&nobody["published"]["total"], &nobody["clicks"]["billed"]), (&0.into(), &0.into()));
 }

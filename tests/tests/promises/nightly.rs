@@ -30,6 +30,9 @@ pub(crate) const NIGHTS: i32 = 6;
 const CLICKS_PER_DAY: i64 = 3_000;
 /// An ad whose clicks do not lie in the partition that its key belongs to.
 pub(crate) const ASTRAY: &str = "ad-5";
+/// Another one, whose clicks are all from too far ahead to count.
+pub(crate) const GHOST: &str = "ghost";
+pub(crate) const GHOSTS: u64 = 3;
 
 /// The day on which the books begin, unless a test begins them on another one.
 pub(crate) fn first_day() -> Day {
@@ -98,6 +101,10 @@ pub(crate) fn generate(first: Day) -> Vec<Sent> {
         };
         sent.push(Sent { ad, id, event: append - delay, append });
     }
+    let append = end_of(first).as_millis() - 12 * 3_600_000;
+    let place = sent.partition_point(|sent| sent.append < append);
+    let ghosts = (0..GHOSTS.into()).map(|id| Sent { ad: GHOST.to_owned(), id, event: append + 400_000, append });
+    sent.splice(place..place, ghosts);
     sent
 }
 
@@ -111,7 +118,8 @@ pub(crate) async fn archive(objects: &Objects, first: Day, sent: &[Sent]) {
     for number in 0..PARTITIONS {
         let mut by_hour: BTreeMap<i64, Vec<(i64, Option<&Sent>)>> = BTreeMap::new();
         // Who sends the clicks of one ad goes by a partitioner of his own.
-        let home = |ad: &str| partition_of(ad.as_bytes(), PARTITIONS) + u32::from(ad == ASTRAY);
+        let is_astray = |ad: &str| [ASTRAY, GHOST].contains(&ad);
+        let home = |ad: &str| partition_of(ad.as_bytes(), PARTITIONS) + u32::from(is_astray(ad));
         let own = |ad: &str| home(ad) % PARTITIONS == number;
         for click in sent.iter().filter(|click| own(&click.ad)) {
             by_hour.entry(click.append.div_euclid(3_600_000)).or_default().push((click.append, Some(click)));

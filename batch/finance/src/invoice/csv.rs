@@ -6,13 +6,11 @@ use std::io::Read;
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 
 use super::values::Given;
-use super::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Rows};
-use crate::reconcile::Keys;
+use super::{Field, InvoiceError, InvoiceLine, Rows, Rules};
 
 pub(super) fn read(
     mut from: impl Read,
-    options: &InvoiceOptions,
-    keys: Keys,
+    rules: Rules<'_>,
     take: impl FnMut(InvoiceLine),
 ) -> Result<Vec<(Field, String)>, InvoiceError> {
     // Long enough for any head; what follows is read on.
@@ -32,8 +30,8 @@ pub(super) fn read(
         front.drain(..3);
     }
     let delimiter = delimiter(&front);
-    let quotes = Cell::new(0);
-    let whole = Quotes { from: std::io::Cursor::new(front).chain(from), count: &quotes };
+    let (quotes, room) = (Cell::new(0), Cell::new(LINE_MAX));
+    let whole = Quotes { from: std::io::Cursor::new(front).chain(from), count: &quotes, room: &room };
     // A carriage return before the line feed is trimmed with the field: as part of the end it would shift the line numbers.
     let mut reader = ReaderBuilder::new();
     reader.delimiter(delimiter).terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
@@ -44,9 +42,17 @@ pub(super) fn read(
     }
     let head: Vec<String> = texts(&record, 1)?.into_iter().map(|text| text.trim().to_owned()).collect();
     let width = head.len();
-    let mut rows = Rows::new(head, options, keys, take)?;
+    let mut rows = Rows::new(head, rules, take)?;
     let mut last = (1, false);
-    while next(&mut reader, &mut record)? {
+    loop {
+        room.set(LINE_MAX);
+        let begins = reader.position().line();
+        match next(&mut reader, &mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(InvoiceError::Io(_)) if room.get() == 0 => return Err(InvoiceError::OpenQuote(begins)),
+            Err(error) => return Err(error),
+        }
         let line = record.position().map_or(0, csv::Position::line);
         last = (line, record.iter().any(|field| field.contains(&b'\n')));
         if record.len() == 1 && record[0].trim_ascii().is_empty() {
@@ -65,15 +71,24 @@ pub(super) fn read(
     }
 }
 
-/// Counts quotes: where each is closed there is an even number.
+/// Most bytes of a line. Behind a quote that is not closed all of the file would be one.
+const LINE_MAX: usize = 16 << 20;
+
+/// Counts quotes: where each is closed there is an even number. Gives no more than there is room for.
 struct Quotes<'a, R> {
     from: R,
     count: &'a Cell<u64>,
+    room: &'a Cell<usize>,
 }
 
 impl<R: Read> Read for Quotes<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.from.read(buffer)?;
+        let left = self.room.get().saturating_sub(read);
+        self.room.set(left);
+        if left == 0 {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
         let found = buffer[..read].iter().filter(|byte| **byte == b'"').count() as u64;
         self.count.set(self.count.get() + found);
         Ok(read)

@@ -7,20 +7,18 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::values::Given;
-use super::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Rows};
-use crate::reconcile::Keys;
+use super::{Field, InvoiceError, InvoiceLine, Rows, Rules};
 
 pub(super) fn read(
     bytes: Bytes,
-    options: &InvoiceOptions,
-    keys: Keys,
+    rules: Rules<'_>,
     take: impl FnMut(InvoiceLine),
 ) -> Result<Vec<(Field, String)>, InvoiceError> {
     let wrong = |error: String| InvoiceError::Parquet(error);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| wrong(error.to_string()))?;
     let head: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
     let zone = zone_of(builder.metadata().file_metadata().key_value_metadata());
-    let mut rows = Rows::new(head, options, keys, take)?;
+    let mut rows = Rows::new(head, rules, take)?;
     // As in the other forms: the head is line 1.
     let mut line = 1;
     for batch in builder.build().map_err(|error| wrong(error.to_string()))? {

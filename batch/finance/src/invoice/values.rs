@@ -20,7 +20,7 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Most clicks of a line: as many lines as fit into memory still add up.
+/// Most clicks of a line.
 const CLICKS_MAX: u64 = 1_000_000_000_000;
 /// Highest price: that of the ads table.
 const PRICE_MAX: u32 = 1_000_000;

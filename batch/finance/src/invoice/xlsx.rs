@@ -6,13 +6,11 @@ use std::io::{Read, Seek};
 use calamine::{Data, Reader, Xlsx, XlsxError};
 
 use super::values::Given;
-use super::{Field, InvoiceError, InvoiceLine, InvoiceOptions, Rows};
-use crate::reconcile::Keys;
+use super::{Field, InvoiceError, InvoiceLine, Rows, Rules};
 
 pub(super) fn read(
     from: impl Read + Seek,
-    options: &InvoiceOptions,
-    keys: Keys,
+    rules: Rules<'_>,
     mut take: impl FnMut(InvoiceLine),
 ) -> Result<Vec<(Field, String)>, InvoiceError> {
     let wrong = |error: XlsxError| InvoiceError::Xlsx(error.to_string());
@@ -36,7 +34,7 @@ pub(super) fn read(
                     None if gathered.iter().all(|cell| *cell == Data::Empty) => {}
                     None => {
                         let head = gathered.iter().map(|cell| text(cell).0.trim().to_owned()).collect();
-                        rows = Some(Rows::new(head, options, keys, &mut take)?);
+                        rows = Some(Rows::new(head, rules, &mut take)?);
                     }
                     Some(rows) => give(rows, gathered, u64::from(number) + 1)?,
                 }

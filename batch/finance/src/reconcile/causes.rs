@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use clicks::books::PeriodState;
-use clicks::id::AdId;
+use clicks::id::{AdId, CampaignId, TenantId};
 use clicks::tables::EntryNumber;
 use clicks::time::{Day, Interval};
 use clicks::zone::Zone;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::slice::{Key, OfFile, Slice, name_of, ours};
 use super::{Bucket, Compared, Keys, Mine, ReconcileError};
-use crate::changes::{ChangesError, changes_of};
+use crate::changes::{ChangesError, DayChange, changes_of};
 use crate::dates::Dates;
 use crate::invoice::Field;
 use crate::position::{PointInTime, books_at};
@@ -231,10 +231,8 @@ async fn by_earlier_states(named: &Named<'_>, compared: &mut [(Key, Compared)]) 
     };
     let first = books_at(mine.ledger, PointInTime::Entry(0)).await.map_err(ChangesError::from)?;
     let wanted = |ad: &AdId| named.number(ad).is_some_and(|number| numbers.contains(&number));
-    let changes = changes_of(mine.ledger, mine.objects, mine.ads, &ranges, first, mine.books.head(), &wanted).await?;
-    // What was said after each entry.
     let mut said: HashMap<Key, Said, RandomState> = HashMap::default();
-    for (n, change) in changes {
+    let take = |n: usize, change: DayChange| {
         for ad in change.ads {
             let Some(number) = named.number(&ad.ad) else { continue };
             let Said { now, before } = said.entry((number, if by_day { days[n].number() } else { 0 })).or_default();
@@ -242,7 +240,8 @@ async fn by_earlier_states(named: &Named<'_>, compared: &mut [(Key, Compared)]) 
             before.retain(|(entry, _)| *entry != change.entry);
             before.push((change.entry, (*now).max(0) as u64));
         }
-    }
+    };
+    changes_of(mine.ledger, mine.objects, mine.ads, &ranges, first, mine.books.head(), &wanted, take).await?;
     for (key, line) in open(compared).filter(different) {
         let states = said.get(key).map(|said| said.before.as_slice()).unwrap_or_default();
         // The last one is ours.
@@ -388,11 +387,18 @@ async fn by_names(named: &Named<'_>, most: usize, compared: &mut [(Key, Compared
     let Some(who) = keys.who() else { return Ok(0) };
     let clicked: HashSet<u32, RandomState> =
         slice.sums().filter(|(_, sides)| sides.ours.lines > 0).map(|(key, _)| key.0).collect();
+    let campaigns = mine.ads.campaigns();
+    let known: HashSet<&str, RandomState> = campaigns.iter().map(|(_, campaign)| campaign.as_str()).collect();
     let is_known = |name: &str| match who {
         Field::Ad => AdId::parse(name).is_ok_and(|ad| mine.ads.campaign_of(&ad).is_some()),
-        Field::Campaign => mine.ads.campaigns().iter().any(|(tenant, campaign)| {
-            campaign.as_str() == name || name.split_once('/') == Some((tenant.as_str(), campaign.as_str()))
-        }),
+        Field::Campaign => {
+            let is_there = |(tenant, campaign): (&str, &str)| {
+                let names =
+                    |known: &(TenantId, CampaignId)| (known.0.as_str(), known.1.as_str()).cmp(&(tenant, campaign));
+                campaigns.binary_search_by(names).is_ok()
+            };
+            known.contains(name) || name.split_once('/').is_some_and(is_there)
+        }
         _ => mine.ads.tenants().any(|tenant| tenant.as_str() == name),
     };
     let mut unknown: Vec<&mut Compared> = open(compared)

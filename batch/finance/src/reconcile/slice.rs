@@ -127,7 +127,7 @@ impl Slice {
     }
 
     pub(super) fn price(&self, their: &Their) -> Option<Price> {
-        their.price.map(|number| self.prices.prices[number.get() as usize - 1].clone())
+        their.price.map(|number| self.prices.get(number).clone())
     }
 
     fn holds(&self, name: &str) -> bool {
@@ -144,12 +144,13 @@ impl Slice {
             return;
         }
         let day = line.day.filter(|_| self.keys.by_day()).map_or(0, Day::number);
-        let (number, price) = (self.names.number(&name), line.price.as_ref().map(|price| self.prices.number(price)));
+        let number = self.names.number(&name);
         let their = &mut self.sums.entry((number, day)).or_default().theirs;
         let is_first = their.lines == 0;
         if is_first {
+            let price = line.price.as_ref().map(|price| self.prices.number(price));
             (their.first_line, their.price, their.hash) = (line.line, price, line.hash);
-        } else if their.price != price {
+        } else if their.price.map(|number| self.prices.get(number)) != line.price.as_ref() {
             their.price = None;
         }
         their.clicks += line.clicks;
@@ -182,22 +183,27 @@ impl Slice {
         .await
     }
 
-    /// Leaves the upper half to the next slice when there are too many. What belongs to one name stays together.
+    fn is_full(&self) -> bool {
+        self.sums.len() + self.seen.len() / HASHES_PER_KEY > self.keys_max
+    }
+
+    /// Leaves the last names to the next slice when there are too many. What belongs to one name stays together.
     fn keep_to_bound(&mut self) {
-        let is_full = self.sums.len() + self.seen.len() / HASHES_PER_KEY > self.keys_max;
-        if !is_full || self.names.names.len() == 1 {
+        if !self.is_full() || self.names.names.len() == 1 {
             return;
         }
         let mut weights = vec![0; self.names.names.len()];
         self.sums.keys().for_each(|(number, _)| weights[*number as usize] += 1);
         let mut order: Vec<u32> = (0..).take(weights.len()).collect();
         order.sort_unstable_by(|a, b| self.name(*a).cmp(self.name(*b)));
+        // A part that is large enough for it to be seldom, and small enough for slices to be large.
+        let most = self.sums.len() - self.sums.len() / 4;
         let mut kept = 0;
-        let middle = order.iter().position(|number| {
+        let first_left = order.iter().position(|number| {
             kept += weights[*number as usize];
-            kept > self.sums.len() / 2
+            kept > most
         });
-        let first_left = middle.unwrap_or(0).max(1);
+        let first_left = first_left.unwrap_or(order.len() - 1).max(1);
         let mut smaller = Slice::new(self.keys, self.keys_max, self.from.clone());
         smaller.until = Some(self.name(order[first_left]).clone());
         let numbers: HashMap<u32, u32, RandomState> =
@@ -210,6 +216,10 @@ impl Slice {
         }
         let seen = self.seen.iter().filter_map(|(number, hash)| Some((*numbers.get(number)?, *hash)));
         smaller.seen = seen.collect();
+        if smaller.is_full() && first_left == 1 {
+            // There is no room beside the first name, so no other is to come again and again.
+            smaller.until = Some(format!("{}\0", self.name(order[0])).into());
+        }
         *self = smaller;
     }
 }
@@ -227,6 +237,10 @@ struct Prices {
 }
 
 impl Prices {
+    fn get(&self, number: PriceNumber) -> &Price {
+        &self.prices[number.get() as usize - 1]
+    }
+
     fn number(&mut self, price: &Price) -> PriceNumber {
         if let Some(number) = self.numbers.get(price) {
             return *number;

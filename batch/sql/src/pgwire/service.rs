@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -373,7 +373,21 @@ fn as_postgres(context: &SessionContext) -> Result<(), SqlError> {
     // What clients look up before they ask anything: there are no sequences here, no types of extensions, and all is seen.
     constant("pg_get_serial_sequence", vec![DataType::Utf8; 2], ScalarValue::Utf8(None));
     constant("to_regtype", vec![DataType::Utf8], ScalarValue::Int32(None));
-    constant("pg_function_is_visible", vec![DataType::Int32], ScalarValue::Boolean(Some(true)));
+    for name in ["pg_function_is_visible", "pg_type_is_visible", "pg_collation_is_visible"] {
+        constant(name, vec![DataType::Int32], ScalarValue::Boolean(Some(true)));
+    }
+    for name in ["pg_get_function_result", "pg_get_function_arguments"] {
+        constant(name, vec![DataType::Int32], ScalarValue::Utf8(None));
+    }
+    constant("obj_description", vec![DataType::Int32, DataType::Utf8], ScalarValue::Utf8(None));
+    // Of columns that number themselves or have an order of their own: there are none.
+    let nothing = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
+    context.register_udf(ScalarUDF::from(SimpleScalarUDF::new_with_signature(
+        "json_build_object",
+        Signature::variadic_any(Volatility::Immutable),
+        DataType::Utf8,
+        Arc::new(nothing),
+    )));
     Ok(())
 }
 
