@@ -55,6 +55,11 @@ asyncio.run(by_asyncpg())
 engine = sqlalchemy.create_engine(f"postgresql+psycopg://notebook:{password}@127.0.0.1:{port}/twofold")
 inspector = sqlalchemy.inspect(engine)
 told["sqlalchemy"] = sorted(inspector.get_table_names() + inspector.get_view_names())
+told["columns"] = {column["name"]: str(column["type"]) for column in inspector.get_columns("clicks_day")}
+days = sqlalchemy.Table("clicks_day", sqlalchemy.MetaData(), autoload_with=engine)
+with engine.connect() as connection:
+    total = sqlalchemy.select(sqlalchemy.func.sum(days.c.total)).where(days.c.day == first, days.c.ad_id != "nobody")
+    told["reflected"] = int(connection.execute(total).scalar_one())
 table = pandas.read_sql("SELECT day, sum(total) AS billed FROM clicks_day GROUP BY day ORDER BY day", engine)
 told["pandas"] = [[str(day), int(billed)] for day, billed in table.itertuples(index=False)]
 json.dump(told, sys.stdout)

@@ -24,6 +24,10 @@ final class Ask {
             tell("schemas", column(about.getSchemas(), "TABLE_SCHEM"));
             tell("primary keys", column(about.getPrimaryKeys(null, "public", "clicks_day"), "COLUMN_NAME"));
             tell("indexes", column(about.getIndexInfo(null, "public", "clicks_day", false, true), "INDEX_NAME"));
+            tell("foreign keys", column(about.getImportedKeys(null, "public", "clicks_day"), "FKCOLUMN_NAME"));
+            tell("keys to it", column(about.getExportedKeys(null, "public", "ads"), "FKCOLUMN_NAME"));
+            tell("type names", column(about.getTypeInfo(), "TYPE_NAME").stream().filter("int8"::equals).toList());
+            tell("functions", column(about.getFunctions(null, "public", "%"), "FUNCTION_NAME"));
             String sql = "SELECT sum(total) AS billed FROM clicks_day WHERE day = ? AND ad_id <> ?";
             try (PreparedStatement statement = connection.prepareStatement(sql)) {
                 List<String> days = new ArrayList<>();

@@ -40,6 +40,15 @@ async fn clients_of_postgresql_read_the_tables() {
     }
     assert_eq!(told["list"], 2, "{told}");
     assert_eq!(told["sqlalchemy"], serde_json::json!(tables), "{told}");
+    // What Superset and other tools on SQLAlchemy find out before they ask.
+    let columns = &told["columns"];
+    assert_eq!(
+        (&columns["day"], &columns["total"], &columns["ad_id"]),
+        (&"DATE".into(), &"BIGINT".into(), &"TEXT".into()),
+        "{told}"
+    );
+    assert_eq!(columns.as_object().map(serde_json::Map::len), Some(13), "{told}");
+    assert_eq!(told["reflected"], by_day[0][1], "{told}");
     let amount = "SELECT sum(total * price) AS n FROM clicks_day JOIN ads ON clicks_day.ad_id = ads.ad_id AND day >= valid_from \
                   AND (valid_to IS NULL OR day < valid_to) WHERE currency = 'EUR'";
     assert_eq!(told["amount"], office.json(&["sql", amount]).await["rows"][0]["n"]);
@@ -56,6 +65,10 @@ async fn clients_of_postgresql_read_the_tables() {
     assert!(told["types"].starts_with("date,timestamptz,timestamptz,text,text,int8,int8,int8"), "{told:?}");
     want("primary keys", "");
     want("indexes", "");
+    want("foreign keys", "");
+    want("keys to it", "");
+    want("type names", "int8");
+    want("functions", "");
     want("by day", &by_day.iter().map(|row| row[1].to_string()).collect::<Vec<_>>().join(","));
     want("in parts", &hours.to_string());
     want("delete", "25006");
@@ -70,7 +83,13 @@ async fn clients_of_postgresql_read_the_tables() {
             "\\d clicks_day",
             &["day,date,,not null,", "total,bigint,,not null,", "period_start,timestamp with time zone,,not null,"],
         ),
+        ("\\d+ clicks_day", &["day,date,,not null,", "total,bigint,,not null,"]),
         ("\\l", &["twofold,"]),
+        ("\\dT", &["Schema,Name,Description"]),
+        ("\\df", &["Schema,Name,"]),
+        ("\\du", &["Role name,Attributes,"]),
+        ("\\dp", &["public,clicks_day,view,"]),
+        ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_%' ESCAPE '/'", &["public"]),
         ("\\dn", &["public,"]),
         ("SELECT version()", &["PostgreSQL 16"]),
         ("SELECT current_database(), current_schema()", &["twofold,public"]),

@@ -4,27 +4,17 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArguments, Ident, Query, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, VisitMut,
-    Visitor, VisitorMut,
+    BinaryOperator, Expr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, Value, Visit,
+    VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 /// By which JDBC's driver and SQLAlchemy take the columns of keys and indexes apart.
 const OF_KEYS: [&str; 2] = ["_pg_expandarray", "generate_subscripts"];
-/// By which JDBC's driver asks which types there are: it leaves out those of tables, which it looks up one by one.
-const TYPES: &str = "WHERE n.nspname != 'pg_toast' AND (t.typrelid = 0 OR (SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid))";
-const TYPES_OF_NO_TABLE: &str = "WHERE n.nspname != 'pg_toast' AND t.typrelid = 0";
 /// By which JDBC's driver asks how many columns a key may have.
 const KEY_COLUMNS: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'max_index_keys'";
 const KEY_COLUMNS_MAX: &str = "SELECT '32' AS setting";
-
-/// The same as the text says, as the engine can plan it.
-pub(super) fn in_our_words(sql: &str) -> String {
-    let words: Vec<&str> = sql.split_whitespace().collect();
-    let one_line = words.join(" ");
-    if one_line.contains(TYPES) { one_line.replace(TYPES, TYPES_OF_NO_TABLE) } else { sql.to_owned() }
-}
 
 /// The same as the statement says, as the engine can plan it.
 pub(super) fn adapt(statement: &mut Statement) {
@@ -43,6 +33,11 @@ impl VisitorMut for Adapt {
                     && let Some(alias) = unknown_column(expr).cloned()
                 {
                     *item = SelectItem::ExprWithAlias { expr: nothing(), alias };
+                }
+                if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item
+                    && matches!(expr, Expr::Case { .. })
+                {
+                    let _ = VisitMut::visit(expr, &mut WithoutSubqueries);
                 }
             }
         }
@@ -77,10 +72,67 @@ impl VisitorMut for Adapt {
                     *one = most;
                 }
             }
+            // The catalog has names in it, and no numbers of functions.
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_input_function(left) => {
+                if let Some(name) = parsed_expr("'array_in'") {
+                    **right = name;
+                }
+            }
             expr if unknown_column(expr).is_some() => *expr = nothing(),
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// What one case of a column is looked up by, row by row: defaults, sequences and orders of columns, which none has here. The
+/// parameters of the question stay, so that a client may give them.
+struct WithoutSubqueries;
+
+impl VisitorMut for WithoutSubqueries {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Subquery(query) = expr {
+            let mut parameters = Parameters(vec!["NULL".to_owned()]);
+            let _ = Visit::visit(&**query, &mut parameters);
+            if let Some(nothing) = parsed_expr(&format!("{NOTHING}({})", parameters.0.join(", "))) {
+                *expr = nothing;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// A function of anything that is always NULL, by the name of one that is asked for in such places.
+pub(super) const NOTHING: &str = "json_build_object";
+
+/// The parameters of a question, with the types that it gives them.
+struct Parameters(Vec<String>);
+
+impl Visitor for Parameters {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if let Expr::Cast { expr: inner, .. } = expr
+            && is_parameter(inner)
+        {
+            self.0.push(expr.to_string());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)))
+}
+
+/// What reads values of a type: by it JDBC's driver tells arrays from others.
+fn is_input_function(expr: &Expr) -> bool {
+    match expr {
+        Expr::Identifier(name) => name.value == "typinput",
+        Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|name| name.value == "typinput"),
+        _ => false,
     }
 }
 
@@ -91,7 +143,7 @@ fn unknown_column(expr: &Expr) -> Option<&Ident> {
 }
 
 fn nothing() -> Expr {
-    Expr::Value(Value::Null.into())
+    parsed_expr("CAST(NULL AS TEXT[])").unwrap_or(Expr::Value(Value::Null.into()))
 }
 
 fn parsed_expr(sql: &str) -> Option<Expr> {
@@ -105,7 +157,7 @@ pub(super) fn instead_of(statement: &Statement) -> Option<Statement> {
     }
     let Statement::Query(query) = statement else { return None };
     let SetExpr::Select(select) = &*query.body else { return None };
-    if statement.visit(&mut Look).is_continue() {
+    if Visit::visit(statement, &mut Look::default()).is_continue() {
         return None;
     }
     let columns: Option<Vec<String>> = select.projection.iter().map(column).collect();
@@ -127,18 +179,23 @@ fn column(item: &SelectItem) -> Option<String> {
     Some(format!("CAST(NULL AS TEXT) AS {name}"))
 }
 
-/// Stops at one of the functions of [`OF_KEYS`], and at numbers of columns that are made for keys of other tables.
-struct Look;
+/// Stops at one of the functions of [`OF_KEYS`], and at constraints whose columns are numbered.
+#[derive(Default)]
+struct Look {
+    has_constraints: bool,
+    has_numbers: bool,
+}
 
 impl Visitor for Look {
     type Break = ();
 
-    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
-        match table {
-            TableFactor::Table { name, args: Some(_), .. } if name.to_string() == "pg_catalog.generate_series" => {
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let name = relation.0.last().map(ToString::to_string).unwrap_or_default();
+        self.has_constraints |= name == "pg_constraint";
+        self.has_numbers |= name == "generate_series";
+        match self.has_constraints && self.has_numbers {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
     }
 
@@ -158,6 +215,33 @@ impl Visitor for Look {
 mod tests {
     use super::*;
 
+    /// Nothing is looked up row by row, and every parameter is still there.
+    #[test]
+    fn what_the_engine_cannot_plan_is_put_differently() {
+        for (sql, want) in [
+            (
+                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN (SELECT f($2::VARCHAR, s.y) FROM s WHERE s.z = a.x) ELSE NULL END FROM a",
+                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN json_build_object(NULL, $2::VARCHAR) ELSE NULL END FROM a",
+            ),
+            (
+                "SELECT t.x FROM t WHERE t.y = 0 OR (SELECT c.k = 'c' FROM c WHERE c.o = t.y)",
+                "SELECT t.x FROM t WHERE t.y = 0 OR (SELECT max(c.k = 'c') FROM c WHERE c.o = t.y)",
+            ),
+            (
+                "SELECT x FROM n WHERE x NOT LIKE 'pg/_%' ESCAPE '/'",
+                "SELECT x FROM n WHERE x NOT LIKE replace('pg/_%', '/', '\\')",
+            ),
+            ("SELECT ARRAY(SELECT m FROM r) AS roles FROM u", "SELECT CAST(NULL AS TEXT[]) AS roles FROM u"),
+            ("SELECT c.reloptions, c.relname FROM c", "SELECT CAST(NULL AS TEXT[]) AS reloptions, c.relname FROM c"),
+            ("SELECT t.typinput = 'array_in'::INT FROM t", "SELECT t.typinput = 'array_in' FROM t"),
+            ("SELECT count(*) FROM c WHERE x LIKE 'a%'", "SELECT count(*) FROM c WHERE x LIKE 'a%'"),
+        ] {
+            let mut statement = parsed(sql).unwrap();
+            adapt(&mut statement);
+            assert_eq!(statement.to_string(), want);
+        }
+    }
+
     fn instead(sql: &str) -> Option<String> {
         instead_of(&parsed(sql).unwrap()).map(|statement| statement.to_string())
     }
@@ -169,7 +253,16 @@ mod tests {
         let want = "SELECT CAST(NULL AS TEXT) AS TABLE_CAT, CAST(NULL AS TEXT) AS seq WHERE false";
         assert_eq!(instead(of_keys).as_deref(), Some(want));
         assert_eq!(instead(KEY_COLUMNS).as_deref(), Some(KEY_COLUMNS_MAX));
-        for other in ["SELECT generate_series(1, 2)", "SELECT * FROM clicks_day", "SELECT '_pg_expandarray' FROM ads"] {
+        let foreign =
+            "SELECT con.conname AS FK_NAME FROM pg_catalog.pg_constraint con, pg_catalog.generate_series(1, 32) pos(n)";
+        assert_eq!(instead(foreign).as_deref(), Some("SELECT CAST(NULL AS TEXT) AS FK_NAME WHERE false"));
+        for other in [
+            "SELECT generate_series(1, 2)",
+            "SELECT * FROM generate_series(1, 2)",
+            "SELECT * FROM pg_constraint",
+            "SELECT * FROM clicks_day",
+            "SELECT '_pg_expandarray' FROM ads",
+        ] {
             assert_eq!(instead(other), None, "{other}");
         }
     }

@@ -24,7 +24,7 @@ use datafusion_postgres::pgwire::api::{ClientInfo, Type};
 use datafusion_postgres::pgwire::error::PgWireResult;
 use datafusion_postgres::{Parser as LibraryParser, QueryHook};
 
-use super::catalog::{adapt, in_our_words};
+use super::catalog::adapt;
 use super::state::State;
 use crate::error::SqlError;
 use crate::session::plan;
@@ -59,7 +59,7 @@ impl Statements {
         let ours = parsed.as_ref().is_ok_and(|statements| statements.iter().any(is_of_our_tables));
         let lower = sql.to_lowercase();
         if !ours && OF_CATALOG.iter().any(|part| lower.contains(part)) {
-            let parsed = self.of_catalog.parse(&in_our_words(sql));
+            let parsed = self.of_catalog.parse(sql);
             let mut statements = parsed.map_err(|error| Refused::Syntax(error.to_string()))?;
             statements.iter_mut().for_each(adapt);
             return Ok(statements);

@@ -42,6 +42,7 @@ use futures::{Sink, SinkExt};
 
 use super::Shared;
 use super::besides::refusal;
+use super::catalog::NOTHING;
 use super::door::{Guest, Shut};
 use super::hook::ReadOnly;
 use super::parse::Prepare;
@@ -52,6 +53,15 @@ use crate::snapshot::Pin;
 
 /// As clients read it: to them this is that release.
 const VERSION: &str = "16.6";
+/// Settings that clients look up; others are NULL.
+const SETTINGS: [(&str, &str); 6] = [
+    ("default_table_access_method", "heap"),
+    ("max_index_keys", "32"),
+    ("search_path", "public"),
+    ("server_version", VERSION),
+    ("server_version_num", "160006"),
+    ("timezone", "UTC"),
+];
 /// Most rows for which the library makes room before it has any.
 const ROOM_MAX: usize = 1_000_000;
 
@@ -376,18 +386,30 @@ fn as_postgres(context: &SessionContext) -> Result<(), SqlError> {
     for name in ["pg_function_is_visible", "pg_type_is_visible", "pg_collation_is_visible"] {
         constant(name, vec![DataType::Int32], ScalarValue::Boolean(Some(true)));
     }
-    for name in ["pg_get_function_result", "pg_get_function_arguments"] {
-        constant(name, vec![DataType::Int32], ScalarValue::Utf8(None));
+    let setting = |of: &[ColumnarValue]| {
+        let name = match of {
+            [ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)))] => name.as_str(),
+            _ => "",
+        };
+        let known = SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(known.map(|(_, value)| (*value).to_owned()))))
+    };
+    let (text, immutable) = (DataType::Utf8, Volatility::Immutable);
+    context.register_udf(create_udf("current_setting", vec![text.clone()], text, immutable, Arc::new(setting)));
+    // Comments, definitions of views and functions, columns that number themselves: there are none.
+    for name in [
+        NOTHING,
+        "col_description",
+        "obj_description",
+        "pg_get_function_arguments",
+        "pg_get_function_result",
+        "pg_get_viewdef",
+    ] {
+        let nothing = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
+        let anything = Signature::variadic_any(Volatility::Immutable);
+        let function = SimpleScalarUDF::new_with_signature(name, anything, DataType::Utf8, Arc::new(nothing));
+        context.register_udf(ScalarUDF::from(function));
     }
-    constant("obj_description", vec![DataType::Int32, DataType::Utf8], ScalarValue::Utf8(None));
-    // Of columns that number themselves or have an order of their own: there are none.
-    let nothing = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
-    context.register_udf(ScalarUDF::from(SimpleScalarUDF::new_with_signature(
-        "json_build_object",
-        Signature::variadic_any(Volatility::Immutable),
-        DataType::Utf8,
-        Arc::new(nothing),
-    )));
     Ok(())
 }
 
