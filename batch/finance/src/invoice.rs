@@ -72,6 +72,8 @@ pub enum InvoiceError {
     Value { line: u64, column: String, value: String, reason: String },
     #[error("a quote is opened on line {0} and never closed: everything behind it would be one text")]
     OpenQuote(u64),
+    #[error("line {line} is longer than {max} MiB: is a quote in it not closed?")]
+    LongLine { line: u64, max: usize },
     #[error("line {line} cannot be read: {reason}")]
     Line { line: u64, reason: String },
     #[error("it is no XLSX that can be read: {0}")]
@@ -262,8 +264,10 @@ mod tests {
         let error = plainly(&format!("ad,day,clicks\n{lines}")).unwrap_err();
         assert!(error.contains("line 1002, column `clicks`") && error.contains("of all lines"), "{error}");
         let rest = "b,2026-03-15,2,x\n".repeat(1_000_000);
-        let error = plainly(&format!("ad,day,clicks,note\na,2026-03-15,1,\"12 inch\n{rest}")).unwrap_err();
-        assert!(error.contains("a quote is opened on line 2 and never closed"), "{error}");
+        for (head, line) in [("ad,day,clicks,note\na,2026-03-15,1,\"12 inch", 2), ("ad,day,clicks,\"note", 1)] {
+            let error = plainly(&format!("{head}\n{rest}\"")).unwrap_err();
+            assert!(error.contains(&format!("line {line} is longer than 16 MiB")), "{error}");
+        }
     }
 
     /// Whoever is read from in parts has to stay the same.

@@ -4,6 +4,7 @@
 
 mod world;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,6 +59,28 @@ struct Desk {
     zone: Zone,
     provisional: Provisional,
     keys_max: usize,
+    /// How often the last file was read.
+    readings: Cell<u32>,
+}
+
+/// Counts how often it is read.
+struct Counted<'a>(std::io::Cursor<Vec<u8>>, &'a Cell<u32>);
+
+impl std::io::Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl std::io::Seek for Counted<'_> {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+
+    fn rewind(&mut self) -> std::io::Result<()> {
+        self.1.set(self.1.get() + 1);
+        self.0.rewind()
+    }
 }
 
 impl Desk {
@@ -72,6 +95,7 @@ impl Desk {
             zone: zone.parse().unwrap(),
             provisional: Provisional::default(),
             keys_max: Terms::KEYS_MAX,
+            readings: Cell::new(0),
         }
     }
 
@@ -103,7 +127,7 @@ impl Desk {
     ) -> Result<Vec<Compared>, ReconcileError> {
         let keys = keys.parse().unwrap();
         let options = InvoiceOptions { zone: self.zone, mapping: Mapping::default(), thousands: None };
-        let mut invoice = Invoice::new(std::io::Cursor::new(bytes), form, &options);
+        let mut invoice = Invoice::new(Counted(std::io::Cursor::new(bytes), &self.readings), form, &options);
         let terms = Terms { keys, tolerance: tolerance.parse().unwrap(), keys_max: self.keys_max };
         let (ledger, objects, ads) = (&self.world.ledger, &self.world.objects, ads());
         let Desk { books, dates, zone, provisional, .. } = self;
@@ -311,9 +335,16 @@ async fn what_does_not_fit_at_once_is_compared_name_by_name() {
             let whole = desk.compare(text, keys, "1").await.unwrap();
             for keys_max in [1, 3, 8, 21] {
                 desk.keys_max = keys_max;
+                desk.readings.set(0);
                 let compared = desk.compare(text, keys, "1").await.unwrap();
                 assert_eq!(compared, whole, "seed {seed}, by {keys}, {keys_max} keys at a time");
-                slices += usize::from(whole.len() > keys_max);
+                let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+                whole.iter().for_each(|line| *names.entry(&line.who).or_default() += 1);
+                // No part is larger than it may be, unless it is of one name.
+                let most = names.values().copied().max().unwrap_or(1).max(keys_max);
+                let readings = desk.readings.get() as usize;
+                assert!((whole.len().div_ceil(most)..=names.len() + 1).contains(&readings), "{readings}");
+                slices += readings - 1;
             }
         }
     }
@@ -347,7 +378,9 @@ async fn a_workbook_and_a_parquet_file_are_read_name_by_name_too() {
     writer.close().unwrap();
     desk.keys_max = 7;
     for (form, bytes) in [(InvoiceForm::Xlsx, book.save_to_buffer().unwrap()), (InvoiceForm::Parquet, parquet)] {
+        desk.readings.set(0);
         let compared = desk.compare_as(form, bytes, "ad,day", "0", None).await.unwrap();
+        assert!(desk.readings.get() > 2, "{form:?}");
         assert_eq!(compared.len(), lines.len(), "{form:?}");
         assert!(compared.iter().all(|line| line.bucket == Bucket::Matched), "{form:?}");
     }

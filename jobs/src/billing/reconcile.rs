@@ -197,17 +197,15 @@ fn describe(args: &ReconcileArgs, columns: &str, summary: &Summary, largest: &La
         let day = line.day.map(|day| day.to_string()).unwrap_or_default();
         let place = line.lines.map(|(first, _)| format!(" (line {first})")).unwrap_or_default();
         let (ours, theirs) = (grouped(line.ours), grouped(line.theirs));
-        // A name of the file may be anything, and a terminal obeys.
-        let who: String = who.chars().filter(|c| !c.is_control()).collect();
-        let name = [who.as_str(), &day].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+        let name = [who, &day].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
         let cause = line.cause.as_ref().map(|cause| format!(": {}", cause.describe())).unwrap_or_default();
         let _ = writeln!(text, "{name}  ours {ours}, theirs {theirs}{place}{cause}");
     }
     if largest.left_out() > 0 {
         let _ = writeln!(text, "and {} more: --report FILE.csv lists all", grouped(largest.left_out()));
     }
-    text.truncate(text.trim_end().len());
-    text
+    // What the file says may be anything, and a terminal obeys.
+    text.trim_end().chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
 /// One break.

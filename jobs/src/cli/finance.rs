@@ -148,7 +148,7 @@ pub struct ReconcileArgs {
 Every click of the ad whose time lies in the period is read from the raw objects that the ledger names, and judged again: billed,
 adjusted (found after its day was final), duplicate, rejected, or not yet published. The billed and adjusted ones must be the number
 that is published (exit code 14 when they are not), and the printed query finds the same in DuckDB. Objects of partitions that the ad
-does not belong to are read only if the others do not come to that number, or with --all-partitions.")]
+does not belong to are read only if the others do not come to that number, if nothing is published, or with --all-partitions.")]
 pub struct ExplainArgs {
     /// The ad.
     #[arg(long, value_name = "ID")]

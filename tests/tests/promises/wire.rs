@@ -89,7 +89,7 @@ async fn clients_of_postgresql_read_the_tables() {
         ("\\df", &["Schema,Name,"]),
         ("\\du", &["Role name,Attributes,"]),
         ("\\dp", &["public,clicks_day,view,"]),
-        ("SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg/_%' ESCAPE '/'", &["public"]),
+        ("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pg/_cat%' ESCAPE '/'", &["pg_catalog"]),
         ("\\dn", &["public,"]),
         ("SELECT version()", &["PostgreSQL 16"]),
         ("SELECT current_database(), current_schema()", &["twofold,public"]),

@@ -225,7 +225,14 @@ impl Columns {
             Some(place) => {
                 let (price, beside) = price(number(place), options.thousands).map_err(|reason| wrong(place, reason))?;
                 let own = self.currency.map(text).filter(|currency| !currency.is_empty());
-                Some((price, own.map(str::to_owned).or(beside)))
+                let currency = own.map(str::to_owned).or(beside);
+                let is_none =
+                    |currency: &String| currency.chars().count() > 8 || currency.chars().any(char::is_control);
+                if currency.as_ref().is_some_and(is_none) {
+                    let place = self.currency.filter(|_| own.is_some()).unwrap_or(place);
+                    return Err(wrong(place, "has no currency in it: write it as EUR".to_owned()));
+                }
+                Some((price, currency))
             }
         };
         let tenant = self.tenant.map(text).filter(|tenant| !tenant.is_empty()).map(str::to_owned);

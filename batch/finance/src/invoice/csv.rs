@@ -37,22 +37,14 @@ pub(super) fn read(
     reader.delimiter(delimiter).terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
     let mut reader = reader.from_reader(whole);
     let mut record = ByteRecord::new();
-    if !next(&mut reader, &mut record)? {
+    if !next(&mut reader, &mut record, &room)? {
         return Err(InvoiceError::Empty);
     }
     let head: Vec<String> = texts(&record, 1)?.into_iter().map(|text| text.trim().to_owned()).collect();
     let width = head.len();
     let mut rows = Rows::new(head, rules, take)?;
     let mut last = (1, false);
-    loop {
-        room.set(LINE_MAX);
-        let begins = reader.position().line();
-        match next(&mut reader, &mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
-            Err(InvoiceError::Io(_)) if room.get() == 0 => return Err(InvoiceError::OpenQuote(begins)),
-            Err(error) => return Err(error),
-        }
+    while next(&mut reader, &mut record, &room)? {
         let line = record.position().map_or(0, csv::Position::line);
         last = (line, record.iter().any(|field| field.contains(&b'\n')));
         if record.len() == 1 && record[0].trim_ascii().is_empty() {
@@ -95,10 +87,17 @@ impl<R: Read> Read for Quotes<'_, R> {
     }
 }
 
-fn next<R: Read>(reader: &mut csv::Reader<R>, record: &mut ByteRecord) -> Result<bool, InvoiceError> {
+fn next<R: Read>(
+    reader: &mut csv::Reader<R>,
+    record: &mut ByteRecord,
+    room: &Cell<usize>,
+) -> Result<bool, InvoiceError> {
+    room.set(LINE_MAX);
+    let begins = reader.position().line();
     reader.read_byte_record(record).map_err(|error| {
         let line = error.position().map_or(0, csv::Position::line);
         match error.into_kind() {
+            csv::ErrorKind::Io(_) if room.get() == 0 => InvoiceError::LongLine { line: begins, max: LINE_MAX >> 20 },
             csv::ErrorKind::Io(error) => InvoiceError::Io(error),
             kind => InvoiceError::Line { line, reason: format!("{kind:?}") },
         }

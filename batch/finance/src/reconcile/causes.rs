@@ -263,7 +263,7 @@ async fn by_zones(
     {
         return Ok(before);
     }
-    if open(compared).count() < ZONE_LINES_MIN {
+    if open(compared).count() < ZONE_LINES_MIN || !named.slice.may_tell() {
         return Ok(None);
     }
     match likeliest(named, compared).await? {

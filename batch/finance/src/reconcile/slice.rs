@@ -109,6 +109,11 @@ impl Slice {
         self.until.as_ref()
     }
 
+    /// Whether it is all there is, or large enough for what most of its lines say to be no chance.
+    pub(super) fn may_tell(&self) -> bool {
+        self.from.is_empty() || self.sums.len() >= self.keys_max / 2
+    }
+
     pub(super) fn sums(&self) -> impl Iterator<Item = (&Key, &Sides)> {
         self.sums.iter()
     }

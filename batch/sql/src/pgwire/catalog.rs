@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, Value, Visit,
-    VisitMut, Visitor, VisitorMut,
+    BinaryOperator, Expr, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement, TableFactor,
+    Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -16,9 +16,13 @@ const OF_KEYS: [&str; 2] = ["_pg_expandarray", "generate_subscripts"];
 const KEY_COLUMNS: &str = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'max_index_keys'";
 const KEY_COLUMNS_MAX: &str = "SELECT '32' AS setting";
 
-/// The same as the statement says, as the engine can plan it.
-pub(super) fn adapt(statement: &mut Statement) {
-    let _ = statement.visit(&mut Adapt);
+/// What is asked in its place: the same, as the engine can plan it.
+pub(super) fn adapted(mut statement: Statement) -> Statement {
+    if let Some(other) = instead_of(&statement) {
+        return other;
+    }
+    let _ = VisitMut::visit(&mut statement, &mut Adapt);
+    statement
 }
 
 struct Adapt;
@@ -47,12 +51,11 @@ impl VisitorMut for Adapt {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         match expr {
             // The engine knows no other escape character than its own.
-            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
-                if let Some(Value::SingleQuotedString(escape)) = escape_char.take().map(|escape| escape.value) {
-                    let replaced = format!("replace({pattern}, '{}', '\\')", escape.replace('\'', "''"));
-                    if let Some(replaced) = parsed_expr(&replaced) {
-                        **pattern = replaced;
-                    }
+            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. }
+                if escape_char.as_ref().is_some_and(|escape| escape.to_string() == "'/'") =>
+            {
+                if let Some(replaced) = parsed_expr(&format!("replace({pattern}, '/', '\\')")) {
+                    (**pattern, *escape_char) = (replaced, None);
                 }
             }
             // Lists of rights and members, which nobody has here.
@@ -63,7 +66,7 @@ impl VisitorMut for Adapt {
                 *expr = nothing();
             }
             // It has one row at most, which the engine asks to be told.
-            Expr::Subquery(query) => {
+            Expr::Subquery(query) if is_correlated(query) && query.limit_clause.is_none() => {
                 if let SetExpr::Select(select) = &mut *query.body
                     && let [SelectItem::UnnamedExpr(one) | SelectItem::ExprWithAlias { expr: one, .. }] =
                         &mut *select.projection
@@ -73,7 +76,9 @@ impl VisitorMut for Adapt {
                 }
             }
             // The catalog has names in it, and no numbers of functions.
-            Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_input_function(left) => {
+            Expr::BinaryOp { left, op: BinaryOperator::Eq, right }
+                if is_input_function(left) && right.to_string().contains("array_in") =>
+            {
                 if let Some(name) = parsed_expr("'array_in'") {
                     **right = name;
                 }
@@ -93,10 +98,10 @@ impl VisitorMut for WithoutSubqueries {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Subquery(query) = expr {
-            let mut parameters = Parameters(vec!["NULL".to_owned()]);
-            let _ = Visit::visit(&**query, &mut parameters);
-            if let Some(nothing) = parsed_expr(&format!("{NOTHING}({})", parameters.0.join(", "))) {
+        if let Expr::Subquery(query) = expr
+            && is_correlated(query)
+        {
+            if let Some(nothing) = parsed_expr(&Parameters::nothing(&**query)) {
                 *expr = nothing;
             }
         }
@@ -104,20 +109,68 @@ impl VisitorMut for WithoutSubqueries {
     }
 }
 
-/// A function of anything that is always NULL, by the name of one that is asked for in such places.
-pub(super) const NOTHING: &str = "json_build_object";
+/// A function of anything that is always NULL.
+pub(super) const NOTHING: &str = "twofold_nothing";
+
+/// Whether a subquery is of a row of the question around it: it names a table that is none of its own.
+fn is_correlated(query: &Query) -> bool {
+    #[derive(Default)]
+    struct Tables {
+        own: Vec<String>,
+        named: Vec<String>,
+    }
+    impl Visitor for Tables {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<()> {
+            if let TableFactor::Table { name, alias, .. } = table {
+                self.own.extend(name.0.last().map(ToString::to_string));
+                self.own.extend(alias.as_ref().map(|alias| alias.name.to_string()));
+            }
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            if let Expr::CompoundIdentifier(parts) = expr {
+                self.named.extend(parts.iter().rev().nth(1).map(ToString::to_string));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut tables = Tables::default();
+    let _ = Visit::visit(query, &mut tables);
+    tables.named.iter().any(|name| !tables.own.contains(name))
+}
 
 /// The parameters of a question, with the types that it gives them.
-struct Parameters(Vec<String>);
+#[derive(Default)]
+struct Parameters {
+    texts: Vec<String>,
+    is_typed: bool,
+}
+
+impl Parameters {
+    /// NULL, of which they are a part.
+    fn nothing<T: Visit>(of: &T) -> String {
+        let mut parameters = Parameters::default();
+        let _ = Visit::visit(of, &mut parameters);
+        format!("{NOTHING}({})", ["NULL".to_owned()].into_iter().chain(parameters.texts).collect::<Vec<_>>().join(", "))
+    }
+}
 
 impl Visitor for Parameters {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::Cast { expr: inner, .. } = expr
-            && is_parameter(inner)
-        {
-            self.0.push(expr.to_string());
+        match expr {
+            Expr::Cast { expr: inner, .. } if is_parameter(inner) => {
+                self.texts.push(expr.to_string());
+                self.is_typed = true;
+            }
+            // That of the cast, which is known.
+            expr if is_parameter(expr) && std::mem::take(&mut self.is_typed) => {}
+            expr if is_parameter(expr) => self.texts.push(expr.to_string()),
+            _ => {}
         }
         ControlFlow::Continue(())
     }
@@ -161,7 +214,8 @@ pub(super) fn instead_of(statement: &Statement) -> Option<Statement> {
         return None;
     }
     let columns: Option<Vec<String>> = select.projection.iter().map(column).collect();
-    parsed(&format!("SELECT {} WHERE false", columns?.join(", ")))
+    let nothing = Parameters::nothing(statement);
+    parsed(&format!("SELECT {} WHERE false AND {nothing} IS NOT NULL", columns?.join(", ")))
 }
 
 fn parsed(sql: &str) -> Option<Statement> {
@@ -220,8 +274,8 @@ mod tests {
     fn what_the_engine_cannot_plan_is_put_differently() {
         for (sql, want) in [
             (
-                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN (SELECT f($2::VARCHAR, s.y) FROM s WHERE s.z = a.x) ELSE NULL END FROM a",
-                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN json_build_object(NULL, $2::VARCHAR) ELSE NULL END FROM a",
+                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN (SELECT f($2::VARCHAR, s.y) FROM s WHERE s.z = a.x AND s.y > $3) ELSE NULL END FROM a",
+                "SELECT CASE WHEN a.x <> $1::VARCHAR THEN twofold_nothing(NULL, $2::VARCHAR, $3) ELSE NULL END FROM a",
             ),
             (
                 "SELECT t.x FROM t WHERE t.y = 0 OR (SELECT c.k = 'c' FROM c WHERE c.o = t.y)",
@@ -234,11 +288,14 @@ mod tests {
             ("SELECT ARRAY(SELECT m FROM r) AS roles FROM u", "SELECT CAST(NULL AS TEXT[]) AS roles FROM u"),
             ("SELECT c.reloptions, c.relname FROM c", "SELECT CAST(NULL AS TEXT[]) AS reloptions, c.relname FROM c"),
             ("SELECT t.typinput = 'array_in'::INT FROM t", "SELECT t.typinput = 'array_in' FROM t"),
+            (
+                "SELECT (SELECT count(*) FROM c), CASE WHEN a.x THEN (SELECT 5) END FROM a",
+                "SELECT (SELECT count(*) FROM c), CASE WHEN a.x THEN (SELECT 5) END FROM a",
+            ),
+            ("SELECT x FROM n WHERE x LIKE 'a!%' ESCAPE '!'", "SELECT x FROM n WHERE x LIKE 'a!%' ESCAPE '!'"),
             ("SELECT count(*) FROM c WHERE x LIKE 'a%'", "SELECT count(*) FROM c WHERE x LIKE 'a%'"),
         ] {
-            let mut statement = parsed(sql).unwrap();
-            adapt(&mut statement);
-            assert_eq!(statement.to_string(), want);
+            assert_eq!(adapted(parsed(sql).unwrap()).to_string(), want);
         }
     }
 
@@ -250,12 +307,15 @@ mod tests {
     fn there_are_no_keys() {
         let of_keys = "SELECT result.TABLE_CAT, result.KEY_SEQ AS seq FROM (SELECT (information_schema._pg_expandarray(i.indkey)).n AS KEY_SEQ \
                        FROM pg_catalog.pg_index i) result WHERE result.KEY_SEQ = 1 ORDER BY 1";
-        let want = "SELECT CAST(NULL AS TEXT) AS TABLE_CAT, CAST(NULL AS TEXT) AS seq WHERE false";
+        let want = "SELECT CAST(NULL AS TEXT) AS TABLE_CAT, CAST(NULL AS TEXT) AS seq WHERE false AND twofold_nothing(NULL) IS NOT NULL";
         assert_eq!(instead(of_keys).as_deref(), Some(want));
         assert_eq!(instead(KEY_COLUMNS).as_deref(), Some(KEY_COLUMNS_MAX));
         let foreign =
             "SELECT con.conname AS FK_NAME FROM pg_catalog.pg_constraint con, pg_catalog.generate_series(1, 32) pos(n)";
-        assert_eq!(instead(foreign).as_deref(), Some("SELECT CAST(NULL AS TEXT) AS FK_NAME WHERE false"));
+        assert_eq!(
+            instead(foreign).as_deref(),
+            Some("SELECT CAST(NULL AS TEXT) AS FK_NAME WHERE false AND twofold_nothing(NULL) IS NOT NULL")
+        );
         for other in [
             "SELECT generate_series(1, 2)",
             "SELECT * FROM generate_series(1, 2)",

@@ -20,7 +20,6 @@ use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 
 use super::besides::{is_of_session, refusal};
-use super::catalog::instead_of;
 use super::state::{State, error};
 use crate::error::SqlError;
 use crate::session::{check, plan};
@@ -88,7 +87,6 @@ impl ReadOnly {
     }
 
     async fn plan(statement: Statement, context: &SessionContext) -> PgWireResult<LogicalPlan> {
-        let statement = instead_of(&statement).unwrap_or(statement);
         Ok(plan(context, Parsed::Statement(Box::new(statement))).await?)
     }
 
@@ -199,7 +197,7 @@ impl QueryHook for ReadOnly {
             // What comes out of a cursor has its columns, which the library does not know.
             Statement::Fetch { name, .. } => self.0.columns_of(&name.value)?,
             statement if of_savepoint(statement).is_some() => Arc::new(DFSchema::empty()),
-            statement => return Some(Self::plan(instead_of(statement)?, context).await),
+            _ => return None,
         };
         Some(Ok(LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })))
     }

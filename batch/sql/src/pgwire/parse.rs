@@ -24,11 +24,11 @@ use datafusion_postgres::pgwire::api::{ClientInfo, Type};
 use datafusion_postgres::pgwire::error::PgWireResult;
 use datafusion_postgres::{Parser as LibraryParser, QueryHook};
 
-use super::catalog::adapt;
+use super::catalog::adapted;
 use super::state::State;
 use crate::error::SqlError;
 use crate::session::plan;
-use crate::size::{DEPTH_MAX, check_text};
+use crate::size::{DEPTH_MAX, check_statement, check_text};
 use crate::statement::{Refused, check_meaning};
 use crate::tables::TABLES;
 
@@ -59,9 +59,15 @@ impl Statements {
         let ours = parsed.as_ref().is_ok_and(|statements| statements.iter().any(is_of_our_tables));
         let lower = sql.to_lowercase();
         if !ours && OF_CATALOG.iter().any(|part| lower.contains(part)) {
-            let parsed = self.of_catalog.parse(sql);
-            let mut statements = parsed.map_err(|error| Refused::Syntax(error.to_string()))?;
-            statements.iter_mut().for_each(adapt);
+            let read = self.of_catalog.parse(sql).map_err(|error| Refused::Syntax(error.to_string()))?;
+            // What the library alone can read may be of our tables all the same.
+            if read.iter().any(is_of_our_tables)
+                && let Err(error) = parsed
+            {
+                return Err(Refused::Syntax(error.to_string()).into());
+            }
+            let statements: Vec<Statement> = read.into_iter().map(adapted).collect();
+            statements.iter().try_for_each(check_statement)?;
             return Ok(statements);
         }
         let statements = parsed.map_err(|error| Refused::Syntax(error.to_string()))?;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionImplementation, ScalarUDF, Signature, SimpleScalarUDF, Volatility, create_udf,
+};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
@@ -387,15 +389,19 @@ fn as_postgres(context: &SessionContext) -> Result<(), SqlError> {
         constant(name, vec![DataType::Int32], ScalarValue::Boolean(Some(true)));
     }
     let setting = |of: &[ColumnarValue]| {
-        let name = match of {
-            [ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)))] => name.as_str(),
+        let name = match of.first() {
+            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name)) | ScalarValue::Utf8View(Some(name)))) => name,
             _ => "",
         };
         let known = SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         Ok(ColumnarValue::Scalar(ScalarValue::Utf8(known.map(|(_, value)| (*value).to_owned()))))
     };
-    let (text, immutable) = (DataType::Utf8, Volatility::Immutable);
-    context.register_udf(create_udf("current_setting", vec![text.clone()], text, immutable, Arc::new(setting)));
+    let function = |name: &str, run: ScalarFunctionImplementation| {
+        let anything = Signature::variadic_any(Volatility::Immutable);
+        let function = SimpleScalarUDF::new_with_signature(name, anything, DataType::Utf8, run);
+        context.register_udf(ScalarUDF::from(function));
+    };
+    function("current_setting", Arc::new(setting));
     // Comments, definitions of views and functions, columns that number themselves: there are none.
     for name in [
         NOTHING,
@@ -405,10 +411,7 @@ fn as_postgres(context: &SessionContext) -> Result<(), SqlError> {
         "pg_get_function_result",
         "pg_get_viewdef",
     ] {
-        let nothing = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
-        let anything = Signature::variadic_any(Volatility::Immutable);
-        let function = SimpleScalarUDF::new_with_signature(name, anything, DataType::Utf8, Arc::new(nothing));
-        context.register_udf(ScalarUDF::from(function));
+        function(name, Arc::new(|_| Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)))));
     }
     Ok(())
 }
