@@ -100,10 +100,9 @@ impl VisitorMut for WithoutSubqueries {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if let Expr::Subquery(query) = expr
             && is_correlated(query)
+            && let Some(nothing) = parsed_expr(&Parameters::nothing(&**query))
         {
-            if let Some(nothing) = parsed_expr(&Parameters::nothing(&**query)) {
-                *expr = nothing;
-            }
+            *expr = nothing;
         }
         ControlFlow::Continue(())
     }

@@ -187,7 +187,7 @@ impl QueryHook for ReadOnly {
     async fn handle_extended_parse_query(
         &self,
         statement: &Statement,
-        context: &SessionContext,
+        _: &SessionContext,
         _: &(dyn ClientInfo + Send + Sync),
     ) -> Option<PgWireResult<LogicalPlan>> {
         if let Some(refused) = Self::refuse(statement) {
