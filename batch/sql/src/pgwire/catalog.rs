@@ -203,7 +203,7 @@ fn parsed_expr(sql: &str) -> Option<Expr> {
 }
 
 /// What is answered in its place; `None`: the question itself.
-pub(super) fn instead_of(statement: &Statement) -> Option<Statement> {
+fn instead_of(statement: &Statement) -> Option<Statement> {
     if statement.to_string() == KEY_COLUMNS {
         return parsed(KEY_COLUMNS_MAX);
     }
