@@ -117,11 +117,13 @@ pub(super) async fn a_read_clips_and_filters(store: &dyn SpeedStore) {
     applied(store, &partition, &step).await;
 
     let every: Vec<&str> = ads.iter().map(String::as_str).collect();
-    let cases: [(&str, &[&str], &str, &str); 7] = [
+    let cases: [(&str, &[&str], &str, &str); 9] = [
         ("everything", &every, "00:00", "23:00"),
         ("half-open at both ends", &every, "10:01", "11:00"),
         ("within a minute: windows are named by their begin", &["ad-01"], "10:00:01", "10:59:01"),
+        ("an hour of which no window begins in the range", &["ad-01"], "10:59:30", "11:01"),
         ("one ad", &["ad-01"], "10:00", "11:01"),
+        ("no ad", &[], "10:00", "12:00"),
         ("some ads", &["ad-01", "ad-02", "nobody"], "10:59", "12:00"),
         ("an unknown ad", &["nobody"], "00:00", "23:00"),
         ("an empty range", &every, "11:00", "11:00"),

@@ -192,6 +192,10 @@ impl RedisStore {
         for (hour, length) in plan.hours().zip(lengths) {
             let length: usize = read(partition, Some(length))?;
             let minutes: Vec<_> = (0..60).map(|n| hour.minute(n)).filter(|minute| plan.holds_minute(*minute)).collect();
+            // A range may end in the first minute of an hour before that begins; no field of it is asked for.
+            if minutes.is_empty() || ads.is_empty() {
+                continue;
+            }
             let how = if minutes.len() * ads.len() * Class::ALL.len() >= length {
                 HourRead::All
             } else {
