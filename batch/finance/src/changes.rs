@@ -113,6 +113,9 @@ pub async fn changes(
     Ok(changes)
 }
 
+/// Which ads.
+type Wanted<'a> = &'a (dyn Fn(&AdId) -> bool + Sync);
+
 /// The same of several ranges and of some ads, each change with the number of its range, one after the other: the ledger is read
 /// once. What was counted from another archive is told as if it were from the same.
 #[expect(clippy::too_many_arguments, reason = "what `changes` takes, and which of it")]
@@ -123,7 +126,7 @@ pub(crate) async fn changes_of(
     ranges: &[Interval],
     mut from: Books,
     to: EntryNumber,
-    wanted: &(dyn Fn(&AdId) -> bool + Sync),
+    wanted: Wanted<'_>,
     mut take: impl FnMut(usize, DayChange),
 ) -> Result<(), ChangesError> {
     if to < from.head() {
@@ -214,7 +217,7 @@ async fn sums(
     ads: &AdsTable,
     day: Day,
     part: Interval,
-    wanted: &(dyn Fn(&AdId) -> bool + Sync),
+    wanted: Wanted<'_>,
 ) -> Result<Sums, StatementError> {
     if !is_closed(books.state(day)) {
         return Ok(Sums::new());
@@ -227,7 +230,7 @@ async fn sums(
 
 struct Gathered<'a> {
     sums: Sums,
-    wanted: &'a (dyn Fn(&AdId) -> bool + Sync),
+    wanted: Wanted<'a>,
 }
 
 impl Form for Gathered<'_> {

@@ -79,9 +79,9 @@ fn is_billed(fate: &Fate) -> bool {
 fn describe(args: &ExplainArgs, books: &Books, found: &Explained, counts: Counts, root: &str) -> String {
     let all = grouped(found.clicks.len() as u64);
     let is_all = found.objects.len() == found.named;
-    let where_ = if is_all { "among what the ledger names" } else { "in the partitions that it belongs to" };
+    let among = if is_all { "among what the ledger names" } else { "in the partitions that it belongs to" };
     let mut text = format!(
-        "{} in {} ({}): {} billed\n{all} clicks of it arrived {where_}\n",
+        "{} in {} ({}): {} billed\n{all} clicks of it arrived {among}\n",
         args.ad,
         args.of.period,
         args.of.tz.name(),

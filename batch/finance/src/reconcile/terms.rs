@@ -123,6 +123,6 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Some 400 bytes each.
+    /// Some 550 bytes each.
     pub const KEYS_MAX: usize = 1_000_000;
 }
