@@ -29,7 +29,7 @@ use promises::binary::twofold;
 use promises::services::{Kafka, Process, Redis, free_port, new_folder};
 use rand::Rng;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 const PARTITIONS: u32 = 4;
@@ -146,21 +146,25 @@ fn total(answer: &serde_json::Value) -> HashMap<String, u64> {
     rows.iter().map(|row| (row["period_start"].to_string(), row["total"].as_u64().unwrap_or(0))).collect()
 }
 
-/// Tells how many clicks of an ad its stream has told of.
+/// Tells how many clicks of an ad its stream has told of. The server ends a stream after a quarter of an hour; like a
+/// browser, this opens it again.
 async fn follow(http: reqwest::Client, url: String, told: watch::Sender<u64>) {
     let mut periods = HashMap::new();
-    let mut stream = http.get(format!("{url}/v1/stream?ad_id=streamed")).send().await.unwrap();
-    let mut text = String::new();
-    while let Some(chunk) = stream.chunk().await.unwrap() {
-        text.push_str(std::str::from_utf8(&chunk).unwrap());
-        while let Some((event, rest)) = text.split_once("\n\n") {
-            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
-            if let Some(data) = data.filter(|_| event.contains("event: clicks")) {
-                periods.extend(total(&serde_json::from_str(data).unwrap()));
+    loop {
+        let mut stream = http.get(format!("{url}/v1/stream?ad_id=streamed")).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        let mut text = String::new();
+        while let Some(chunk) = stream.chunk().await.unwrap() {
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+            while let Some((event, rest)) = text.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+                if let Some(data) = data.filter(|_| event.contains("event: clicks")) {
+                    periods.extend(total(&serde_json::from_str(data).unwrap()));
+                }
+                text = rest.to_owned();
             }
-            text = rest.to_owned();
+            let _ = told.send(periods.values().sum());
         }
-        let _ = told.send(periods.values().sum());
     }
 }
 
@@ -228,8 +232,12 @@ async fn main() {
     load.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (mut probes, until) = (interval(PROBE_EVERY), Instant::now() + Duration::from_secs(seconds));
     let mut looks = interval(Duration::from_secs_f64(seconds as f64 / LOOKS));
-    let mut memory = Vec::new();
+    let (mut memory, mut fresh) = (Vec::new(), PLACES.map(|_| Vec::new()));
     let (mut requests, mut probing, mut sent, mut refused, mut number) = (JoinSet::new(), JoinSet::new(), 0, 0, 2);
+    let mut found = |done: Result<Option<(usize, Duration)>, JoinError>| {
+        let (place, after) = done.unwrap().expect("an acknowledged click becomes readable");
+        fresh[place].push(after);
+    };
     while Instant::now() < until {
         tokio::select! {
             _ = load.tick() => {
@@ -243,15 +251,14 @@ async fn main() {
             }
             _ = looks.tick() => memory.push([0, 1].map(|service| memory_of(services[service].id()).round())),
             Some(done) = requests.join_next() => refused += usize::from(!done.unwrap()),
+            Some(done) = probing.join_next() => found(done),
         }
     }
     while let Some(done) = requests.join_next().await {
         refused += usize::from(!done.unwrap());
     }
-    let mut fresh = PLACES.map(|_| Vec::new());
     while let Some(done) = probing.join_next().await {
-        let (place, after) = done.unwrap().expect("an acknowledged click becomes readable");
-        fresh[place].push(after);
+        found(done);
     }
     println!(
         "highest rate {highest:.0} clicks/s; at {half:.0} clicks/s for {seconds} s: {sent} requests, {refused} refused"
