@@ -82,10 +82,11 @@ impl Desk {
 }
 
 /// Says why there is no answer, and how that ends. What was asked for wrongly is no failure, and neither are days that are
-/// still open.
-fn refused(error: anyhow::Error) -> Result<Exit> {
+/// still open: `open` is what the command offers then.
+fn refused(error: anyhow::Error, open: Option<&str>) -> Result<Exit> {
     let exit = if let Some(StatementError::Open(_)) = error.downcast_ref() {
-        Exit::Incomplete
+        eprintln!("twofold: {error}{}", open.map(|open| format!("; {open}")).unwrap_or_default());
+        return Ok(Exit::Incomplete);
     } else if matches!(error.downcast_ref(), Some(LedgerError::NoEntry { .. }))
         || matches!(error.downcast_ref(), Some(AdsError::NoVersion { .. }))
     {

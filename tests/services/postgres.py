@@ -35,6 +35,12 @@ with psycopg.connect(**where) as connection:
     told["stream"] = sum(1 for _ in connection.cursor().stream("SELECT * FROM clicks_hour"))
     with connection.transaction():
         row = connection.execute("SELECT period_start, ad_id FROM clicks_minute ORDER BY 1, 2 LIMIT 1").fetchone()
+        try:
+            with connection.transaction():
+                connection.execute("SELECT nothing FROM clicks_day")
+        except psycopg.Error as error:
+            told["refused"] = error.sqlstate
+        told["after a savepoint"] = connection.execute("SELECT 1").fetchone()[0]
         told["instant"] = row[0].astimezone(datetime.timezone.utc).isoformat()
     told["list"] = connection.execute("SELECT count(DISTINCT ad_id) FROM clicks_day WHERE ad_id = ANY(%s)", (["ad-1", "ad-2"],)).fetchone()[0]
     prepared = "SELECT count(*) FROM clicks_day WHERE ad_id = %s"

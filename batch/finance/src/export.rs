@@ -9,6 +9,8 @@ pub use csv::{Csv, CsvFlavor};
 pub use parquet::Parquet;
 pub use xlsx::Xlsx;
 
+use std::path::PathBuf;
+
 use crate::lines::{Line, Period};
 
 /// Takes the lines of a statement, period by period.
@@ -23,7 +25,8 @@ pub trait Form {
 /// Why a form could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("it cannot be written: {0}")]
+    /// The writer says which file it is.
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error(
         "a sheet of Excel has room for {max} lines, and there are more: take coarser periods, fewer of them, or CSV or Parquet"
@@ -35,6 +38,11 @@ pub enum ExportError {
     Amount(rust_decimal::Decimal),
     #[error("it cannot be written as XLSX: {0}")]
     Xlsx(#[from] rust_xlsxwriter::XlsxError),
+    #[error(
+        "it cannot be written as XLSX: {reason}. Its lines are gathered in a temporary file in {} first; TMPDIR names another \
+         folder, and CSV needs none", folder.display()
+    )]
+    Gathering { folder: PathBuf, reason: String },
     #[error("it cannot be written as Parquet: {0}")]
     Parquet(#[from] ::parquet::errors::ParquetError),
     #[error("it cannot be written as Parquet: {0}")]

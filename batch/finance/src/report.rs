@@ -164,14 +164,17 @@ impl<W: Write + Seek + Send> Report<W> {
                     return Err(ExportError::ReportTooLong { max: LINES_MAX });
                 }
                 *rows += 1;
-                let sheet = workbook.worksheet_from_name(LINES)?;
-                for (cell, place) in cells(self.keys, line).iter().zip(0..) {
-                    match cell {
-                        Cell::Text(text) => sheet.write_string(*rows, place, text)?,
-                        Cell::Number(value) => sheet.write_number(*rows, place, number(*value))?,
-                        Cell::Nothing => continue,
-                    };
-                }
+                xlsx::gathering(|| {
+                    let sheet = workbook.worksheet_from_name(LINES)?;
+                    for (cell, place) in cells(self.keys, line).iter().zip(0..) {
+                        match cell {
+                            Cell::Text(text) => sheet.write_string(*rows, place, text)?,
+                            Cell::Number(value) => sheet.write_number(*rows, place, number(*value))?,
+                            Cell::Nothing => continue,
+                        };
+                    }
+                    Ok(())
+                })?;
             }
             Lines::Html { largest, .. } => largest.add(line),
         }

@@ -70,11 +70,7 @@ pub struct OpenDay {
 /// Why there is no statement.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
-    #[error(
-        "the period is not closed yet, for {}. `twofold batch run --catch-up` closes what is due; --final-only gives what is \
-         final already",
-        list(.0)
-    )]
+    #[error("the period is not closed yet, for {}. `twofold batch run --catch-up` closes what is due", list(.0))]
     Open(Vec<OpenDay>),
     #[error(transparent)]
     Table(#[from] TableError),

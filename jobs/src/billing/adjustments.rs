@@ -18,7 +18,7 @@ pub async fn run(settings: &Settings, command: AdjustmentsCommand, as_json: bool
         AdjustmentsCommand::List(of) => list(settings, &of, as_json).await,
         AdjustmentsCommand::Export(of) => export(settings, &of).await,
     };
-    done.or_else(refused)
+    done.or_else(|error| refused(error, None))
 }
 
 /// What one night has found of one day.

@@ -31,7 +31,7 @@ pub async fn run(settings: &Settings, args: SqlArgs, as_json: bool) -> Result<Ex
         Ok(exit) => Ok(exit),
         Err(error) => match error.downcast_ref::<SqlError>() {
             Some(question) if question.is_question() => refuse(&question.to_string()),
-            _ => refused(error),
+            _ => refused(error, None),
         },
     }
 }

@@ -19,11 +19,11 @@ pub async fn run(settings: &Settings, args: DiffArgs, as_json: bool) -> Result<E
     match diff(settings, &args, as_json).await {
         Ok(exit) => Ok(exit),
         Err(error) => match error.downcast::<ChangesError>() {
-            Ok(ChangesError::Ledger(error)) => refused(error.into()),
-            Ok(ChangesError::Statement(error)) => refused(error.into()),
+            Ok(ChangesError::Ledger(error)) => refused(error.into(), None),
+            Ok(ChangesError::Statement(error)) => refused(error.into(), None),
             Ok(ChangesError::Inputs(error)) => Err(error.into()),
             Ok(error @ ChangesError::Backwards { .. }) => crate::exit::refuse(&error.to_string()),
-            Err(error) => refused(error),
+            Err(error) => refused(error, None),
         },
     }
 }

@@ -20,7 +20,7 @@ use crate::exit::{Exit, OutputError, print};
 pub async fn run(settings: &Settings, args: ExplainArgs, as_json: bool) -> Result<Exit> {
     match explained(settings, &args, as_json).await {
         Ok(exit) => Ok(exit),
-        Err(error) => refused(error),
+        Err(error) => refused(error, None),
     }
 }
 

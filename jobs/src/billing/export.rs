@@ -20,7 +20,7 @@ pub async fn run(settings: &Settings, args: ExportArgs, as_json: bool) -> Result
     };
     match export(settings, &args, format, as_json).await {
         Ok(exit) => Ok(exit),
-        Err(error) => refused(error),
+        Err(error) => refused(error, Some("--final-only gives what is final already")),
     }
 }
 
@@ -71,7 +71,7 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         return Ok(subject.told(&written));
     };
     let partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-    let file = BufWriter::new(partial.clone_file()?);
+    let file = partial.writer(path)?;
     let written = match format {
         FormName::Csv => {
             let (written, mut file) = subject.write_csv(&desk, file).await?;

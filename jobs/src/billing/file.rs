@@ -1,7 +1,7 @@
 //! Files that people take away.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Seek};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -25,8 +25,9 @@ impl Partial {
         Ok(Partial { file: beside(target)? })
     }
 
-    pub(super) fn clone_file(&self) -> io::Result<File> {
-        self.file.as_file().try_clone()
+    /// Writes to the file, which will be `target`.
+    pub(super) fn writer(&self, target: &Path) -> io::Result<BufWriter<Named>> {
+        Ok(BufWriter::new(Named { file: self.file.as_file().try_clone()?, name: target.display().to_string() }))
     }
 
     /// Gives the file its name.
@@ -60,6 +61,50 @@ impl Partial {
     }
 }
 
+/// A file whose errors name it.
+#[derive(Debug)]
+pub(super) struct Named {
+    file: File,
+    name: String,
+}
+
+/// One that goes away with the process.
+pub(super) fn temporary() -> io::Result<BufWriter<Named>> {
+    let name = format!("a temporary file in {}", std::env::temp_dir().display());
+    let cannot = |error: io::Error| io::Error::new(error.kind(), format!("{name} cannot be made: {error}"));
+    let file = tempfile::tempfile().map_err(cannot)?;
+    Ok(BufWriter::new(Named { file, name }))
+}
+
+impl Named {
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
+    fn named<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        done.map_err(|error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", self.name)))
+    }
+}
+
+impl Write for Named {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.file.write(bytes);
+        self.named(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.file.flush();
+        self.named(done)
+    }
+}
+
+impl Seek for Named {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        let done = self.file.seek(place);
+        self.named(done)
+    }
+}
+
 /// A new file in the same folder, under a name of its own, which goes away if nothing becomes of it.
 fn beside(target: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
@@ -88,7 +133,7 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..50 {
                         let partial = Partial::create(target).unwrap();
-                        partial.clone_file().unwrap().write_all(letter.repeat(100_000).as_bytes()).unwrap();
+                        partial.writer(target).unwrap().write_all(letter.repeat(100_000).as_bytes()).unwrap();
                         partial.finish_with_hash(target).unwrap();
                     }
                 });

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal, Seek, Write};
+use std::io::{IsTerminal, Seek, Write};
 
 use anyhow::{Context, Result};
 use finance::{
@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressBarIter, ProgressFinish, ProgressStyle};
 use platform::settings::Settings;
 use serde_json::{Map, Value, json};
 
-use super::file::Partial;
+use super::file::{Partial, temporary};
 use super::{Desk, grouped, provisional, refused};
 use crate::cli::ReconcileArgs;
 use crate::connect;
@@ -54,12 +54,14 @@ pub async fn run(settings: &Settings, args: ReconcileArgs, as_json: bool) -> Res
         Err(error) => match error.downcast::<ReconcileError>() {
             Ok(ReconcileError::Invoice(error)) => refuse(&format!("{name}: nothing was compared. {error}")),
             Ok(ReconcileError::Report(error @ ExportError::ReportTooLong { .. })) => refuse(&error.to_string()),
-            Ok(ReconcileError::Statement(error)) => refused(error.into()),
+            Ok(ReconcileError::Statement(error)) => {
+                refused(error.into(), Some("--include-provisional compares with live numbers"))
+            }
             Ok(error @ (ReconcileError::SharedCampaign { .. } | ReconcileError::UnknownTenant(_))) => {
                 refuse(&error.to_string())
             }
             Ok(error) => Err(error.into()),
-            Err(error) => refused(error),
+            Err(error) => refused(error, None),
         },
     }
 }
@@ -126,13 +128,13 @@ async fn compare(
     let mut report = match args.report.as_deref().zip(report) {
         Some((path, form)) => {
             let partial = Partial::create(path).with_context(|| cannot(path))?;
-            let written = Report::new(form, args.by, BufWriter::new(partial.clone_file()?))?;
+            let written = Report::new(form, args.by, partial.writer(path)?)?;
             Some((path, partial, written))
         }
         None => None,
     };
     let (mut summary, mut largest) = (Summary::default(), Largest::new(SHOWN_MAX));
-    let mut breaks = if as_json { Some(BufWriter::new(tempfile::tempfile()?)) } else { None };
+    let mut breaks = as_json.then(temporary).transpose()?;
     let columns = reconcile(&mine, &mut invoice, terms, |line| {
         if let Some(breaks) = breaks.as_mut().filter(|_| line.bucket.is_break()) {
             let comma = if summary.breaks() > 0 { "," } else { "" };
@@ -164,7 +166,7 @@ async fn compare(
         partial.finish(path).with_context(|| cannot(path))?;
     }
     match breaks {
-        Some(breaks) => tell(&about, &summary, breaks.into_inner()?).map_err(OutputError::new)?,
+        Some(breaks) => tell(&about, &summary, breaks.into_inner()?.into_file()).map_err(OutputError::new)?,
         None => print(&describe(args, &columns, &summary, &largest))?,
     }
     Ok(if summary.breaks() > 0 { Exit::Breaks } else { Exit::Done })

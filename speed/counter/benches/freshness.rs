@@ -217,7 +217,7 @@ async fn main() {
     while !client.http.get(format!("{url}/readyz")).send().await.is_ok_and(|answer| answer.status() == 200) {
         sleep(Duration::from_millis(50)).await;
     }
-    tokio::spawn(follow(client.http.clone(), url.clone(), tell));
+    let following = tokio::spawn(follow(client.http.clone(), url.clone(), tell));
     let places = Places { client: client.clone(), store, topic, url, streamed: Arc::default(), told };
     for (number, place) in (0..).zip(PLACES) {
         assert!(places.clone().probe(number).await.is_some(), "it is never {place}");
@@ -276,6 +276,7 @@ async fn main() {
         );
     }
     println!("resident MB of the collector and the speed layer, every {:.0} s: {memory:?}", seconds as f64 / LOOKS);
+    following.abort();
     for service in &mut services {
         service.terminate().await.unwrap();
     }

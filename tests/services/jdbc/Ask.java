@@ -16,6 +16,8 @@ final class Ask {
         Properties properties = new Properties();
         properties.setProperty("user", "bi");
         properties.setProperty("password", arguments[1]);
+        // A savepoint before each question, and back to it after an error.
+        properties.setProperty("autosave", "always");
         try (Connection connection = DriverManager.getConnection(arguments[0], properties)) {
             DatabaseMetaData about = connection.getMetaData();
             tell("tables", column(about.getTables(null, "public", "%", new String[] {"TABLE", "VIEW"}), "TABLE_NAME"));
@@ -51,6 +53,9 @@ final class Ask {
                 tell("delete", List.of("done"));
             } catch (SQLException refused) {
                 tell("delete", List.of(refused.getSQLState()));
+            }
+            try (Statement statement = connection.createStatement()) {
+                tell("after it", column(statement.executeQuery("SELECT count(*) AS hours FROM clicks_hour"), "hours"));
             }
             connection.rollback();
         }

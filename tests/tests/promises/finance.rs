@@ -339,6 +339,38 @@ async fn what_is_not_closed_is_not_exported() {
     }
 }
 
+/// A limit of the system stands for a disk without room.
+#[tokio::test]
+async fn a_full_disk_is_told_with_the_name_of_the_file_and_leaves_nothing() {
+    let office = Office::open().await;
+    let invoice = office.path("ours.csv");
+    office.done(&["export", "--period", "2026-03-01..2026-03-06", "--output", &invoice]).await;
+    let before = std::fs::read_dir(&office.folder).unwrap().count();
+    let (export, reconcile) = (["export", "--grain", "minute"], ["reconcile", "--file", &invoice]);
+    for (arguments, option, name) in [
+        (export, "--output", "full.csv"),
+        (export, "--output", "full.xlsx"),
+        (export, "--output", "full.parquet"),
+        (reconcile, "--report", "full.csv"),
+        (reconcile, "--report", "full.xlsx"),
+        (reconcile, "--report", "full.html"),
+    ] {
+        let path = office.path(name);
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""]).arg(twofold().get_program());
+        command.arg("--config").arg(&office.settings).args(arguments);
+        command.args(["--period", "2026-03-01..2026-03-06", option, &path]).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.unwrap().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        // A workbook is gathered in temporary files first.
+        let named =
+            if name.ends_with("xlsx") { "cannot be written as XLSX" } else { &format!("{path} cannot be written") };
+        assert!(output.status.code() == Some(1) && stderr.contains("File too large"), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(named) && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
+        assert_eq!(std::fs::read_dir(&office.folder).unwrap().count(), before, "{arguments:?} left something");
+    }
+}
+
 /// Our own export matches in every form; an invoice with mistakes in it is taken apart.
 #[tokio::test]
 async fn an_invoice_is_reconciled_line_by_line() {

@@ -39,6 +39,7 @@ async fn clients_of_postgresql_read_the_tables() {
         assert_eq!(told[name], hours, "{name}: {told}");
     }
     assert_eq!(told["list"], 2, "{told}");
+    assert_eq!((&told["refused"], &told["after a savepoint"]), (&"42000".into(), &1.into()), "{told}");
     assert_eq!(told["sqlalchemy"], serde_json::json!(tables), "{told}");
     // What Superset and other tools on SQLAlchemy find out before they ask.
     let columns = &told["columns"];
@@ -72,6 +73,7 @@ async fn clients_of_postgresql_read_the_tables() {
     want("by day", &by_day.iter().map(|row| row[1].to_string()).collect::<Vec<_>>().join(","));
     want("in parts", &hours.to_string());
     want("delete", "25006");
+    want("after it", &hours.to_string());
 
     // What psql and the tools on top of it ask the catalog.
     let ask = async |sql: &str| psql(bureau.port, "ann", &key, sql).await.unwrap();

@@ -1,7 +1,10 @@
 //! XLSX: a sheet of lines, one of totals, and one that says what it is.
 
-use std::fmt;
+use std::cell::Cell;
 use std::io::{Seek, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+use std::{env, fmt};
 
 use clicks::zone::Zone;
 use rust_decimal::Decimal;
@@ -87,25 +90,52 @@ impl Form for Xlsx {
             return Err(ExportError::TooManyLines { max: LINES_MAX });
         }
         let (time, money) = (Format::new().set_num_format("yyyy-mm-dd hh:mm"), money());
-        let sheet = self.workbook.worksheet_from_name(LINES)?;
-        for line in lines {
-            self.rows += 1;
-            for (column, place) in self.columns.iter().zip(0..) {
-                let row = self.rows as u32;
-                match column.of(period, line) {
-                    Value::Text(text) => sheet.write_string(row, place, text)?,
-                    Value::Time(at) => {
-                        let local = ExcelDateTime::parse_from_str(&self.zone.rfc3339(at)[..19])?;
-                        sheet.write_datetime_with_format(row, place, local, &time)?
-                    }
-                    Value::Count(count) => sheet.write_number(row, place, count as f64)?,
-                    Value::Decimal(value) => sheet.write_number_with_format(row, place, number(value), &money)?,
-                    Value::Nothing => continue,
-                };
+        gathering(|| {
+            let sheet = self.workbook.worksheet_from_name(LINES)?;
+            for line in lines {
+                self.rows += 1;
+                for (column, place) in self.columns.iter().zip(0..) {
+                    let row = self.rows as u32;
+                    match column.of(period, line) {
+                        Value::Text(text) => sheet.write_string(row, place, text)?,
+                        Value::Time(at) => {
+                            let local = ExcelDateTime::parse_from_str(&self.zone.rfc3339(at)[..19])?;
+                            sheet.write_datetime_with_format(row, place, local, &time)?
+                        }
+                        Value::Count(count) => sheet.write_number(row, place, count as f64)?,
+                        Value::Decimal(value) => sheet.write_number_with_format(row, place, number(value), &money)?,
+                        Value::Nothing => continue,
+                    };
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
+}
+
+thread_local! {
+    static IS_GATHERING: Cell<bool> = const { Cell::new(false) };
+}
+static HOOK: Once = Once::new();
+
+/// Writes lines or what is made of them. The library gathers them in a temporary file, and where that cannot be written, as
+/// when the disk is full, it panics: here that is an error as any other.
+pub(crate) fn gathering(write: impl FnOnce() -> Result<(), ExportError>) -> Result<(), ExportError> {
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_GATHERING.get() {
+                before(info);
+            }
+        }));
+    });
+    IS_GATHERING.set(true);
+    let written = panic::catch_unwind(AssertUnwindSafe(write));
+    IS_GATHERING.set(false);
+    written.unwrap_or_else(|payload| {
+        let reason = payload.downcast_ref::<String>().map_or("its writer gave up", String::as_str).to_owned();
+        Err(ExportError::Gathering { folder: env::temp_dir(), reason })
+    })
 }
 
 /// No wall time is in it: the same sheets have the same bytes.
@@ -116,7 +146,7 @@ pub(crate) fn workbook() -> Result<Workbook, XlsxError> {
 }
 
 pub(crate) fn save(workbook: &mut Workbook, mut to: impl Write + Seek + Send) -> Result<(), ExportError> {
-    workbook.save_to_writer(&mut to)?;
+    gathering(|| Ok(workbook.save_to_writer(&mut to)?))?;
     // Dropped with bytes in it, a buffer would not say that they could not be written.
     Ok(to.flush()?)
 }

@@ -56,7 +56,7 @@ impl ReadOnly {
             Statement::Fetch { direction, .. } if count_of(direction) > FETCH_MAX => {
                 return Err(SqlError::Question(format!("FETCH gives at most {FETCH_MAX} rows at a time")).into());
             }
-            Statement::Rollback { savepoint: Some(_), .. } if !self.0.in_transaction() => {
+            statement if goes_back(statement) && !self.0.in_transaction() => {
                 return Err(error("25P01", "there is no transaction to go back in".to_owned()));
             }
             Statement::ShowVariable { variable } if variable.is_empty() => {
@@ -152,12 +152,17 @@ fn count_of(direction: &FetchDirection) -> u64 {
     }
 }
 
-/// Savepoints of a transaction that changes nothing: there is nothing to go back to. One that has seen an error stays failed.
+/// Whether a statement leads out of a transaction that has failed, and on with it.
+pub(super) fn goes_back(statement: &Statement) -> bool {
+    matches!(statement, Statement::Rollback { savepoint: Some(_), .. })
+}
+
+/// Savepoints of a transaction that changes nothing: there is nothing to take back.
 fn of_savepoint(statement: &Statement) -> Option<Response> {
     match statement {
         Statement::Savepoint { .. } => Some(Response::Execution(Tag::new("SAVEPOINT"))),
         Statement::ReleaseSavepoint { .. } => Some(Response::Execution(Tag::new("RELEASE"))),
-        Statement::Rollback { savepoint: Some(_), .. } => Some(Response::TransactionStart(Tag::new("ROLLBACK"))),
+        statement if goes_back(statement) => Some(Response::TransactionStart(Tag::new("ROLLBACK"))),
         _ => None,
     }
 }

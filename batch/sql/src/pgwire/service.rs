@@ -36,7 +36,8 @@ use datafusion_postgres::pgwire::api::{
 use datafusion_postgres::pgwire::error::{PgWireError, PgWireResult};
 use datafusion_postgres::pgwire::messages::cancel::CancelRequest;
 use datafusion_postgres::pgwire::messages::extendedquery::Execute;
-use datafusion_postgres::pgwire::messages::response::EmptyQueryResponse;
+use datafusion_postgres::pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use datafusion_postgres::pgwire::messages::simplequery::Query;
 use datafusion_postgres::pgwire::messages::startup::{Authentication, SecretKey};
 use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use datafusion_postgres::{DfSessionService, QueryHook};
@@ -46,7 +47,7 @@ use super::Shared;
 use super::besides::refusal;
 use super::catalog::NOTHING;
 use super::door::{Guest, Shut};
-use super::hook::ReadOnly;
+use super::hook::{ReadOnly, goes_back};
 use super::parse::Prepare;
 use super::state::{State, error, fatal, lock, within};
 use crate::error::SqlError;
@@ -89,6 +90,21 @@ impl Service {
 
 #[async_trait]
 impl SimpleQueryHandler for Service {
+    /// The library keeps a transaction that has failed so until its end; one that goes back to a savepoint goes on.
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let has_failed = client.transaction_status() == TransactionStatus::Error;
+        if has_failed && self.state.statements.of(&query.query).is_ok_and(|all| all.first().is_some_and(goes_back)) {
+            client.set_transaction_status(TransactionStatus::Transaction);
+        }
+        self._on_query(client, query).await
+    }
+
     async fn do_query<C>(&self, client: &mut C, query: &str) -> PgWireResult<Vec<Response>>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -207,7 +223,8 @@ impl ExtendedQueryHandler for Service {
             Response::Execution(tag) => send_execution_response(client, tag).await?,
             Response::TransactionStart(tag) => {
                 send_execution_response(client, tag).await?;
-                status = status.to_in_transaction_state();
+                // Also of one that had failed, and goes back to a savepoint.
+                status = TransactionStatus::Transaction;
             }
             Response::TransactionEnd(tag) => {
                 send_execution_response(client, tag).await?;
