@@ -84,17 +84,16 @@ impl Desk {
 /// Says why there is no answer, and how that ends. What was asked for wrongly is no failure, and neither are days that are
 /// still open: `open` is what the command offers then.
 fn refused(error: anyhow::Error, open: Option<&str>) -> Result<Exit> {
-    let exit = if let Some(StatementError::Open(_)) = error.downcast_ref() {
-        eprintln!("twofold: {error}{}", open.map(|open| format!("; {open}")).unwrap_or_default());
-        return Ok(Exit::Incomplete);
+    let (exit, offer) = if let Some(StatementError::Open(_)) = error.downcast_ref() {
+        (Exit::Incomplete, open)
     } else if matches!(error.downcast_ref(), Some(LedgerError::NoEntry { .. }))
         || matches!(error.downcast_ref(), Some(AdsError::NoVersion { .. }))
     {
-        Exit::Usage
+        (Exit::Usage, None)
     } else {
         return Err(error);
     };
-    eprintln!("twofold: {error}");
+    eprintln!("twofold: {error}{}", offer.map(|offer| format!("; {offer}")).unwrap_or_default());
     Ok(exit)
 }
 

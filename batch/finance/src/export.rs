@@ -4,12 +4,12 @@ mod csv;
 mod parquet;
 pub(crate) mod xlsx;
 
+use std::path::PathBuf;
+
 pub(crate) use csv::harmless;
 pub use csv::{Csv, CsvFlavor};
 pub use parquet::Parquet;
 pub use xlsx::Xlsx;
-
-use std::path::PathBuf;
 
 use crate::lines::{Line, Period};
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clicks::books::Books;
 use finance::{Csv, CsvFlavor, ExportError, Parquet, Scope, StatementError, Written, Xlsx, write};
 use platform::settings::Settings;
@@ -70,8 +70,8 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         eprintln!("twofold: {}", subject.summary(&written));
         return Ok(subject.told(&written));
     };
-    let partial = Partial::create(path).with_context(|| format!("{} cannot be written", path.display()))?;
-    let file = partial.writer(path)?;
+    let partial = Partial::create(path)?;
+    let file = partial.writer()?;
     let written = match format {
         FormName::Csv => {
             let (written, mut file) = subject.write_csv(&desk, file).await?;
@@ -95,7 +95,7 @@ async fn export(settings: &Settings, args: &ExportArgs, format: FormName, as_jso
         // A file without a line would look like a month without a click.
         return Ok(subject.told(&written));
     }
-    let sha256 = partial.finish_with_hash(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let sha256 = partial.finish_with_hash()?;
     print(&match as_json {
         true => {
             let mut all = subject.json(&written);

@@ -1,5 +1,6 @@
 //! Files that people take away.
 
+use std::fmt::Display;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -8,36 +9,49 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
-/// A file that is there as a whole, or not at all.
-pub(super) struct Partial {
+/// A file that is there as a whole, or not at all. All errors name it.
+pub(super) struct Partial<'a> {
     file: NamedTempFile,
+    target: &'a Path,
 }
 
-impl Partial {
-    pub(super) fn create(target: &Path) -> io::Result<Self> {
-        if target.file_name().is_none() {
-            return Err(io::Error::other("it names no file"));
-        }
-        // A pipe or a device would be replaced by a file.
-        if fs::metadata(target).is_ok_and(|there| !there.is_file()) {
-            return Err(io::Error::other("there is something of that name that is no file; name another one"));
-        }
-        Ok(Partial { file: beside(target)? })
+impl<'a> Partial<'a> {
+    pub(super) fn create(target: &'a Path) -> io::Result<Self> {
+        let file = if target.file_name().is_none() {
+            Err(io::Error::other("it names no file"))
+        } else if fs::metadata(target).is_ok_and(|there| !there.is_file()) {
+            // A pipe or a device would be replaced by a file.
+            Err(io::Error::other("there is something of that name that is no file; name another one"))
+        } else {
+            beside(target)
+        };
+        Ok(Partial { file: file.map_err(|error| unwritten(target.display(), error))?, target })
     }
 
-    /// Writes to the file, which will be `target`.
-    pub(super) fn writer(&self, target: &Path) -> io::Result<BufWriter<Named>> {
-        Ok(BufWriter::new(Named { file: self.file.as_file().try_clone()?, name: target.display().to_string() }))
+    pub(super) fn writer(&self) -> io::Result<BufWriter<Named>> {
+        let file = self.file.as_file().try_clone().map_err(|error| unwritten(self.target.display(), error))?;
+        Ok(BufWriter::new(Named { file, name: self.target.display().to_string() }))
     }
 
     /// Gives the file its name.
-    pub(super) fn finish(self, target: &Path) -> io::Result<()> {
-        self.file.as_file().sync_all()?;
-        self.file.persist(target).map(drop).map_err(|error| error.error)
+    pub(super) fn finish(self) -> io::Result<()> {
+        let target = self.target;
+        self.persist().map_err(|error| unwritten(target.display(), error))
     }
 
     /// Gives the file its name, and its SHA-256 a file beside it.
-    pub(super) fn finish_with_hash(mut self, target: &Path) -> io::Result<String> {
+    pub(super) fn finish_with_hash(self) -> io::Result<String> {
+        let target = self.target;
+        self.persist_with_hash().map_err(|error| unwritten(target.display(), error))
+    }
+
+    fn persist(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist(self.target).map(drop).map_err(|error| error.error)
+    }
+
+    fn persist_with_hash(mut self) -> io::Result<String> {
+        let target = self.target;
         let file = self.file.as_file_mut();
         file.rewind()?;
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
@@ -55,10 +69,15 @@ impl Partial {
         // Of two that write the same file at the same time, both names go to the later one.
         let folder = File::open(folder(target))?;
         folder.lock()?;
-        self.finish(target)?;
+        self.persist()?;
         sum.persist(target.with_file_name(format!("{name}.sha256"))).map_err(|error| error.error)?;
         Ok(sha256)
     }
+}
+
+/// An error that names what cannot be written.
+fn unwritten(name: impl Display, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{name} cannot be written: {error}"))
 }
 
 /// A file whose errors name it.
@@ -71,8 +90,7 @@ pub(super) struct Named {
 /// One that goes away with the process.
 pub(super) fn temporary() -> io::Result<BufWriter<Named>> {
     let name = format!("a temporary file in {}", std::env::temp_dir().display());
-    let cannot = |error: io::Error| io::Error::new(error.kind(), format!("{name} cannot be made: {error}"));
-    let file = tempfile::tempfile().map_err(cannot)?;
+    let file = tempfile::tempfile().map_err(|error| unwritten(&name, error))?;
     Ok(BufWriter::new(Named { file, name }))
 }
 
@@ -82,7 +100,7 @@ impl Named {
     }
 
     fn named<T>(&self, done: io::Result<T>) -> io::Result<T> {
-        done.map_err(|error| io::Error::new(error.kind(), format!("{} cannot be written: {error}", self.name)))
+        done.map_err(|error| unwritten(&self.name, error))
     }
 }
 
@@ -133,8 +151,8 @@ mod tests {
                 scope.spawn(move || {
                     for _ in 0..50 {
                         let partial = Partial::create(target).unwrap();
-                        partial.writer(target).unwrap().write_all(letter.repeat(100_000).as_bytes()).unwrap();
-                        partial.finish_with_hash(target).unwrap();
+                        partial.writer().unwrap().write_all(letter.repeat(100_000).as_bytes()).unwrap();
+                        partial.finish_with_hash().unwrap();
                     }
                 });
             }

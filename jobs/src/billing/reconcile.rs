@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{IsTerminal, Seek, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use finance::{
     Bucket, Compared, ExportError, Invoice, InvoiceForm, InvoiceOptions, Largest, Mine, Provisional, ReconcileError,
     Report, ReportForm, Summary, Terms, reconcile, stakes,
@@ -124,12 +124,11 @@ async fn compare(
     let options = InvoiceOptions { zone: args.of.tz, mapping: args.map.clone(), thousands: args.thousands };
     let mut invoice = Invoice::new(shown(file), form, &options);
     let terms = Terms { keys: args.by, tolerance: args.tolerance, keys_max: Terms::KEYS_MAX };
-    let cannot = |path: &std::path::Path| format!("{} cannot be written", path.display());
     let mut report = match args.report.as_deref().zip(report) {
         Some((path, form)) => {
-            let partial = Partial::create(path).with_context(|| cannot(path))?;
-            let written = Report::new(form, args.by, partial.writer(path)?)?;
-            Some((path, partial, written))
+            let partial = Partial::create(path)?;
+            let written = Report::new(form, args.by, partial.writer()?)?;
+            Some((partial, written))
         }
         None => None,
     };
@@ -142,7 +141,7 @@ async fn compare(
         }
         summary.add(&line);
         largest.add(&line);
-        report.as_mut().map_or(Ok(()), |(_, _, report)| report.line(&line))
+        report.as_mut().map_or(Ok(()), |(_, report)| report.line(&line))
     })
     .await?;
     // And the bar with it.
@@ -161,9 +160,9 @@ async fn compare(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if let Some((path, partial, written)) = report {
+    if let Some((partial, written)) = report {
         written.end(&about, &summary)?;
-        partial.finish(path).with_context(|| cannot(path))?;
+        partial.finish()?;
     }
     match breaks {
         Some(breaks) => tell(&about, &summary, breaks.into_inner()?.into_file()).map_err(OutputError::new)?,
